@@ -1,0 +1,64 @@
+import type { RecordView } from "../modules/hook.ts";
+import type { Epoch, Seq, SessionId, ShardId } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
+import type { Counters } from "./counters.ts";
+import type { Part, PartListener } from "./part.ts";
+import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts";
+
+/**
+ * The actors of one node, as its gRPC services see them. Built by `startEngine` in `actors/start-engine.ts`.
+ */
+export interface Engine {
+  /** Shards of the entity group, fixed at the cluster's creation. */
+  readonly entityShards: number;
+  /** Offers a part to its shard's owner. Never throws; what happens reaches the listener. */
+  offer(part: Part, listener: PartListener): void;
+  /** Opens or resumes a session: a durable row (R11). An empty id asks for a new one. */
+  openSession(session: string, named: boolean): Promise<StoredSession>;
+  closeSession(session: SessionId): Promise<void>;
+  /** The record as its owner has it; with a token at least that state, or BEHIND. Null: no such entity. */
+  get(type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null>;
+  /** Questions to PostgreSQL. */
+  readonly queries: Queries;
+  /** Datapoints from now on, in log order per shard; ends with the signal. Bounded: a reader too slow is cut with BUSY. */
+  follow(
+    filter: { type: string; eid: string | null; attr: string | null },
+    signal: AbortSignal,
+  ): AsyncIterable<import("./store/store.ts").RawRow>;
+  /** Replays a dead letter (R20). */
+  replayDeadLetter(id: string): Promise<StoredDeadLetter>;
+  /** Time up to which `list`, `count` and `raw` hold everything, Unix ms. */
+  flushedUpTo(): number;
+  status(): EngineStatus;
+  /** Called when the engine turns to serving or not serving; null: serving. Returns the unsubscribe. */
+  onHealth(listener: (problem: StarlingError | null) => void): () => void;
+  readonly counters: Counters;
+  /** Finishes what is in hand, flushes, releases the shards. */
+  close(): Promise<void>;
+}
+
+export interface LogPlace {
+  readonly shard: ShardId;
+  readonly epoch: Epoch;
+  readonly seq: Seq;
+}
+
+export interface OwnedRecord {
+  readonly view: RecordView;
+  /** Unix ms. */
+  readonly createdAt: number;
+  readonly place: LogPlace;
+  readonly ttlTokens: Readonly<Record<string, number>>;
+}
+
+export interface EngineStatus {
+  readonly problem: StarlingError | null;
+  readonly shards: readonly {
+    readonly shard: ShardId;
+    readonly epoch: Epoch;
+    readonly lastSeq: Seq;
+    readonly watermark: Seq;
+    readonly residentEntities: number;
+    readonly undelivered: number;
+  }[];
+}

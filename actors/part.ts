@@ -1,0 +1,57 @@
+import type { CheckedTask } from "../modules/datapoint.ts";
+import type { Epoch, Seq, ShardId } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
+
+/** The tasks of one batch of one channel for one shard: the unit that is appended or recognised as a repeat. */
+export interface Part {
+  readonly shard: ShardId;
+  /** `c:<session>` for clients, `s:<shard>` for the outbox of another shard. */
+  readonly channel: string;
+  readonly number: number;
+  /** Number of the channel's previous part for the same shard; 0 for the first; null after a resume: "unknown" (R9). */
+  readonly predecessor: number | null;
+  /** Hash of the batch's content (16 hex digits): tells a repeat from another batch under its number (R10). */
+  readonly hash: string;
+  readonly tasks: readonly PartTask[];
+  /** Refusals of the batch that this part keeps for repeats; empty but on the part for the session's home shard. */
+  readonly rejections: readonly PartRejection[];
+  /** Size in memory, for bounds. */
+  readonly bytes: number;
+}
+
+export interface PartTask extends CheckedTask {
+  /** Set on derived tasks. */
+  readonly cause: Cause | null;
+}
+
+/** Where a derived task comes from: its identity is (shard, seq, hook, ordinal) (P3). */
+export interface Cause {
+  readonly shard: ShardId;
+  readonly seq: Seq;
+  readonly hook: string;
+  readonly ordinal: number;
+  /** 1 for the first generation. */
+  readonly depth: number;
+}
+
+export interface PartRejection {
+  readonly index: number;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What becomes of an offered part, in this order: one `durable` or one `refused`, then after `durable` one `processed`. */
+export type PartEvent =
+  | {
+      readonly kind: "durable";
+      readonly epoch: Epoch;
+      readonly seq: Seq;
+      readonly repeat: boolean;
+      /** As stored with the part: of a repeat, what was said the first time. */
+      readonly rejections: readonly PartRejection[];
+    }
+  | { readonly kind: "processed"; readonly obligations: number }
+  /** GAP, BATCH_CHANGED, BUSY, MOVED, FENCED, STORE_REFUSED … */
+  | { readonly kind: "refused"; readonly error: StarlingError };
+
+export type PartListener = (event: PartEvent) => void;

@@ -1,0 +1,185 @@
+import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts";
+
+/**
+ * What the actors need of durable storage. Implemented by PostgreSQL (`postgres-store.ts`) and, for the simulation, by
+ * `test/support/memory-store.ts`; one contract suite runs against both.
+ *
+ * Every method is one round trip and one transaction. Errors are StarlingErrors: STORE (try the very same call again:
+ * the outcome may be unknown and the calls are made so that repeating is safe), STORE_REFUSED (the data's own fault:
+ * classes 22, 23, 54), STORE_FATAL.
+ */
+export interface Store {
+  /**
+   * Takes shards: a claim first, then the epoch grows by one, then, in a later statement, what the log holds is read (R5, R22).
+   * Shards that somebody else claims are missing in the answer.
+   */
+  acquire(node: NodeId, shards: readonly ShardId[]): Promise<AcquiredShard[]>;
+  /** Gives shards up: nobody owns them afterwards. */
+  release(fences: readonly Fence[], node: NodeId): Promise<void>;
+  /** Appends segments to the logs of several shards (R2, R3). A repeat of rows that are there already succeeds. */
+  append(node: NodeId, request: AppendRequest): Promise<WriteResult>;
+  /** Writes entity state, history and watermarks (R14). */
+  flush(node: NodeId, request: FlushRequest): Promise<WriteResult>;
+  /** Stored records of entities; those without one are missing in the answer. */
+  load(keys: readonly EntityKey[]): Promise<StoredEntity[]>;
+  /** Segments of a shard whose last seq is above `after`, in order, at most `limit`. */
+  readLog(shard: ShardId, after: Seq, limit: number): Promise<Segment[]>;
+  /** The segment that holds part `number` of a channel, if the log still has it (R10). */
+  findPart(shard: ShardId, channel: string, number: number): Promise<Segment | null>;
+  /** Last numbers of channels that the checkpoint knows, for channels that memory has forgotten. */
+  readChannel(shard: ShardId, channel: string): Promise<number>;
+  /** Opens a session or reads it (R11). */
+  openSession(session: SessionId, named: boolean): Promise<StoredSession>;
+  closeSession(session: SessionId): Promise<void>;
+}
+
+export interface Fence {
+  readonly shard: ShardId;
+  readonly epoch: Epoch;
+}
+
+export interface AcquiredShard extends Fence {
+  /** Everything up to here is processed. */
+  readonly watermark: Seq;
+  /** The highest seq in the log, or the watermark if that is higher. */
+  readonly lastSeq: Seq;
+  /** Outbox lines up to here are delivered. */
+  readonly delivered: Seq;
+  /** Time of the newest log entry or watermark, Unix ms; arrival times never go below (R6). */
+  readonly lastAt: number;
+  /** Last numbers of channels as of the watermark. */
+  readonly channels: ReadonlyMap<string, number>;
+  /** Seqs above the watermark whose task was refused (R18). */
+  readonly refused: readonly Seq[];
+  /** Answers above the watermark that stand as dead letters: `seq` and hook id. */
+  readonly deadAnswers: readonly { readonly seq: Seq; readonly hook: string }[];
+}
+
+/** One row of the log: what one commit appended to one shard. See `actors/log-format.ts` for head and body. */
+export interface Segment {
+  readonly shard: ShardId;
+  /** Seq of the first body line. A segment without body lines takes one seq all the same. */
+  readonly seq: Seq;
+  readonly lastSeq: Seq;
+  /** Arrival time, Unix ms. */
+  readonly at: number;
+  /** JSON text: parts and answers. */
+  readonly head: string;
+  /** One line for every seq. */
+  readonly body: string;
+  /** 32-bit hashes (`hashOf`) of the entities in the segment, 8 hex digits each. */
+  readonly keys: string;
+}
+
+export interface AppendRequest {
+  readonly fences: readonly Fence[];
+  readonly segments: readonly Segment[];
+  /** Dead letters that this append replays: closed in the same transaction (R20). */
+  readonly closings?: readonly { readonly shard: ShardId; readonly id: string; readonly status: "replayed" }[];
+}
+
+export interface WriteResult {
+  /** Shards that this node may no longer write. If there is one, nothing was written (R2). */
+  readonly lost: readonly ShardId[];
+}
+
+export interface EntityKey {
+  readonly shard: ShardId;
+  readonly type: string;
+  readonly eid: string;
+}
+
+export interface StoredEntity extends EntityKey {
+  /** Seq of the task that created it. */
+  readonly created: Seq;
+  /** Arrival time of that task, Unix ms. */
+  readonly createdAt: number;
+  /** Seq of the last task applied. */
+  readonly applied: Seq;
+  /** The record without histories: see `actors/entity-state.ts`. */
+  readonly state: string;
+  /** Deleted by the task `applied`; kept until the watermark has passed (R19). */
+  readonly tombstone: boolean;
+}
+
+/** History of one entity that one flush adds: lines `attr \t t1 \t t2 \t c \t src \t json`. */
+export interface HistorySegment extends EntityKey {
+  /** Seq of the newest datapoint in it. */
+  readonly seq: Seq;
+  readonly body: string;
+}
+
+export interface FlushRequest {
+  readonly fences: readonly Fence[];
+  readonly entities: readonly StoredEntity[];
+  readonly history: readonly HistorySegment[];
+  readonly progress: readonly ShardProgress[];
+  readonly refused: readonly (EntityKey & { readonly seq: Seq })[];
+  readonly deadLetters: readonly NewDeadLetter[];
+}
+
+export interface ShardProgress {
+  readonly shard: ShardId;
+  readonly watermark: Seq;
+  readonly delivered: Seq;
+  readonly at: number;
+  /** Last numbers that changed since the previous flush of the shard. */
+  readonly channels: readonly { readonly channel: string; readonly number: number }[];
+}
+
+export type DeadLetterKind = "unapplied" | "hook";
+export type DeadLetterStatus = "open" | "replayed" | "discarded";
+
+export interface NewDeadLetter {
+  readonly shard: ShardId;
+  readonly seq: Seq;
+  readonly kind: DeadLetterKind;
+  /** Hook id, or "" for an unapplied task. */
+  readonly hook: string;
+  readonly type: string;
+  readonly eid: string;
+  readonly code: string;
+  readonly error: string;
+  readonly at: number;
+  /** The task as JSON text, so that it can be replayed after the log is gone. */
+  readonly task: string;
+}
+
+export interface StoredDeadLetter extends NewDeadLetter {
+  /** `shard-seq-number`, unique. */
+  readonly id: string;
+  readonly status: DeadLetterStatus;
+}
+
+export interface StoredSession {
+  readonly session: SessionId;
+  readonly named: boolean;
+  readonly closed: boolean;
+}
+
+/** Questions that PostgreSQL answers directly, not the owner. */
+export interface Queries {
+  list(request: { type: string; after: string; limit: number }): Promise<StoredEntity[]>;
+  count(type: string | null): Promise<Map<string, number>>;
+  /** Raw datapoints of one entity, newest first. */
+  raw(request: { shard: ShardId; type: string; eid: string; attr: string | null; limit: number }): Promise<RawRow[]>;
+  /** Stored history of an entity, newest first. */
+  history(key: EntityKey, limit: number): Promise<HistorySegment[]>;
+  deadLetters(request: { after: string; limit: number; status: DeadLetterStatus | null }): Promise<StoredDeadLetter[]>;
+  deadLetter(id: string): Promise<StoredDeadLetter | null>;
+  discardDeadLetter(id: string): Promise<StoredDeadLetter | null>;
+}
+
+export interface RawRow {
+  readonly shard: ShardId;
+  readonly seq: Seq;
+  readonly at: number;
+  readonly type: string;
+  readonly eid: string;
+  readonly attr: string;
+  readonly src: string | null;
+  readonly t1: number | null;
+  readonly t2: number | null;
+  readonly c: number;
+  readonly json: string;
+}
