@@ -45,7 +45,7 @@ export interface ModuleLog {
 }
 
 type Awaitable<T> = T | Promise<T>;
-export type HookAnswer = Awaitable<readonly DerivedTask[] | null | undefined | void>;
+export type HookAnswer = Awaitable<readonly DerivedTask[] | null | undefined>;
 
 export type TaskHook = (task: DataPointTask, ctx: HookContext) => Awaitable<unknown>;
 export type AllowEntityCreationHook = (eid: Eid, task: DataPointTask, ctx: HookContext) => Awaitable<boolean>;
@@ -66,6 +66,21 @@ export interface HookOptions {
   readonly retries?: number;
 }
 
+/** Options of hooks whose values can be derived anew after their module's configuration changed. */
+export interface RefreshOptions extends HookOptions {
+  /** The module's `refresh` flag; needs `mayChange`. */
+  readonly refresh?: RefreshFlag;
+  /** Attributes that the hook may change, as paths: `["attr"]`, or over links `["link", "attr"]`. */
+  readonly mayChange?: readonly (readonly string[])[];
+}
+
+/** Raised when a module's configuration was loaded anew: the values derived from it are to be derived again. */
+export interface RefreshFlag {
+  readonly raised: boolean;
+  raise(): void;
+  lower(): void;
+}
+
 /** A registered hook. */
 export interface Hook<F = (...args: never[]) => unknown> {
   /** `module/kind/target/name`: durable, so that a recorded answer is found again. */
@@ -80,6 +95,8 @@ export interface Hook<F = (...args: never[]) => unknown> {
   readonly concurrency: number;
   readonly timeoutMs: number;
   readonly retries: number;
+  /** Set when the hook was registered with a refresh flag. */
+  readonly refresh?: { readonly flag: RefreshFlag; readonly mayChange: readonly (readonly string[])[] };
 }
 
 /** Every hook of the ingestion, in registration order; what the registrar collected. */

@@ -1,0 +1,49 @@
+import type { Seq } from "../proto/ids.ts";
+import type { Part, PartListener, PartRejection } from "./part.ts";
+
+/**
+ * A channel's end at the shard that receives (R9, R10): a client's session or another shard's outbox. Its numbers grow;
+ * each part names the number of the channel's previous part for this shard.
+ *
+ * Why nothing is taken twice: `last` is at least the number of every part in the log, since an owner starts it from the
+ * checkpoint and every entry above (`replay.ts`), and moves it when it admits. A number not above it is a repeat.
+ * Why nothing is skipped: a part is only admitted behind the one it names, or, after a resume ("unknown"), as the first that a
+ * sender sends of all it has unacknowledged, in order.
+ */
+export interface Channel {
+  last: number;
+  /** Parts above the watermark, by number: enough to answer a repeat without reading the log. */
+  readonly recent: Map<number, RecentPart>;
+  /** Changed since the last checkpoint. */
+  dirty: boolean;
+}
+
+export interface RecentPart {
+  readonly number: number;
+  readonly hash: string;
+  /** Set once durable. */
+  lastSeq: Seq | null;
+  rejections: readonly PartRejection[];
+  /** Who waits for this part, repeats included. */
+  readonly listeners: PartListener[];
+}
+
+export type Admission =
+  | { readonly kind: "append" }
+  /** Known in memory: answer from there, now or when it is durable. */
+  | { readonly kind: "repeat"; readonly recent: RecentPart }
+  /** Known only to the log. */
+  | { readonly kind: "look-up" }
+  | { readonly kind: "changed" }
+  | { readonly kind: "gap" };
+
+/** What to do with an offered part. Pure. */
+export function planAdmission(channel: Channel, part: Part): Admission {
+  if (part.number <= channel.last) {
+    const recent = channel.recent.get(part.number);
+    if (recent === undefined) return { kind: "look-up" };
+    return recent.hash === part.hash ? { kind: "repeat", recent } : { kind: "changed" };
+  }
+  if (part.predecessor === null || part.predecessor === channel.last) return { kind: "append" };
+  return { kind: "gap" };
+}

@@ -1,0 +1,262 @@
+import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import { isOutboxChannel, tell, tellWhenProcessed } from "./admission.ts";
+import type { Entry } from "./entry.ts";
+import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
+import { linesOf } from "./line.ts";
+import { sendOutbox } from "./outbox.ts";
+import type { Part, PartTask } from "./part.ts";
+import { enqueue, settle } from "./processing.ts";
+import { type AnswerBlock, linesOfBlock, writeSegment } from "./segment.ts";
+import { answerKey, type PendingBlock, type Shard } from "./shard.ts";
+import type { WriteResult } from "./store/store.ts";
+
+/** Appends all that waits, as one group, when no append is in flight (R1). */
+export function startCommit(lane: Lane): void {
+  if (lane.commit !== null || lane.waiting.size === 0) return;
+  const built: BuiltSegment[] = [];
+  const at = lane.world.now();
+  let room = lane.world.limits.appendMaxDatapoints;
+  for (const shard of lane.waiting) {
+    if (room <= 0) break;
+    const segment = buildSegment(shard, at, room);
+    room -= segment.segment.lastSeq - segment.segment.seq + 1;
+    built.push(segment);
+    lane.waiting.delete(shard);
+    if (shard.blocks.length > 0) lane.waiting.add(shard);
+  }
+  lane.commit = { request: requestOf(built), built, attempts: 0 };
+  lane.effects.push({ kind: "append", request: lane.commit.request, delayMs: 0 });
+}
+
+/** The longest segment that one row of the log takes, in lines; a block is never split. */
+const segmentMaxLines = 500;
+
+function buildSegment(shard: Shard, now: number, room: number): BuiltSegment {
+  const max = Math.min(room, segmentMaxLines);
+  let lines = 0;
+  let count = 0;
+  for (const { block } of shard.blocks) {
+    const more = linesOfBlock(block);
+    if (count > 0 && lines + more > max) break;
+    lines += more;
+    count++;
+  }
+  const blocks = count === shard.blocks.length ? shard.blocks : shard.blocks.slice(0, count);
+  shard.blocks = count === shard.blocks.length ? [] : shard.blocks.slice(count);
+  shard.lastAt = Math.max(shard.lastAt, now);
+  const at = { shard: shard.id, seq: toSeq(shard.lastSeq + 1), at: shard.lastAt };
+  const written = writeSegment(
+    at,
+    blocks.map((pending) => pending.block),
+  );
+  shard.lastSeq = written.lastSeq;
+  return { shard, segment: written, blocks };
+}
+
+function requestOf(built: readonly BuiltSegment[]) {
+  return {
+    fences: built.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
+    segments: built.map(({ segment }) => segment),
+  };
+}
+
+/** The store has answered: everything is durable, or shards are lost and nothing is. */
+export function onCommitted(lane: Lane, result: WriteResult): void {
+  const { commit } = lane;
+  if (commit === null) throw new Error("an append ended that was not begun");
+  if (commit.attempts > 0) lane.effects.push({ kind: "health", problem: null });
+  if (result.lost.length > 0) {
+    loseShards(lane, result.lost);
+    const built = commit.built.filter(({ shard }) => lane.shards.has(shard.id));
+    lane.commit = null;
+    if (built.length === 0) return startCommit(lane);
+    lane.commit = { request: requestOf(built), built, attempts: 0 };
+    lane.effects.push({ kind: "append", request: lane.commit.request, delayMs: 0 });
+    return;
+  }
+  lane.commit = null;
+  startCommit(lane);
+  for (const { shard, segment, blocks } of commit.built) {
+    if (lane.shards.get(shard.id) !== shard) continue;
+    shard.durableSeq = segment.lastSeq;
+    lane.touched.add(shard);
+    let seq: number = segment.seq;
+    for (const pending of blocks) {
+      onBlockDurable(lane, shard, pending, toSeq(seq), segment.at);
+      seq += linesOfBlock(pending.block);
+    }
+  }
+}
+
+function onBlockDurable(lane: Lane, shard: Shard, pending: PendingBlock, seq: Seq, at: number): void {
+  const { block, entry } = pending;
+  if (block.kind === "part") {
+    onPartDurable(lane, shard, block.part, seq, at);
+    return;
+  }
+  let next: number = enqueueTasks(lane, shard, block.own, seq, at);
+  for (const other of block.others) sendOutbox(lane, shard, other, toSeq(next++));
+  shard.recorded.answers.delete(answerKey(block.cause, block.hook));
+  if (entry !== null) {
+    entry.unrecorded--;
+    settle(lane, shard, entry);
+  }
+}
+
+function onPartDurable(lane: Lane, shard: Shard, part: Part, seq: Seq, at: number): void {
+  const recent = shard.channels.get(part.channel)?.recent.get(part.number);
+  if (recent === undefined) throw new Error(`part ${part.channel} ${part.number} became durable but is not known`);
+  recent.lastSeq = toSeq(seq + linesOfBlock({ kind: "part", part }) - 1);
+  const { epoch } = shard;
+  for (const [index, listener] of recent.listeners.entries()) {
+    const { lastSeq, rejections } = recent;
+    tell(lane, listener, { kind: "durable", epoch, seq: lastSeq, repeat: index > 0, rejections });
+    if (!isOutboxChannel(part.channel)) tellWhenProcessed(lane, shard, lastSeq, listener);
+  }
+  recent.listeners.length = 0;
+  enqueueTasks(lane, shard, part.tasks, seq, at);
+  // What counted from the admission on is counted by the entries now.
+  shard.backlogTasks -= part.tasks.length;
+  shard.backlogBytes -= part.bytes;
+  lane.backlogBytes -= part.bytes;
+}
+
+function enqueueTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], seq: Seq, at: number): Seq {
+  let next: number = seq;
+  for (const task of tasks) {
+    const lines = linesOf(task);
+    enqueue(lane, shard, createEntry(task, toSeq(next), toSeq(next + lines - 1), at));
+    next += lines;
+  }
+  return toSeq(next);
+}
+
+/** An entry at the beginning of its life. */
+export function createEntry(task: PartTask | null, seq: Seq, lastSeq: Seq, at: number, replayed = false): Entry {
+  let bytes = 200;
+  if (task !== null) for (const datapoint of task.datapoints) bytes += 200 + datapoint.json.length;
+  return {
+    seq,
+    lastSeq,
+    at,
+    task,
+    bytes,
+    replayed,
+    entity: null,
+    phase: "waiting",
+    hook: 0,
+    datapoint: 0,
+    run: 0,
+    running: null,
+    unrecorded: 0,
+    needsFlush: toSeq(0),
+  };
+}
+
+/** The append failed: the same rows again under the same seqs (R3), or, if the data are at fault, fewer of them (R4). */
+export function onCommitFailed(lane: Lane, error: StarlingError): void {
+  const { commit } = lane;
+  if (commit === null) throw new Error("an append failed that was not begun");
+  if (error.code !== "STORE_REFUSED") {
+    commit.attempts++;
+    lane.effects.push({ kind: "health", problem: error });
+    lane.effects.push({ kind: "append", request: commit.request, delayMs: storeDelayMs(commit.attempts) });
+    return;
+  }
+  takeBack(lane, commit.built);
+  const blocks = commit.built.reduce((sum, { blocks }) => sum + blocks.length, 0);
+  if (blocks > 1) {
+    commitHalf(lane, commit.built, Math.ceil(blocks / 2));
+    return;
+  }
+  const only = commit.built[0];
+  const pending = only?.blocks[0];
+  lane.commit = null;
+  if (only !== undefined && pending !== undefined) refuseBlock(lane, only.shard, pending, error);
+  startCommit(lane);
+}
+
+/** Puts the blocks of a refused group back: none of their seqs exist (nothing of a group is written if one row is not). */
+function takeBack(lane: Lane, built: readonly BuiltSegment[]): void {
+  for (const { shard, segment, blocks } of built) {
+    shard.lastSeq = toSeq(segment.seq - 1);
+    shard.blocks = [...blocks, ...shard.blocks];
+    lane.waiting.add(shard);
+  }
+}
+
+function commitHalf(lane: Lane, built: readonly BuiltSegment[], count: number): void {
+  const half: BuiltSegment[] = [];
+  let left = count;
+  for (const { shard, segment, blocks } of built) {
+    if (left <= 0) break;
+    const taken = blocks.slice(0, left);
+    left -= taken.length;
+    const rest = shard.blocks.slice(taken.length);
+    shard.blocks = taken;
+    half.push(buildSegment(shard, segment.at, Number.MAX_SAFE_INTEGER));
+    shard.blocks = [...shard.blocks, ...rest];
+    if (shard.blocks.length === 0) lane.waiting.delete(shard);
+  }
+  lane.commit = { request: requestOf(half), built: half, attempts: 0 };
+  lane.effects.push({ kind: "append", request: lane.commit.request, delayMs: 0 });
+}
+
+/** The block that PostgreSQL refuses stands alone: its number advances by an entry without tasks (R9). */
+function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: StarlingError): void {
+  const { block, entry } = pending;
+  shard.blocks = shard.blocks.slice(1);
+  if (shard.blocks.length === 0) lane.waiting.delete(shard);
+  lane.world.counters.add("refused/STORE_REFUSED");
+  if (block.kind === "part") {
+    const channel = shard.channels.get(block.part.channel);
+    const recent = channel?.recent.get(block.part.number);
+    const { message } = error;
+    const rejections = [...block.part.rejections, { index: -1, code: error.code, message }];
+    if (recent !== undefined) recent.rejections = rejections;
+    shard.backlogTasks -= block.part.tasks.length;
+    shard.blocks.unshift({ block: { kind: "part", part: { ...block.part, tasks: [], rejections } }, entry: null });
+    lane.waiting.add(shard);
+    return;
+  }
+  if (entry !== null) refuseAnswer(lane, shard, block, entry, error);
+}
+
+function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry, error: StarlingError): void {
+  entry.unrecorded--;
+  shard.deadLetters.push({
+    shard: shard.id,
+    seq: block.cause,
+    kind: "hook",
+    hook: block.hook,
+    type: entry.task?.entity.id ?? "",
+    eid: entry.task?.eid ?? "",
+    code: error.code,
+    error: error.message,
+    at: entry.at,
+    task: "{}",
+  });
+  settle(lane, shard, entry);
+}
+
+/** Forgets shards that another owner has taken, and tells everybody who waits (P4). */
+export function loseShards(lane: Lane, lost: readonly ShardId[]): void {
+  for (const id of lost) {
+    const shard = lane.shards.get(id);
+    if (shard === undefined) continue;
+    lane.shards.delete(id);
+    lane.waiting.delete(shard);
+    lane.touched.delete(shard);
+    lane.backlogBytes -= shard.backlogBytes;
+    const error = new StarlingError("FENCED", `shard ${id} was taken over; epoch ${shard.epoch} may no longer write`);
+    for (const channel of shard.channels.values()) {
+      for (const recent of channel.recent.values()) {
+        for (const listener of recent.listeners) tell(lane, listener, { kind: "refused", error });
+      }
+    }
+  }
+  lane.world.counters.add("fenced_commits");
+  lane.effects.push({ kind: "lost", shards: lost });
+}
+

@@ -1,0 +1,243 @@
+import { toSeq } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
+import { tell } from "./admission.ts";
+import { loseShards } from "./commit.ts";
+import { type Entity, writeState } from "./entity.ts";
+import { isSettled } from "./entry.ts";
+import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
+import { advance } from "./processing.ts";
+import { deliveredUpTo, type Shard } from "./shard.ts";
+import type { HistorySegment, ShardProgress, StoredEntity, WriteResult } from "./store/store.ts";
+
+/**
+ * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they
+ * gained, and how far each shard is processed. An entity's changes commit together with its applied seq (R14).
+ */
+export function startFlush(lane: Lane): void {
+  lane.flushDueAt = null;
+  if (lane.flush !== null) return;
+  const entities = takeDirty(lane);
+  const progress = [...lane.touched].map((shard) => planProgress(shard));
+  const changed = progress.filter(({ shard, progress: next }) => isNews(shard, next));
+  lane.touched.clear();
+  const letters = progress.flatMap(({ shard }) => shard.deadLetters.splice(0));
+  const refused = progress.flatMap(({ shard }) =>
+    shard.refused.splice(0).map((entry) => ({
+      shard: shard.id,
+      type: entry.task?.entity.id ?? "",
+      eid: entry.task?.eid ?? "",
+      seq: entry.seq,
+    })),
+  );
+  if (entities.length === 0 && changed.length === 0 && letters.length === 0 && refused.length === 0) return drain(lane);
+  const shards = new Set([...entities, ...progress].map(({ shard }) => shard));
+  const history: HistorySegment[] = [];
+  const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history));
+  const request = {
+    fences: [...shards].map((shard) => ({ shard: shard.id, epoch: shard.epoch })),
+    entities: rows,
+    history,
+    progress: changed.map(({ progress: next }) => next),
+    refused,
+    deadLetters: letters,
+  };
+  lane.flush = { request, entities, progress: changed, startedAt: lane.world.monotonic(), attempts: 0 };
+  lane.effects.push({ kind: "flush", request, delayMs: 0 });
+}
+
+function takeDirty(lane: Lane): { shard: Shard; entity: Entity }[] {
+  const { dirty, world } = lane;
+  const taken: { shard: Shard; entity: Entity }[] = [];
+  const later: typeof dirty.items = [];
+  while (dirty.first < dirty.items.length && taken.length < world.limits.flushMaxEntities) {
+    const item = dirty.items[dirty.first++];
+    if (item === undefined || lane.shards.get(item.shard.id) !== item.shard) continue;
+    // A deletion is flushed only when all earlier hooks of the entity have ended (R19).
+    if (item.entity.tombstone && item.entity.open > 0 && !onlyWaiting(item.entity)) {
+      later.push(item);
+      continue;
+    }
+    item.entity.dirty = false;
+    item.entity.flushing = item.entity.applied;
+    taken.push(item);
+    lane.touched.add(item.shard);
+  }
+  if (dirty.first > 10_000 || dirty.first === dirty.items.length) {
+    dirty.items = dirty.items.slice(dirty.first);
+    dirty.first = 0;
+  }
+  dirty.items.push(...later);
+  return taken;
+}
+
+/** Whether all that is open in the entity waits for the tombstone itself. */
+function onlyWaiting(entity: Entity): boolean {
+  return entity.open === entity.mailbox.length && entity.mailbox.every((entry) => entry.phase === "waiting");
+}
+
+function takeState(shard: Shard, entity: Entity, history: HistorySegment[]): StoredEntity {
+  const key = { shard: shard.id, type: entity.spec.id, eid: entity.eid };
+  if (entity.history !== "") {
+    history.push({ ...key, seq: entity.historySeq, body: entity.history });
+    entity.history = "";
+  }
+  return {
+    ...key,
+    created: entity.created,
+    createdAt: entity.createdAt,
+    applied: entity.flushing,
+    state: entity.tombstone ? "{}" : writeState(entity),
+    tombstone: entity.tombstone,
+  };
+}
+
+/** How far the shard will be processed once the flush at hand is durable (R14). */
+function planProgress(shard: Shard): Flush["progress"][number] {
+  let index = shard.firstEntry;
+  for (; index < shard.entries.length; index++) {
+    const entry = shard.entries[index];
+    if (entry === undefined || !isSettled(entry)) break;
+    if (entry.needsFlush > 0 && (entry.entity?.flushing ?? 0) < entry.needsFlush) break;
+  }
+  const waiting = shard.entries[index];
+  const watermark = waiting === undefined ? shard.durableSeq : toSeq(waiting.seq - 1);
+  const channels: { channel: string; number: number }[] = [];
+  for (const [channel, state] of shard.channels) {
+    const number = state.dirty ? lastPassed(state, watermark) : 0;
+    if (number > 0) channels.push({ channel, number });
+  }
+  const delivered = deliveredUpTo(shard);
+  return { shard, progress: { shard: shard.id, watermark, delivered, at: shard.lastAt, channels }, entries: index };
+}
+
+/** The highest number of a channel whose entry the watermark passes: the checkpoint never runs ahead of it. */
+function lastPassed(channel: Shard["channels"] extends Map<string, infer C> ? C : never, watermark: number): number {
+  let passed = 0;
+  for (const recent of channel.recent.values()) {
+    if (recent.lastSeq !== null && recent.lastSeq <= watermark) passed = Math.max(passed, recent.number);
+  }
+  return passed;
+}
+
+function isNews(shard: Shard, next: ShardProgress): boolean {
+  return next.watermark > shard.savedWatermark || next.delivered > shard.savedDelivered;
+}
+
+/** The flush is durable: watermarks move, and whoever waited for them is told. */
+export function onFlushed(lane: Lane, result: WriteResult): void {
+  const { flush } = lane;
+  if (flush === null) throw new Error("a flush ended that was not begun");
+  if (flush.attempts > 0) lane.effects.push({ kind: "health", problem: null });
+  if (result.lost.length > 0) {
+    loseShards(lane, result.lost);
+    retryWithoutLost(lane, flush);
+    return;
+  }
+  lane.flush = null;
+  for (const { shard, entity } of flush.entities) onEntityFlushed(lane, shard, entity);
+  for (const { shard, progress, entries } of flush.progress) {
+    if (lane.shards.get(shard.id) === shard) moveWatermark(lane, shard, progress, entries);
+  }
+  planNextFlush(lane, lane.world.monotonic() - flush.startedAt);
+}
+
+function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity): void {
+  entity.flushed = entity.flushing;
+  if (entity.tombstone && entity.flushed === entity.applied) {
+    entity.tombstone = false;
+    advance(lane, shard, entity);
+  }
+}
+
+function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, entries: number): void {
+  shard.watermark = progress.watermark;
+  shard.savedWatermark = progress.watermark;
+  shard.savedDelivered = progress.delivered;
+  for (; shard.firstEntry < entries; shard.firstEntry++) {
+    const entry = shard.entries[shard.firstEntry];
+    if (entry === undefined) continue;
+    shard.backlogTasks--;
+    shard.backlogBytes -= entry.bytes;
+    lane.backlogBytes -= entry.bytes;
+  }
+  forgetRecorded(shard);
+  if (shard.firstEntry > 256 || shard.firstEntry === shard.entries.length) {
+    shard.entries = shard.entries.slice(shard.firstEntry);
+    shard.firstEntry = 0;
+  }
+  while ((shard.unprocessed[0]?.seq ?? Number.POSITIVE_INFINITY) <= shard.watermark) {
+    const waiting = shard.unprocessed.shift();
+    if (waiting !== undefined) tell(lane, waiting.listener, { kind: "processed", obligations: 0 });
+  }
+  for (const channel of shard.channels.values()) {
+    if (!channel.dirty) continue;
+    for (const recent of channel.recent.values()) {
+      if (recent.lastSeq !== null && recent.lastSeq <= shard.watermark) channel.recent.delete(recent.number);
+    }
+    channel.dirty = channel.recent.size > 0;
+  }
+}
+
+/** What was recorded about entries that the watermark has passed is of no more use. */
+function forgetRecorded(shard: Shard): void {
+  for (const seq of shard.recorded.refused) if (seq <= shard.watermark) shard.recorded.refused.delete(seq);
+  for (const key of shard.recorded.answers) {
+    if (Number(key.slice(0, key.indexOf("\t"))) <= shard.watermark) shard.recorded.answers.delete(key);
+  }
+}
+
+function retryWithoutLost(lane: Lane, flush: Flush): void {
+  const owns = ({ shard }: { shard: Shard["id"] }) => lane.shards.has(shard);
+  const { request } = flush;
+  const next = {
+    fences: request.fences.filter(owns),
+    entities: request.entities.filter(owns),
+    history: request.history.filter(owns),
+    progress: request.progress.filter(owns),
+    refused: request.refused.filter(owns),
+    deadLetters: request.deadLetters.filter(owns),
+  };
+  if (next.fences.length === 0) {
+    lane.flush = null;
+    return planNextFlush(lane, 0);
+  }
+  const entities = flush.entities.filter(({ shard }) => lane.shards.get(shard.id) === shard);
+  const progress = flush.progress.filter(({ shard }) => lane.shards.get(shard.id) === shard);
+  lane.flush = { ...flush, request: next, entities, progress, attempts: 0 };
+  lane.effects.push({ kind: "flush", request: next, delayMs: 0 });
+}
+
+/** The same rows again: `applied < new` and the keys make a repeat harmless. */
+export function onFlushFailed(lane: Lane, error: StarlingError): void {
+  const { flush } = lane;
+  if (flush === null) throw new Error("a flush failed that was not begun");
+  flush.attempts++;
+  lane.effects.push({ kind: "health", problem: error });
+  lane.effects.push({ kind: "flush", request: flush.request, delayMs: storeDelayMs(flush.attempts) });
+}
+
+/**
+ * When the next flush starts. What few entities changed is written soon; under load a flush waits for the interval, so that
+ * changes of one entity coalesce, and for twice the time that the last one took, so that appends keep most of PostgreSQL.
+ */
+export function planNextFlush(lane: Lane, lastTookMs: number): void {
+  if (lane.flush !== null) return;
+  const dirty = lane.dirty.items.length - lane.dirty.first;
+  if (dirty === 0 && lane.touched.size === 0) return drain(lane);
+  const { limits } = lane.world;
+  const idle = lane.commit === null && lane.waiting.size === 0;
+  const pressed = lane.backlogBytes > limits.backlogMaxBytes / 2;
+  let afterMs = Math.max(limits.flushIntervalMs, 2 * lastTookMs);
+  if (dirty < 200) afterMs = Math.min(afterMs, 50);
+  if ((idle && lastTookMs > 0) || pressed || lane.status === "closing") afterMs = 0;
+  const dueAt = lane.world.monotonic() + afterMs;
+  if (lane.flushDueAt !== null && lane.flushDueAt <= dueAt) return;
+  lane.flushDueAt = dueAt;
+  lane.effects.push({ kind: "flush-timer", afterMs });
+}
+
+function drain(lane: Lane): void {
+  if (lane.status !== "closing" || lane.commit !== null || lane.waiting.size > 0 || lane.flush !== null) return;
+  lane.effects.push({ kind: "drained" });
+}
+

@@ -1,0 +1,45 @@
+import type { DataPointTask, Datapoint, Eid } from "../modules/datapoint.ts";
+import type { RecordView } from "../modules/hook.ts";
+import type { ShardId, Seq } from "../proto/ids.ts";
+import type { PartTask } from "./part.ts";
+
+/** What one run of a hook is about. Fields that few hooks read are made when read. */
+export class HookCall {
+  readonly shard: ShardId;
+  /** The cause: seq of the datapoint, or of the task's first line. */
+  readonly seq: Seq;
+  readonly hookId: string;
+  readonly now: number;
+  readonly record: RecordView | null;
+  readonly datapoint: Datapoint | null;
+  readonly #task: PartTask;
+
+  constructor(
+    at: { shard: ShardId; seq: Seq; now: number },
+    hookId: string,
+    subject: { task: PartTask; datapoint: Datapoint | null; record: RecordView | null },
+  ) {
+    this.shard = at.shard;
+    this.seq = at.seq;
+    this.now = at.now;
+    this.hookId = hookId;
+    this.record = subject.record;
+    this.datapoint = subject.datapoint;
+    this.#task = subject.task;
+  }
+
+  get eid(): Eid {
+    return this.#task.eidValue;
+  }
+
+  get task(): DataPointTask {
+    const { entity, eidValue, datapoints, ttlTokens } = this.#task;
+    const task = { type: entity.id, eid: eidValue, datapoints, delete: this.#task.delete };
+    return ttlTokens === null ? task : { ...task, ttlTokens };
+  }
+
+  /** Stable over repetitions of this run (P9). */
+  get key(): string {
+    return `${this.shard}-${this.seq}-${this.hookId}`;
+  }
+}

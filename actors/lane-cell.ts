@@ -1,0 +1,159 @@
+import { toStarlingError } from "../proto/starling-error.ts";
+import { unreachable } from "../proto/unreachable.ts";
+import type { Cell, CellSystem } from "./cell.ts";
+import type { Effect, Lane, LaneMessage } from "./lane.ts";
+import type { Part, PartListener } from "./part.ts";
+import type { Shard } from "./shard.ts";
+import { step } from "./step.ts";
+import type { Segment, Store } from "./store/store.ts";
+import type { ShardId } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
+
+/** What a lane's effects need of the world beside the store. */
+export interface LaneSurroundings {
+  readonly store: Store;
+  readonly timers: Timers;
+  /** Offers an outbox part to its target's owner. */
+  readonly offer: (part: Part, listener: PartListener) => void;
+  readonly onAppended: (segments: readonly Segment[]) => void;
+  readonly onLost: (shards: readonly ShardId[]) => void;
+  readonly onHealth: (problem: StarlingError | null) => void;
+  readonly onDrained: () => void;
+  readonly onCrash: (error: unknown) => void;
+}
+
+/** Timers, injected. Returns the cancel. */
+export interface Timers {
+  after(ms: number, run: () => void): () => void;
+}
+
+/** A lane in an actor: messages in, effects performed, their outcome in as messages again. */
+export interface LaneCell {
+  readonly lane: Lane;
+  tell(message: LaneMessage): boolean;
+  stop(): Promise<void>;
+}
+
+/** Bound on a lane's mailbox: messages carry batches, and credits bound how many batches there are. */
+const mailboxMax = 100_000;
+const sweepEveryMs = 1000;
+const redeliverAfterMs = 100;
+
+/** Starts a lane's actor; `create` is given the way back in. */
+export function startLaneCell(
+  cells: CellSystem,
+  create: (post: (message: LaneMessage) => void) => Lane,
+  world: LaneSurroundings,
+): LaneCell {
+  const timers = new Set<() => void>();
+  const post = (message: LaneMessage): void => {
+    if (status === "running") cell.tell(message);
+  };
+  const after = (ms: number, run: () => void): void => {
+    if (ms <= 0) return run();
+    const cancel = world.timers.after(ms, () => {
+      timers.delete(cancel);
+      run();
+    });
+    timers.add(cancel);
+  };
+  const lane = create(post);
+  let status: "running" | "stopped" = "running";
+  const perform = createPerformer(lane, world, post, after);
+  const cell: Cell<LaneMessage> = cells.spawn({
+    name: `lane-${lane.index}`,
+    mailboxMax,
+    handle: (message) => {
+      for (const effect of step(lane, message)) perform(effect);
+    },
+    onCrash: world.onCrash,
+  });
+  const sweepAgain = (): void =>
+    after(sweepEveryMs, () => {
+      post({ kind: "sweep" });
+      sweepAgain();
+    });
+  sweepAgain();
+  return {
+    lane,
+    tell: (message) => cell.tell(message),
+    stop: async () => {
+      status = "stopped";
+      for (const cancel of timers) cancel();
+      timers.clear();
+      await cell.stop();
+    },
+  };
+}
+
+type Post = (message: LaneMessage) => void;
+type After = (ms: number, run: () => void) => void;
+
+function createPerformer(lane: Lane, world: LaneSurroundings, post: Post, after: After): (effect: Effect) => void {
+  const { store } = world;
+  /** Runs a store call and posts what came of it. Never rejects. */
+  const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
+    after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
+  const deliver = (shard: Shard, part: Part): void =>
+    world.offer(part, (event) => {
+      if (event.kind === "durable") post({ kind: "delivered", shard, seq: part.number });
+      if (event.kind === "refused") after(redeliverAfterMs, () => deliver(shard, part));
+    });
+  return (effect) => {
+    switch (effect.kind) {
+      case "append":
+        return call(
+          effect.delayMs,
+          () => store.append(lane.node, effect.request),
+          (result) => {
+            if (result.lost.length === 0) world.onAppended(effect.request.segments);
+            post({ kind: "committed", result });
+          },
+          (error) => post({ kind: "commit-failed", error }),
+        );
+      case "flush":
+        return call(
+          effect.delayMs,
+          () => store.flush(lane.node, effect.request),
+          (result) => post({ kind: "flushed", result }),
+          (error) => post({ kind: "flush-failed", error }),
+        );
+      case "load": {
+        const { wanted } = effect;
+        const keys = wanted.map(({ shard, entity }) => ({ shard: shard.id, type: entity.spec.id, eid: entity.eid }));
+        return call(
+          effect.delayMs,
+          () => store.load(keys),
+          (found) => post({ kind: "loaded", wanted, found }),
+          (error) => post({ kind: "load-failed", wanted, error }),
+        );
+      }
+      case "look-up": {
+        const { offer } = effect;
+        const { shard, channel, number } = offer.part;
+        return call(
+          0,
+          () => store.findPart(shard, channel, number),
+          (segment) => post({ kind: "looked-up", offer, segment }),
+          (error) => offer.listener({ kind: "refused", error }),
+        );
+      }
+      case "deliver":
+        return deliver(effect.shard, effect.part);
+      case "tell":
+        return effect.listener(effect.event);
+      case "reply":
+        return effect.reply(effect.record);
+      case "flush-timer":
+        return after(Math.max(1, effect.afterMs), () => post({ kind: "flush-due" }));
+      case "lost":
+        return world.onLost(effect.shards);
+      case "health":
+        return world.onHealth(effect.problem);
+      case "drained":
+        return world.onDrained();
+      default:
+        return unreachable(effect);
+    }
+  };
+}

@@ -1,0 +1,195 @@
+import type { Eid } from "../modules/datapoint.ts";
+import type { Hook, HookTable } from "../modules/hook.ts";
+import type { Model } from "../modules/model.ts";
+import type { NodeId, ShardId } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
+import type { Counters } from "./counters.ts";
+import type { Entity } from "./entity.ts";
+import type { Entry } from "./entry.ts";
+import type { HookCall } from "./hook-call.ts";
+import type { HookOutcome } from "./hook-outcome.ts";
+import type { LogPlace, OwnedRecord } from "./engine.ts";
+import type { Part, PartEvent, PartListener } from "./part.ts";
+import type { PendingBlock, Shard } from "./shard.ts";
+
+import type {
+  AppendRequest,
+  EntityKey,
+  FlushRequest,
+  Segment,
+  ShardProgress,
+  StoredEntity,
+  WriteResult,
+} from "./store/store.ts";
+
+/**
+ * A lane: a fixed set of a node's shards with at most one append and one flush in flight. It is the protocol's step
+ * function: `step(lane, message)` (in `step.ts`) changes the lane and emits effects; a shell (`lane-cell.ts`) performs
+ * them and sends what comes of them back as messages. The lane itself never waits, reads no clock and does no I/O.
+ *
+ * Invariants, with the tests that carry their numbers in `test/actors/protocol.test.ts`:
+ *  I1  A shard's committed log is a prefix of what was given seqs: one append in flight, retried unchanged (R1, R3).
+ *  I2  A part is acknowledged only when its segment is durable; a repeat never makes a second entry (P1, P2, R9).
+ *  I3  An entity's tasks run one after another in the order of the log, hooks included (P5, R15).
+ *  I4  The watermark passes a seq only when its state is flushed and its answers are durable (R14).
+ *  I5  An answer is recorded once per (cause, hook); its derived tasks exist exactly once (P3, R15).
+ *  I6  What the owner of a shard has lost, it forgets: nothing of it is written or acknowledged any more (P4).
+ */
+export interface Lane {
+  readonly index: number;
+  readonly node: NodeId;
+  readonly shards: Map<ShardId, Shard>;
+  /** Shards with blocks to append, in the order in which they began to wait. */
+  readonly waiting: Set<Shard>;
+  commit: Commit | null;
+  flush: Flush | null;
+  /** Entities whose state is newer than PostgreSQL's, oldest change first. */
+  readonly dirty: DirtyQueue;
+  /** Shards whose progress may have changed since their last flush. */
+  readonly touched: Set<Shard>;
+  /** Activations to be loaded; taken as a whole when a load can start. */
+  toLoad: { readonly shard: Shard; readonly entity: Entity }[];
+  loading: number;
+  /** Reads whose entity is being activated. */
+  parkedGets: Extract<LaneMessage, { kind: "get" }>[];
+  /** When the next flush is due (monotonic ms); null: no timer is set. */
+  flushDueAt: number | null;
+  nextRun: number;
+  status: "serving" | "closing";
+  /** Bytes above the watermarks of all shards, as a cache of the log (R7). */
+  backlogBytes: number;
+  effects: Effect[];
+  readonly world: LaneWorld;
+}
+
+export interface Commit {
+  readonly request: AppendRequest;
+  readonly built: readonly BuiltSegment[];
+  attempts: number;
+}
+
+export interface BuiltSegment {
+  readonly shard: Shard;
+  readonly segment: Segment;
+  readonly blocks: readonly PendingBlock[];
+}
+
+export interface Flush {
+  readonly request: FlushRequest;
+  readonly entities: readonly { readonly shard: Shard; readonly entity: Entity }[];
+  readonly progress: readonly { readonly shard: Shard; readonly progress: ShardProgress; readonly entries: number }[];
+  readonly startedAt: number;
+  attempts: number;
+}
+
+export interface DirtyQueue {
+  items: { readonly shard: Shard; readonly entity: Entity; readonly since: number }[];
+  first: number;
+}
+
+/** What is injected: everything that is not a decision. */
+export interface LaneWorld {
+  readonly model: Model;
+  readonly hooks: HookTable;
+  readonly limits: LaneLimits;
+  readonly counters: Counters;
+  /** Unix ms. */
+  readonly now: () => number;
+  readonly monotonic: () => number;
+  readonly shardOf: (type: string, eid: string) => ShardId;
+  /** Runs a hook; a promise when it did not end at once. */
+  readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
+  /** Sends a message to the lane, from a hook's promise. */
+  readonly post: (message: LaneMessage) => void;
+}
+
+/** Bounds; the configuration explains each (`node/config/settings.ts`). */
+export interface LaneLimits {
+  readonly appendMaxDatapoints: number;
+  readonly flushIntervalMs: number;
+  readonly flushMaxEntities: number;
+  readonly lagMaxEntries: number;
+  readonly lagMaxBytes: number;
+  readonly backlogMaxBytes: number;
+  readonly residentMaxEntities: number;
+  readonly passivateAfterMs: number;
+  readonly chainMaxDepth: number;
+}
+
+export type LaneMessage =
+  | { readonly kind: "own"; readonly shards: readonly Shard[]; readonly replay: readonly ReplayLog[] }
+  | { readonly kind: "offer"; readonly offers: readonly Offer[] }
+  | { readonly kind: "looked-up"; readonly offer: Offer; readonly segment: Segment | null }
+  | { readonly kind: "committed"; readonly result: WriteResult }
+  | { readonly kind: "commit-failed"; readonly error: StarlingError }
+  | { readonly kind: "loaded"; readonly wanted: readonly LoadWanted[]; readonly found: readonly StoredEntity[] }
+  | { readonly kind: "load-failed"; readonly wanted: readonly LoadWanted[]; readonly error: StarlingError }
+  | { readonly kind: "hook-ended"; readonly shard: Shard; readonly entry: Entry; readonly run: number; readonly outcome: HookOutcome }
+  | { readonly kind: "delivered"; readonly shard: Shard; readonly seq: number }
+  | { readonly kind: "flush-due" }
+  | { readonly kind: "flushed"; readonly result: WriteResult }
+  | { readonly kind: "flush-failed"; readonly error: StarlingError }
+  | { readonly kind: "get"; readonly key: EntityKey; readonly eidValue: Eid; readonly atLeast: LogPlace | null; readonly reply: GetReply }
+  | { readonly kind: "sweep" }
+  | { readonly kind: "close" };
+
+export interface Offer {
+  readonly part: Part;
+  readonly listener: PartListener;
+}
+
+export interface LoadWanted {
+  readonly shard: Shard;
+  readonly entity: Entity;
+}
+
+export interface ReplayLog {
+  readonly shard: Shard;
+  readonly segments: readonly Segment[];
+}
+
+export type GetReply = (record: OwnedRecord | null | StarlingError) => void;
+
+export type Effect =
+  | { readonly kind: "append"; readonly request: AppendRequest; readonly delayMs: number }
+  | { readonly kind: "flush"; readonly request: FlushRequest; readonly delayMs: number }
+  | { readonly kind: "load"; readonly wanted: readonly LoadWanted[]; readonly delayMs: number }
+  | { readonly kind: "look-up"; readonly offer: Offer }
+  /** An outbox part for its target's owner; when it is durable there, `delivered` comes back. */
+  | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
+  | { readonly kind: "tell"; readonly listener: PartListener; readonly event: PartEvent }
+  | { readonly kind: "reply"; readonly reply: GetReply; readonly record: OwnedRecord | null | StarlingError }
+  | { readonly kind: "flush-timer"; readonly afterMs: number }
+  | { readonly kind: "lost"; readonly shards: readonly ShardId[] }
+  /** The store fails, or (null) works again. */
+  | { readonly kind: "health"; readonly problem: StarlingError | null }
+  /** Everything in hand is flushed: the lane has nothing more to do. */
+  | { readonly kind: "drained" };
+
+/** A lane without shards. */
+export function createLane(index: number, node: NodeId, world: LaneWorld): Lane {
+  return {
+    index,
+    node,
+    shards: new Map(),
+    waiting: new Set(),
+    commit: null,
+    flush: null,
+    dirty: { items: [], first: 0 },
+    touched: new Set(),
+    toLoad: [],
+    loading: 0,
+    parkedGets: [],
+    flushDueAt: null,
+    nextRun: 1,
+    status: "serving",
+    backlogBytes: 0,
+    effects: [],
+    world,
+  };
+}
+
+/** Back-off before attempt `attempts` + 1 of a store call: 0, then 50 ms doubling to 2 s. */
+export function storeDelayMs(attempts: number): number {
+  return attempts === 0 ? 0 : Math.min(2000, 25 * 2 ** attempts);
+}

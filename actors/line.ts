@@ -1,0 +1,143 @@
+import type { CheckedDatapoint } from "../modules/datapoint.ts";
+import type { AttributeSpec, EntitySpec, Model } from "../modules/model.ts";
+import { eidFromText } from "../modules/eid.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import type { PartTask } from "./part.ts";
+
+/**
+ * The lines of a segment's body: one line for every seq, fields separated by tabs. The first field is the kind:
+ *
+ *   d  type eid attr src t1 t2 c json      first datapoint of a task
+ *   +  type eid attr src t1 t2 c json      a further datapoint of the same task
+ *   t  type eid json                       TTL tokens; `+` lines may follow
+ *   x  type eid                            the entity is deleted
+ *   o  target cause hook depth ordinals content   outbox: tasks for another shard (`content`: their lines)
+ *   n                                      nothing: a part without tasks still takes its number
+ *
+ * eid, src and hook are escaped (`\t`, `\n`, `\\`); src is empty for null and `\e` for the empty text; t1 and t2 are Unix
+ * ms, or empty. JSON text never holds a raw tab or newline.
+ */
+export const outboxJoint = "\x1c";
+
+/** Appends the lines of one task to `out`. */
+export function writeTask(task: PartTask, out: string[]): void {
+  const head = `${task.entity.id}\t${escapeText(task.eid)}`;
+  let kind = "d";
+  if (task.delete) {
+    out.push(`x\t${head}`);
+    return;
+  }
+  if (task.ttlTokens !== null) {
+    out.push(`t\t${head}\t${JSON.stringify(task.ttlTokens)}`);
+    kind = "+";
+  }
+  for (const datapoint of task.datapoints) {
+    out.push(`${kind}\t${head}\t${writeFields(datapoint)}`);
+    kind = "+";
+  }
+}
+
+/** How many lines, and so seqs, {@link writeTask} makes of a task. */
+export function linesOf(task: PartTask): number {
+  return task.delete ? 1 : task.datapoints.length + (task.ttlTokens === null ? 0 : 1);
+}
+
+function writeFields(datapoint: CheckedDatapoint): string {
+  const src = datapoint.src === null ? "" : datapoint.src === "" ? "\\e" : escapeText(datapoint.src);
+  const t1 = datapoint.t1 === null ? "" : datapoint.t1;
+  const t2 = datapoint.t2 === null ? "" : datapoint.t2;
+  return `${datapoint.attr}\t${src}\t${t1}\t${t2}\t${datapoint.c}\t${datapoint.json}`;
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped
+const special = /[\\\x00-\x1f]/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped
+const specials = /[\\\x00-\x1f]/g;
+
+/** Text without raw control characters or single backslashes. */
+export function escapeText(text: string): string {
+  if (!special.test(text)) return text;
+  return text.replace(specials, (c) => {
+    if (c === "\t") return "\\t";
+    if (c === "\n") return "\\n";
+    if (c === "\\") return "\\\\";
+    return `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  });
+}
+
+/** The opposite of {@link escapeText}. */
+export function unescapeText(text: string): string {
+  if (!text.includes("\\")) return text;
+  return text.replace(/\\(x[0-9a-f]{2}|.)/g, (_, c: string) => {
+    if (c === "t") return "\t";
+    if (c === "n") return "\n";
+    if (c === "e") return "";
+    if (c.length === 3) return String.fromCharCode(Number.parseInt(c.slice(1), 16));
+    return c;
+  });
+}
+
+/** A task as lines say it, before the model has judged it. */
+export interface LoggedTask {
+  /** Index of its first line, and how many. */
+  readonly line: number;
+  readonly lines: number;
+  readonly type: string;
+  readonly eid: string;
+  /** The task, or why it no longer fits the model. */
+  readonly task: PartTask | StarlingError;
+}
+
+/** Reads the task that begins at `lines[at]`; the caller knows that a task begins there. */
+export function readTask(lines: readonly string[], at: number, model: Model): LoggedTask {
+  let end = at + 1;
+  while (end < lines.length && lines[end]?.charCodeAt(0) === 43) end++;
+  const fields = (lines[at] ?? "").split("\t");
+  const type = fields[1] ?? "";
+  const eid = unescapeText(fields[2] ?? "");
+  const where = { line: at, lines: end - at, type, eid };
+  try {
+    return { ...where, task: parseTask(fields, lines.slice(at, end), model) };
+  } catch (error) {
+    if (!(error instanceof StarlingError)) throw error;
+    return { ...where, task: new StarlingError("MODEL_CHANGED", error.message, { cause: error }) };
+  }
+}
+
+function parseTask(first: readonly string[], lines: readonly string[], model: Model): PartTask {
+  const type = first[1] ?? "";
+  const entity = model.entities.get(type);
+  if (entity === undefined) throw new StarlingError("UNKNOWN_TYPE", `entity type ${type} is no longer in the model`);
+  const eid = unescapeText(first[2] ?? "");
+  const eidValue = eidFromText(entity, eid);
+  const kind = first[0];
+  const ttlTokens = kind === "t" ? (JSON.parse(first[3] ?? "{}") as Record<string, number>) : null;
+  const datapoints = (kind === "d" ? lines : lines.slice(1)).map((line) => readDatapoint(line, entity, eidValue));
+  return { entity, eid, eidValue, datapoints, ttlTokens, delete: kind === "x", cause: null };
+}
+
+function readDatapoint(line: string, entity: EntitySpec, eid: CheckedDatapoint["eid"]): CheckedDatapoint {
+  const [, , , attr = "", src = "", t1 = "", t2 = "", c = "1", json = "null"] = line.split("\t");
+  const spec = entity.attributes.get(attr);
+  if (spec === undefined) {
+    throw new StarlingError("UNKNOWN_ATTRIBUTE", `attribute ${entity.id}.${attr} is no longer in the model`);
+  }
+  return {
+    spec,
+    type: entity.id,
+    eid,
+    attr,
+    json,
+    v: readValue(spec, json),
+    t1: t1 === "" ? null : Number(t1),
+    t2: t2 === "" ? null : Number(t2),
+    c: Number(c),
+    src: src === "" ? null : unescapeText(src),
+  };
+}
+
+/** A stored value, checked against the model of now. */
+export function readValue(spec: AttributeSpec, json: string): CheckedDatapoint["v"] {
+  if (spec.dataType === null) return JSON.parse(json) as CheckedDatapoint["v"];
+  return spec.dataType.check(spec.dataType.read(json));
+}

@@ -1,0 +1,321 @@
+import type { CheckedTask, Datapoint } from "../modules/datapoint.ts";
+import type { Hook } from "../modules/hook.ts";
+import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import { applyDatapoint, applyTtl, clearEntity, type Entity, viewOf } from "./entity.ts";
+import { type Entry, isSettled } from "./entry.ts";
+import { HookCall } from "./hook-call.ts";
+import type { HookOutcome } from "./hook-outcome.ts";
+import type { Lane } from "./lane.ts";
+import type { PartTask } from "./part.ts";
+import type { OutboxTasks } from "./segment.ts";
+import { answerKey, entityOf, type Shard } from "./shard.ts";
+import type { NewDeadLetter } from "./store/store.ts";
+
+/**
+ * The processing of tasks by entities, in DP³'s order (reference 4.4): on_task_start; for an entity that does not exist
+ * allow_entity_creation and on_entity_creation; the record changes; on_new_attr for each datapoint. A hook that does not
+ * end at once suspends its entity, never another one.
+ */
+export function enqueue(lane: Lane, shard: Shard, entry: Entry): void {
+  shard.entries.push(entry);
+  shard.backlogTasks++;
+  shard.backlogBytes += entry.bytes;
+  lane.backlogBytes += entry.bytes;
+  const { task } = entry;
+  if (task === null) {
+    entry.phase = "ended";
+    return;
+  }
+  const entity = entityOf(shard, task.entity, task.eid, task.eidValue);
+  entry.entity = entity;
+  entity.open++;
+  entity.usedAt = lane.world.monotonic();
+  entity.mailbox.push(entry);
+  if (entity.status === "loading") {
+    if (entity.mailbox.length === 1) lane.toLoad.push({ shard, entity });
+  } else if (entity.mailbox.length === 1) {
+    advance(lane, shard, entity);
+  }
+}
+
+/** Runs an entity's tasks until its mailbox is empty or a hook has to be waited for. */
+export function advance(lane: Lane, shard: Shard, entity: Entity): void {
+  if (entity.status === "loading") return;
+  for (;;) {
+    const entry = entity.mailbox[0];
+    if (entry === undefined || entry.running !== null) return;
+    if (entity.tombstone && entry.phase === "waiting") return;
+    if (!runPhases(lane, shard, entity, entry)) return;
+    entity.mailbox.shift();
+    settle(lane, shard, entry);
+  }
+}
+
+/** Counts an entry out of its entity once nothing of it is open. */
+export function settle(lane: Lane, shard: Shard, entry: Entry): void {
+  if (!isSettled(entry)) return;
+  lane.touched.add(shard);
+  if (entry.entity !== null) entry.entity.open--;
+}
+
+/** Whether the entry came to its end; false: a hook runs. */
+function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): boolean {
+  const { hooks } = lane.world;
+  const { task } = entry;
+  if (task === null) return true;
+  const type = entity.spec.id;
+  for (;;) {
+    switch (entry.phase) {
+      case "waiting":
+        entry.phase = isOver(shard, entity, entry) ? "ended" : "start";
+        break;
+      case "start":
+        if (!runHooks(lane, shard, entry, hooks.onTaskStart)) return false;
+        next(entry, task.delete ? "apply" : creates(entity, entry) ? "allow" : "apply");
+        break;
+      case "allow":
+        // A creation that is stored already was allowed then (R18).
+        if (!entity.exists && !runHooks(lane, shard, entry, hooks.allowEntityCreation.get(type))) return false;
+        // A refusal has ended the entry; the answers write `phase`, which the compiler cannot see.
+        if ((entry.phase as string) === "ended") break;
+        next(entry, "creation");
+        break;
+      case "creation":
+        if (!runHooks(lane, shard, entry, hooks.onEntityCreation.get(type))) return false;
+        next(entry, "apply");
+        break;
+      case "apply":
+        apply(lane, shard, entity, entry, task);
+        next(entry, task.delete ? "ended" : "attributes");
+        break;
+      case "attributes":
+        if (!runAttributeHooks(lane, shard, entity, entry, task)) return false;
+        next(entry, "ended");
+        break;
+      case "ended":
+        lane.world.counters.add("task_processed");
+        return true;
+    }
+  }
+}
+
+function next(entry: Entry, phase: Entry["phase"]): void {
+  entry.phase = phase;
+  entry.hook = 0;
+}
+
+/** Whether a replayed task has nothing left to do: refused, or of a life of the entity that has ended (R18, R19). */
+function isOver(shard: Shard, entity: Entity, entry: Entry): boolean {
+  if (!entry.replayed) return false;
+  if (shard.recorded.refused.has(entry.seq)) return true;
+  return entry.lastSeq <= entity.applied && (entry.seq < entity.created || !entity.exists);
+}
+
+function creates(entity: Entity, entry: Entry): boolean {
+  return entity.created === entry.seq || (!entity.exists && entry.lastSeq > entity.applied);
+}
+
+function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): void {
+  if (entry.lastSeq <= entity.applied) return;
+  if (task.delete) {
+    if (!entity.exists) return;
+    clearEntity(entity);
+    entity.tombstone = true;
+    lane.world.counters.add("record_removed");
+  } else {
+    if (!entity.exists) create(lane, entity, entry);
+    if (task.ttlTokens !== null) applyTtl(entity, task.ttlTokens);
+    let seq = entry.lastSeq - task.datapoints.length + 1;
+    for (const datapoint of task.datapoints) applyDatapoint(entity, datapoint, toSeq(seq++), entry.at);
+  }
+  entity.applied = entry.lastSeq;
+  entry.needsFlush = entry.lastSeq;
+  if (!entity.dirty) {
+    entity.dirty = true;
+    lane.dirty.items.push({ shard, entity, since: lane.world.monotonic() });
+  }
+}
+
+function create(lane: Lane, entity: Entity, entry: Entry): void {
+  entity.exists = true;
+  entity.created = entry.seq;
+  entity.createdAt = entry.at;
+  lane.world.counters.add("record_created");
+}
+
+function runAttributeHooks(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): boolean {
+  const ofType = lane.world.hooks.onNewAttr.get(entity.spec.id);
+  if (ofType === undefined) return true;
+  while (entry.datapoint < task.datapoints.length) {
+    const datapoint = task.datapoints[entry.datapoint];
+    if (datapoint !== undefined && !runHooks(lane, shard, entry, ofType.get(datapoint.attr), datapoint)) return false;
+    entry.datapoint++;
+    entry.hook = 0;
+  }
+  return true;
+}
+
+/** Runs hooks from the entry's cursor on; false when one did not end at once. */
+function runHooks(
+  lane: Lane,
+  shard: Shard,
+  entry: Entry,
+  hooks: readonly Hook[] | undefined,
+  datapoint: Datapoint | null = null,
+): boolean {
+  if (hooks === undefined) return true;
+  while (entry.hook < hooks.length) {
+    const hook = hooks[entry.hook];
+    if (hook === undefined || entry.task === null || entry.entity === null) return true;
+    const seq = causeOf(entry);
+    if (entry.replayed && shard.recorded.answers.has(answerKey(seq, hook.id))) {
+      entry.hook++;
+      continue;
+    }
+    const record = entry.entity.exists ? viewOf(entry.entity) : null;
+    const call = new HookCall({ shard: shard.id, seq, now: entry.at }, hook.id, { task: entry.task, datapoint, record });
+    const outcome = lane.world.runHook(hook, call);
+    if (outcome instanceof Promise) {
+      suspend(lane, shard, entry, hook, outcome);
+      return false;
+    }
+    take(lane, shard, entry, hook, outcome);
+    if (entry.phase === "ended") return true;
+  }
+  return true;
+}
+
+/** The seq that stands for what a hook is called for: the datapoint's own, or the task's first. */
+function causeOf(entry: Entry): Seq {
+  if (entry.phase !== "attributes" || entry.task === null) return entry.seq;
+  return toSeq(entry.lastSeq - entry.task.datapoints.length + 1 + entry.datapoint);
+}
+
+function suspend(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: Promise<HookOutcome>): void {
+  const run = lane.nextRun++;
+  entry.run = run;
+  entry.running = hook;
+  const { post } = lane.world;
+  // The runner answers failures as outcomes; a rejection is a bug, and ends as the hook's failure all the same.
+  void outcome
+    .catch(
+      (error: unknown): HookOutcome => ({
+        kind: "failed",
+        error: new StarlingError("INTERNAL", String(error), { cause: error }),
+        attempts: 1,
+      }),
+    )
+    .then((ended) => post({ kind: "hook-ended", shard, entry, run, outcome: ended }));
+}
+
+/** An asynchronous hook has ended: its entity goes on. */
+export function onHookEnded(lane: Lane, shard: Shard, entry: Entry, run: number, outcome: HookOutcome): void {
+  const hook = entry.running;
+  if (hook === null || entry.run !== run || lane.shards.get(shard.id) !== shard || entry.entity === null) return;
+  entry.running = null;
+  take(lane, shard, entry, hook, outcome);
+  advance(lane, shard, entry.entity);
+}
+
+/** Takes a hook's outcome: the cursor moves, and what it answered is on its way into the log. */
+function take(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: HookOutcome): void {
+  const cause = causeOf(entry);
+  entry.hook++;
+  switch (outcome.kind) {
+    case "answer":
+      if (outcome.tasks.length > 0) recordAnswer(lane, shard, entry, hook, cause, outcome.tasks);
+      return;
+    case "decision":
+      if (outcome.failed !== undefined) letter(shard, entry, cause, hook.id, outcome.failed);
+      if (!outcome.allowed) refuseCreation(lane, shard, entry);
+      return;
+    case "failed":
+      lane.world.counters.add("module_error");
+      letter(shard, entry, cause, hook.id, outcome.error);
+      return;
+  }
+}
+
+function refuseCreation(lane: Lane, shard: Shard, entry: Entry): void {
+  entry.phase = "ended";
+  shard.refused.push(entry);
+  lane.world.counters.add("creation_refused");
+}
+
+function recordAnswer(
+  lane: Lane,
+  shard: Shard,
+  entry: Entry,
+  hook: Hook,
+  cause: Seq,
+  tasks: readonly CheckedTask[],
+): void {
+  const depth = (entry.task?.cause?.depth ?? 0) + 1;
+  if (depth > lane.world.limits.chainMaxDepth) {
+    const error = new StarlingError("CHAIN_TOO_DEEP", `${hook.id} derives tasks at depth ${depth}`);
+    for (const [ordinal, task] of tasks.entries()) unapplied(shard, entry, cause, `${hook.id}#${ordinal}`, error, task);
+    return;
+  }
+  const own: PartTask[] = [];
+  const others = new Map<ShardId, PartTask[]>();
+  for (const [ordinal, task] of tasks.entries()) {
+    const from = { shard: shard.id, seq: cause, hook: hook.id, ordinal, depth };
+    const target = lane.world.shardOf(task.entity.id, task.eid);
+    const derived: PartTask = { ...task, cause: from };
+    if (target === shard.id) own.push(derived);
+    else others.set(target, [...(others.get(target) ?? []), derived]);
+  }
+  const parts: OutboxTasks[] = [...others].map(([target, list]) => ({ target, tasks: list }));
+  entry.unrecorded++;
+  const block = { kind: "answer", cause, hook: hook.id, depth, own, others: parts } as const;
+  shard.blocks.push({ block, entry });
+  lane.waiting.add(shard);
+  lane.world.counters.add("derived_tasks", tasks.length);
+}
+
+/** A hook that failed for good: it stands as a dead letter, and the watermark may pass (R14). */
+function letter(shard: Shard, entry: Entry, seq: Seq, hook: string, error: StarlingError): void {
+  if (entry.task === null) return;
+  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "hook", hook }, error, entry.task));
+}
+
+function unapplied(
+  shard: Shard,
+  entry: Entry,
+  seq: Seq,
+  hook: string,
+  error: StarlingError,
+  task: CheckedTask,
+): void {
+  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "unapplied", hook }, error, task));
+}
+
+/** A dead letter that holds its task, so that it can be replayed when the log is gone. */
+export function createLetter(
+  shard: Shard,
+  of: Pick<NewDeadLetter, "seq" | "at" | "kind" | "hook">,
+  error: StarlingError,
+  task: CheckedTask,
+): NewDeadLetter {
+  return {
+    ...of,
+    shard: shard.id,
+    type: task.entity.id,
+    eid: task.eid,
+    code: error.code,
+    error: error.message.slice(0, 4000),
+    task: writeTaskJson(task),
+  };
+}
+
+function writeTaskJson(task: CheckedTask): string {
+  const datapoints = task.datapoints.map((d) => {
+    const times = `"t1":${d.t1},"t2":${d.t2},"c":${d.c},"src":${JSON.stringify(d.src)}`;
+    return `{"attr":"${d.attr}","v":${d.json},${times}}`;
+  });
+  const ttl = task.ttlTokens === null ? "" : `,"ttlTokens":${JSON.stringify(task.ttlTokens)}`;
+  const head = `"type":"${task.entity.id}","eid":${JSON.stringify(task.eid)}`;
+  return `{${head},"delete":${task.delete}${ttl},"datapoints":[${datapoints.join(",")}]}`;
+}
+

@@ -1,0 +1,204 @@
+import type { Model } from "../modules/model.ts";
+import { type Seq, type ShardId, toSeq, toShardId } from "../proto/ids.ts";
+import { hashOf } from "../proto/shard-of.ts";
+import { escapeText, linesOf, outboxJoint, readTask, unescapeText, writeTask, type LoggedTask } from "./line.ts";
+import type { Cause, Part, PartRejection, PartTask } from "./part.ts";
+import type { Segment } from "./store/store.ts";
+
+/**
+ * A segment: what one commit appends to one shard's log, made of blocks. A block is a part of a channel, or the answer of
+ * a hook: its tasks for the own shard and its outbox lines for others, recorded as one unit (R12, R15).
+ *
+ * The head is JSON: `p` lists parts [channel, number, predecessor, hash, first line, lines, rejections?], `a` lists answers
+ * [cause seq, hook, depth, first line, lines], `c` gives causes of tasks that came from another shard
+ * [line, shard, seq, hook, ordinal, depth].
+ */
+export type Block = PartBlock | AnswerBlock;
+
+export interface PartBlock {
+  readonly kind: "part";
+  readonly part: Part;
+}
+
+/** What a hook returned for one cause, split by shard. */
+export interface AnswerBlock {
+  readonly kind: "answer";
+  readonly cause: Seq;
+  readonly hook: string;
+  readonly depth: number;
+  readonly own: readonly PartTask[];
+  readonly others: readonly OutboxTasks[];
+}
+
+export interface OutboxTasks {
+  readonly target: ShardId;
+  readonly tasks: readonly PartTask[];
+}
+
+/** How many seqs a block takes. */
+export function linesOfBlock(block: Block): number {
+  const tasks = block.kind === "part" ? block.part.tasks : block.own;
+  let lines = block.kind === "answer" ? block.others.length : tasks.length === 0 ? 1 : 0;
+  for (const task of tasks) lines += linesOf(task);
+  return lines;
+}
+
+/** Writes blocks as one segment from `seq` on. */
+export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, blocks: readonly Block[]): Segment {
+  const lines: string[] = [];
+  const head: Head = { p: [], a: [], c: [] };
+  let keys = "";
+  for (const block of blocks) {
+    const first = lines.length;
+    const tasks = block.kind === "part" ? block.part.tasks : block.own;
+    for (const task of tasks) {
+      keys += hashOf(task.entity.id, task.eid).toString(16).padStart(8, "0");
+      if (block.kind === "part" && task.cause !== null) head.c.push(causeFields(lines.length, task.cause));
+      writeTask(task, lines);
+    }
+    if (block.kind === "part") {
+      if (tasks.length === 0) lines.push("n");
+      head.p.push(partFields(block.part, first, lines.length - first));
+    } else {
+      for (const other of block.others) lines.push(writeOutbox(block, other));
+      head.a.push([block.cause, block.hook, block.depth, first, lines.length - first]);
+    }
+  }
+  return {
+    ...at,
+    lastSeq: toSeq(at.seq + lines.length - 1),
+    head: JSON.stringify(head),
+    body: lines.join("\n"),
+    keys,
+  };
+}
+
+type CauseFields = [line: number, shard: number, seq: number, hook: string, ordinal: number, depth: number];
+type PartFields = [
+  channel: string,
+  number: number,
+  predecessor: number | null,
+  hash: string,
+  first: number,
+  lines: number,
+  rejections?: readonly PartRejection[],
+];
+type AnswerFields = [cause: number, hook: string, depth: number, first: number, lines: number];
+
+interface Head {
+  readonly p: PartFields[];
+  readonly a: AnswerFields[];
+  readonly c: CauseFields[];
+}
+
+function causeFields(line: number, cause: Cause): CauseFields {
+  return [line, cause.shard, cause.seq, cause.hook, cause.ordinal, cause.depth];
+}
+
+function partFields(part: Part, first: number, lines: number): PartFields {
+  const fields: PartFields = [part.channel, part.number, part.predecessor, part.hash, first, lines];
+  if (part.rejections.length > 0) fields.push(part.rejections);
+  return fields;
+}
+
+function writeOutbox(block: AnswerBlock, other: OutboxTasks): string {
+  const content: string[] = [];
+  for (const task of other.tasks) writeTask(task, content);
+  const ordinals = other.tasks.map((task) => task.cause?.ordinal ?? 0).join(",");
+  const hook = escapeText(block.hook);
+  return `o\t${other.target}\t${block.cause}\t${hook}\t${block.depth}\t${ordinals}\t${content.join(outboxJoint)}`;
+}
+
+/** A segment as replay and tails read it. */
+export interface ReadSegment {
+  readonly segment: Segment;
+  readonly parts: readonly ReadPart[];
+  readonly answers: readonly { readonly cause: Seq; readonly hook: string }[];
+  readonly tasks: readonly { readonly seq: Seq; readonly logged: LoggedTask; readonly cause: Cause | null }[];
+  readonly outbox: readonly ReadOutbox[];
+}
+
+export interface ReadPart {
+  readonly channel: string;
+  readonly number: number;
+  readonly hash: string;
+  readonly lastSeq: Seq;
+  readonly rejections: readonly PartRejection[];
+}
+
+/** An outbox line: a part for `target` under the number `seq`. */
+export interface ReadOutbox {
+  readonly seq: Seq;
+  readonly target: ShardId;
+  readonly tasks: readonly PartTask[];
+}
+
+/** Reads a segment back. Tasks that no longer fit the model are errors in their `logged.task`. */
+export function readSegment(segment: Segment, model: Model): ReadSegment {
+  const head = JSON.parse(segment.head) as Head;
+  const lines = segment.body.split("\n");
+  const causes = new Map(head.c.map((c) => [c[0], toCause(c)]));
+  for (const answer of head.a) addOwnCauses(causes, answer, lines, segment.shard);
+  const tasks: { seq: Seq; logged: LoggedTask; cause: Cause | null }[] = [];
+  const outbox: ReadOutbox[] = [];
+  for (let at = 0; at < lines.length; ) {
+    const kind = lines[at]?.[0];
+    const seq = toSeq(segment.seq + at);
+    if (kind === "d" || kind === "t" || kind === "x") {
+      const logged = readTask(lines, at, model);
+      tasks.push({ seq, logged, cause: causes.get(at) ?? null });
+      at += logged.lines;
+    } else {
+      if (kind === "o") outbox.push(readOutbox(lines[at] ?? "", seq, segment.shard, model));
+      at++;
+    }
+  }
+  return {
+    segment,
+    parts: head.p.map((p) => readPart(p, segment.seq)),
+    answers: head.a.map((a) => ({ cause: toSeq(a[0]), hook: a[1] })),
+    tasks,
+    outbox,
+  };
+}
+
+function readPart(p: PartFields, start: Seq): ReadPart {
+  return { channel: p[0], number: p[1], hash: p[3], lastSeq: toSeq(start + p[4] + p[5] - 1), rejections: p[6] ?? [] };
+}
+
+/** The part of a channel in a segment, if it is there. */
+export function findPart(segment: Segment, channel: string, number: number): ReadPart | null {
+  const head = JSON.parse(segment.head) as Head;
+  const found = head.p.find((p) => p[0] === channel && p[1] === number);
+  return found === undefined ? null : readPart(found, segment.seq);
+}
+
+function toCause(c: CauseFields): Cause {
+  return { shard: toShardId(c[1]), seq: toSeq(c[2]), hook: c[3], ordinal: c[4], depth: c[5] };
+}
+
+/** Ordinals of own tasks are not stored: they come back in order, and only the depth matters to what they cause. */
+function addOwnCauses(causes: Map<number, Cause>, a: AnswerFields, lines: readonly string[], shard: ShardId): void {
+  let ordinal = 0;
+  for (let line = a[3]; line < a[3] + a[4]; line++) {
+    const kind = lines[line]?.[0];
+    if (kind !== "d" && kind !== "t" && kind !== "x") continue;
+    causes.set(line, { shard, seq: toSeq(a[0]), hook: a[1], ordinal: ordinal++, depth: a[2] });
+  }
+}
+
+function readOutbox(line: string, seq: Seq, shard: ShardId, model: Model): ReadOutbox {
+  const [, target, cause, hook = "", depth, ordinals = ""] = line.split("\t", 6);
+  const content = line.split("\t").slice(6).join("\t").split(outboxJoint);
+  const numbers = ordinals.split(",").map(Number);
+  const tasks: PartTask[] = [];
+  for (let at = 0; at < content.length; ) {
+    const logged = readTask(content, at, model);
+    at += logged.lines;
+    if (logged.task instanceof Error) continue;
+    const ordinal = numbers[tasks.length] ?? 0;
+    const from: Cause = { shard, seq: toSeq(Number(cause)), hook: unescapeText(hook), ordinal, depth: Number(depth) };
+    tasks.push({ ...logged.task, cause: from });
+  }
+  return { seq, target: toShardId(Number(target)), tasks };
+}

@@ -1,0 +1,124 @@
+import type { Eid } from "../modules/datapoint.ts";
+import type { EntitySpec, Model } from "../modules/model.ts";
+import { type Epoch, type Seq, type ShardId, toSeq } from "../proto/ids.ts";
+import type { Channel } from "./channel.ts";
+import { createEntity, type Entity } from "./entity.ts";
+import type { Entry } from "./entry.ts";
+import type { PartListener } from "./part.ts";
+import type { Block } from "./segment.ts";
+import type { AcquiredShard, NewDeadLetter } from "./store/store.ts";
+
+/** A shard as its owner holds it: log position, channels, entities, and what is on its way. Changed only by its lane's steps. */
+export interface Shard {
+  readonly id: ShardId;
+  readonly epoch: Epoch;
+  /** Highest seq given out, and highest seq in PostgreSQL. */
+  lastSeq: Seq;
+  durableSeq: Seq;
+  /** Everything up to here is processed; durable. */
+  watermark: Seq;
+  /** Arrival time of the newest entry: it never goes back (R6). */
+  lastAt: number;
+  readonly channels: Map<string, Channel>;
+  /** Blocks for the next segment. */
+  blocks: PendingBlock[];
+  /** Entries above the watermark, in log order; those before `firstEntry` are passed. */
+  entries: Entry[];
+  firstEntry: number;
+  /** Entities by index of their type, then by eid. */
+  readonly entities: Map<string, Entity>[];
+  residents: number;
+  readonly outbox: Outbox;
+  /** Listeners that wait for the watermark. */
+  readonly unprocessed: { readonly seq: Seq; readonly listener: PartListener }[];
+  /** For the next flush. */
+  deadLetters: NewDeadLetter[];
+  refused: Entry[];
+  /** Answers and refusals that the log or the tables hold already, from before the acquire. */
+  readonly recorded: Recorded;
+  /** Bytes and tasks above the watermark. */
+  backlogBytes: number;
+  backlogTasks: number;
+  /** Progress that the last flush has written. */
+  savedDelivered: Seq;
+  savedWatermark: Seq;
+}
+
+export interface PendingBlock {
+  readonly block: Block;
+  /** The entry whose answer it is. */
+  readonly entry: Entry | null;
+}
+
+export interface Outbox {
+  /** Number of the last part sent to a target since the acquire; the first one sent says "unknown". */
+  readonly last: Map<ShardId, Seq>;
+  /** Numbers on their way, in order; those before `first` are delivered. */
+  sent: { readonly seq: Seq; status: "sent" | "delivered" }[];
+  first: number;
+}
+
+export interface Recorded {
+  readonly answers: Set<string>;
+  readonly refused: Set<Seq>;
+}
+
+/** A shard as it was acquired. */
+export function createShard(acquired: AcquiredShard, model: Model): Shard {
+  const answers = new Set(acquired.deadAnswers.map((answer) => answerKey(answer.seq, answer.hook)));
+  return {
+    id: acquired.shard,
+    epoch: acquired.epoch,
+    lastSeq: acquired.lastSeq,
+    durableSeq: acquired.lastSeq,
+    watermark: acquired.watermark,
+    lastAt: acquired.lastAt,
+    channels: new Map([...acquired.channels].map(([name, last]) => [name, createChannel(last)])),
+    blocks: [],
+    entries: [],
+    firstEntry: 0,
+    entities: Array.from({ length: model.entities.size }, () => new Map<string, Entity>()),
+    residents: 0,
+    outbox: { last: new Map(), sent: [], first: 0 },
+    unprocessed: [],
+    deadLetters: [],
+    refused: [],
+    recorded: { answers, refused: new Set(acquired.refused) },
+    backlogBytes: 0,
+    backlogTasks: 0,
+    savedDelivered: acquired.delivered,
+    savedWatermark: acquired.watermark,
+  };
+}
+
+export function createChannel(last: number): Channel {
+  return { last, recent: new Map(), dirty: false };
+}
+
+/** Key of a recorded answer: one per cause and hook. */
+export function answerKey(cause: Seq, hook: string): string {
+  return `${cause}\t${hook}`;
+}
+
+/** The activation of an entity, made when there is none. */
+export function entityOf(shard: Shard, spec: EntitySpec, eid: string, eidValue: Eid): Entity {
+  const ofType = shard.entities[spec.index];
+  if (ofType === undefined) throw new Error(`entity type ${spec.id} has no place in shard ${shard.id}`);
+  const known = ofType.get(eid);
+  if (known !== undefined) return known;
+  const entity = createEntity(spec, eid, eidValue);
+  ofType.set(eid, entity);
+  shard.residents++;
+  return entity;
+}
+
+/** Forgets an activation. */
+export function dropEntity(shard: Shard, entity: Entity): void {
+  if (shard.entities[entity.spec.index]?.delete(entity.eid)) shard.residents--;
+}
+
+/** Outbox lines up to here are delivered. */
+export function deliveredUpTo(shard: Shard): Seq {
+  const waiting = shard.outbox.sent[shard.outbox.first];
+  return waiting === undefined ? shard.durableSeq : toSeq(waiting.seq - 1);
+}

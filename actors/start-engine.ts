@@ -1,0 +1,258 @@
+import type { Eid } from "../modules/datapoint.ts";
+import type { Hook, HookTable } from "../modules/hook.ts";
+import type { Model } from "../modules/model.ts";
+import { eidFromText } from "../modules/eid.ts";
+import { type NodeId, type ShardId, shardId, toSeq, toSessionId } from "../proto/ids.ts";
+import { shardOf } from "../proto/shard-of.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import { startCellSystem } from "./cell.ts";
+import type { Counters } from "./counters.ts";
+import type { Engine, OwnedRecord } from "./engine.ts";
+import { createFollowers } from "./follow.ts";
+import type { HookCall } from "./hook-call.ts";
+import type { HookOutcome } from "./hook-outcome.ts";
+import { createLane, type LaneLimits, type Offer, type ReplayLog } from "./lane.ts";
+import { type LaneCell, startLaneCell, type Timers } from "./lane-cell.ts";
+import type { Part, PartListener } from "./part.ts";
+import { createShard, type Shard } from "./shard.ts";
+import type { AcquiredShard, Queries, Segment, Store } from "./store/store.ts";
+
+export interface EngineOptions {
+  readonly node: NodeId;
+  readonly store: Store;
+  readonly queries: Queries;
+  readonly model: Model;
+  readonly hooks: HookTable;
+  readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
+  readonly limits: LaneLimits;
+  readonly entityShards: number;
+  readonly systemShards: number;
+  /** Appends in flight per database, and databases: a lane never spans two (R2). */
+  readonly lanes: number;
+  readonly databases: number;
+  readonly counters: Counters;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly newSessionId: () => string;
+  readonly log: EngineLog;
+}
+
+export interface Clock {
+  /** Unix ms. */
+  now(): number;
+  monotonic(): number;
+}
+
+export interface EngineLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** Takes all shards, replays what stands above their watermarks, and serves. */
+export async function startEngine(options: EngineOptions): Promise<Engine> {
+  const { model, store, entityShards } = options;
+  const ids = [
+    ...Array.from({ length: entityShards }, (_, index) => shardId("entity", index)),
+    ...Array.from({ length: options.systemShards }, (_, index) => shardId("system", index)),
+  ];
+  const acquired = await acquireAll(options, ids);
+  const shards = acquired.map((one) => createShard(one, model));
+  const replay = await readLogs(store, shards);
+  return createEngine(options, shards, replay);
+}
+
+async function acquireAll(options: EngineOptions, ids: readonly ShardId[]): Promise<AcquiredShard[]> {
+  const { store, node, log, timers } = options;
+  const acquired = new Map<ShardId, AcquiredShard>();
+  for (let attempt = 0; acquired.size < ids.length; attempt++) {
+    if (attempt > 0) await new Promise<void>((resolve) => timers.after(Math.min(1000, 100 * attempt), resolve));
+    const missing = ids.filter((id) => !acquired.has(id));
+    for (const one of await store.acquire(node, missing)) acquired.set(one.shard, one);
+    if (attempt === 20) log.warn({ missing: ids.length - acquired.size }, "shards are claimed by another node");
+    if (attempt > 100) throw new StarlingError("UNAVAILABLE", "another node keeps claiming shards of this cluster");
+  }
+  log.info({ shards: acquired.size, epoch: Math.max(...[...acquired.values()].map((a) => a.epoch)) }, "shards acquired");
+  return [...acquired.values()];
+}
+
+const replayPage = 1000;
+
+async function readLogs(store: Store, shards: readonly Shard[]): Promise<ReplayLog[]> {
+  const logs: ReplayLog[] = [];
+  for (const shard of shards) {
+    const from = Math.min(shard.watermark, shard.savedDelivered);
+    if (shard.lastSeq <= from) continue;
+    const segments: Segment[] = [];
+    for (let after = toSeq(from); ; ) {
+      const page = await store.readLog(shard.id, after, replayPage);
+      segments.push(...page);
+      const last = page.at(-1);
+      if (last === undefined || page.length < replayPage) break;
+      after = last.lastSeq;
+    }
+    logs.push({ shard, segments });
+  }
+  return logs;
+}
+
+function createEngine(options: EngineOptions, shards: readonly Shard[], replay: readonly ReplayLog[]): Engine {
+  const { model, entityShards, store, counters, clock, log } = options;
+  const cells = startCellSystem();
+  const followers = createFollowers(model);
+  const health = createHealth(log);
+  const laneCount = options.lanes * options.databases;
+  const drained = Array.from({ length: laneCount }, () => deferred());
+  const lanes: LaneCell[] = drained.map((done, index) =>
+    startLaneCell(
+      cells,
+      (post) =>
+        createLane(index, options.node, {
+          model,
+          hooks: options.hooks,
+          limits: options.limits,
+          counters,
+          now: clock.now,
+          monotonic: clock.monotonic,
+          shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
+          runHook: options.runHook,
+          post,
+        }),
+      {
+        store,
+        timers: options.timers,
+        offer: (part, listener) => offer(part, listener),
+        onAppended: (segments) => followers.publish(segments),
+        onLost: (lost) => {
+          log.error({ shards: lost }, "shards were taken over by another node: this one may no longer write them");
+          health.report(new StarlingError("FENCED", `${lost.length} shards were taken over by another node`));
+        },
+        onHealth: (problem) => health.report(problem),
+        onDrained: done.resolve,
+        onCrash: (error) => {
+          log.error({ err: error, lane: index }, "a lane failed: this is a bug");
+          health.report(new StarlingError("INTERNAL", `lane ${index} failed: ${String(error)}`, { cause: error }));
+        },
+      },
+    ),
+  );
+  const laneOf = (shard: ShardId): LaneCell => {
+    const lane = lanes[shard % laneCount];
+    if (lane === undefined) throw new Error(`no lane for shard ${shard}`);
+    return lane;
+  };
+  const offer = createOfferer(laneOf);
+  for (const cell of lanes) {
+    const mine = shards.filter((shard) => laneOf(shard.id) === cell);
+    cell.tell({ kind: "own", shards: mine, replay: replay.filter((log) => mine.includes(log.shard)) });
+  }
+  return {
+    entityShards,
+    offer,
+    queries: options.queries,
+    counters,
+    openSession: (session, named) =>
+      store.openSession(toSessionId(session === "" ? options.newSessionId() : session), named),
+    closeSession: (session) => store.closeSession(session),
+    get: (type, eid, atLeast) => {
+      const spec = model.entities.get(type);
+      if (spec === undefined) throw new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`);
+      const eidValue: Eid = eidFromText(spec, eid);
+      const shard = shardOf("entity", type, eid, entityShards);
+      return new Promise<OwnedRecord | null>((resolve, reject) => {
+        const reply = (record: OwnedRecord | null | StarlingError): void =>
+          record instanceof StarlingError ? reject(record) : resolve(record);
+        const message = { kind: "get", key: { shard, type, eid }, eidValue, atLeast, reply } as const;
+        if (!laneOf(shard).tell(message)) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
+      });
+    },
+    follow: (filter, signal) => followers.follow(filter, signal),
+    replayDeadLetter: () => Promise.reject(new StarlingError("UNAVAILABLE", "replay is not there yet")),
+    flushedUpTo: () => flushedUpTo(lanes, clock),
+    status: () => ({ problem: health.problem(), shards: lanes.flatMap(({ lane }) => [...lane.shards.values()].map(statusOf)) }),
+    onHealth: health.on,
+    close: async () => {
+      for (const cell of lanes) cell.tell({ kind: "close" });
+      const giveUp = new Promise<void>((resolve) => options.timers.after(20_000, resolve));
+      await Promise.race([Promise.all(drained.map((one) => one.promise)), giveUp]);
+      for (const cell of lanes) await cell.stop();
+      await cells.close();
+      const fences = lanes.flatMap(({ lane }) => [...lane.shards.values()].map(({ id, epoch }) => ({ shard: id, epoch })));
+      await store.release(fences, options.node);
+    },
+  };
+}
+
+/** Offers of one turn reach each lane as one message. */
+function createOfferer(laneOf: (shard: ShardId) => LaneCell): (part: Part, listener: PartListener) => void {
+  const turn = new Map<LaneCell, Offer[]>();
+  const send = (): void => {
+    const offers = [...turn];
+    turn.clear();
+    for (const [cell, list] of offers) {
+      if (cell.tell({ kind: "offer", offers: list })) continue;
+      const error = new StarlingError("BUSY", "the node's mailbox is full, or it is closing");
+      for (const { listener } of list) listener({ kind: "refused", error });
+    }
+  };
+  return (part, listener) => {
+    if (turn.size === 0) queueMicrotask(send);
+    const cell = laneOf(part.shard);
+    const list = turn.get(cell);
+    if (list === undefined) turn.set(cell, [{ part, listener }]);
+    else list.push({ part, listener });
+  };
+}
+
+function statusOf(shard: Shard) {
+  return {
+    shard: shard.id,
+    epoch: shard.epoch,
+    lastSeq: shard.durableSeq,
+    watermark: shard.watermark,
+    residentEntities: shard.residents,
+    undelivered: shard.outbox.sent.length - shard.outbox.first,
+  };
+}
+
+/** Everything that changed before the oldest change not yet in PostgreSQL. */
+function flushedUpTo(lanes: readonly LaneCell[], clock: Clock): number {
+  const monotonic = clock.monotonic();
+  let oldest = monotonic;
+  for (const { lane } of lanes) {
+    const first = lane.dirty.items[lane.dirty.first];
+    if (first !== undefined) oldest = Math.min(oldest, first.since);
+    if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.startedAt - lane.world.limits.flushIntervalMs);
+  }
+  return clock.now() - (monotonic - oldest);
+}
+
+function createHealth(log: EngineLog) {
+  const listeners = new Set<(problem: StarlingError | null) => void>();
+  let problem: StarlingError | null = null;
+  return {
+    problem: () => problem,
+    report: (next: StarlingError | null): void => {
+      // What the store cannot mend stays; the same trouble is said once.
+      if (problem !== null && !problem.retryable) return;
+      if (problem?.code === "FENCED" || (problem === null) === (next === null)) return;
+      problem = next;
+      if (next === null) log.info({}, "serving again");
+      else log.warn({ code: next.code, problem: next.message }, "not serving");
+      for (const listener of listeners) listener(next);
+    },
+    on: (listener: (problem: StarlingError | null) => void): (() => void) => {
+      listeners.add(listener);
+      listener(problem);
+      return () => void listeners.delete(listener);
+    },
+  };
+}
+
+function deferred() {
+  let resolve: () => void = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

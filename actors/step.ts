@@ -1,0 +1,63 @@
+import { unreachable } from "../proto/unreachable.ts";
+import { admit, answerLookUp } from "./admission.ts";
+import { onCommitFailed, onCommitted, startCommit } from "./commit.ts";
+import { onFlushed, onFlushFailed, planNextFlush, startFlush } from "./flush.ts";
+import type { Effect, Lane, LaneMessage } from "./lane.ts";
+import { onDelivered } from "./outbox.ts";
+import { onHookEnded } from "./processing.ts";
+import { ownShards } from "./replay.ts";
+import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts";
+
+/**
+ * The protocol's one door: a message changes the lane, and what is to be done in the world comes back. The lane is changed in
+ * place rather than copied: it holds every resident entity.
+ */
+export function step(lane: Lane, message: LaneMessage): Effect[] {
+  lane.effects = [];
+  take(lane, message);
+  startCommit(lane);
+  startLoads(lane);
+  planNextFlush(lane, 0);
+  const { effects } = lane;
+  lane.effects = [];
+  return effects;
+}
+
+function take(lane: Lane, message: LaneMessage): void {
+  switch (message.kind) {
+    case "own":
+      return ownShards(lane, message.shards, message.replay);
+    case "offer":
+      for (const offer of message.offers) admit(lane, offer);
+      return;
+    case "looked-up":
+      return answerLookUp(lane, message.offer, message.segment);
+    case "committed":
+      return onCommitted(lane, message.result);
+    case "commit-failed":
+      return onCommitFailed(lane, message.error);
+    case "loaded":
+      return onLoaded(lane, message.wanted, message.found);
+    case "load-failed":
+      return onLoadFailed(lane, message.wanted, message.error);
+    case "hook-ended":
+      return onHookEnded(lane, message.shard, message.entry, message.run, message.outcome);
+    case "delivered":
+      return onDelivered(lane, message.shard, message.seq);
+    case "flush-due":
+      return startFlush(lane);
+    case "flushed":
+      return onFlushed(lane, message.result);
+    case "flush-failed":
+      return onFlushFailed(lane, message.error);
+    case "get":
+      return onGet(lane, message);
+    case "sweep":
+      return sweep(lane);
+    case "close":
+      lane.status = "closing";
+      return startFlush(lane);
+    default:
+      return unreachable(message);
+  }
+}
