@@ -24,7 +24,12 @@ export function admit(lane: Lane, offer: Offer): void {
   const admission = planAdmission(channel, part);
   switch (admission.kind) {
     case "gap":
-      return refuse(lane, listener, "GAP", `batch ${part.number} names ${part.predecessor}, the last one is ${channel.last}`);
+      return refuse(
+        lane,
+        listener,
+        "GAP",
+        `batch ${part.number} names ${part.predecessor}, the last one is ${channel.last}`,
+      );
     case "changed":
       return refuse(lane, listener, "BATCH_CHANGED", `batch ${part.number} came back with other content`);
     case "repeat":
@@ -41,7 +46,13 @@ export function admit(lane: Lane, offer: Offer): void {
   if (full !== null) return refuse(lane, listener, "BUSY", full);
   channel.last = part.number;
   channel.dirty = true;
-  const recent = { number: part.number, hash: part.hash, lastSeq: null, rejections: part.rejections, listeners: [listener] };
+  const recent = {
+    number: part.number,
+    hash: part.hash,
+    lastSeq: null,
+    rejections: part.rejections,
+    listeners: [listener],
+  };
   channel.recent.set(part.number, recent);
   shard.blocks.push({ block: { kind: "part", part }, entry: null });
   shard.backlogTasks += part.tasks.length;
@@ -53,9 +64,11 @@ export function admit(lane: Lane, offer: Offer): void {
 function findFullBound(lane: Lane, shard: Shard): string | null {
   const { limits } = lane.world;
   if (lane.status === "closing") return "the node is closing";
-  if (shard.backlogTasks >= limits.lagMaxEntries) return `shard ${shard.id} has ${shard.backlogTasks} unprocessed tasks`;
+  if (shard.backlogTasks >= limits.lagMaxEntries)
+    return `shard ${shard.id} has ${shard.backlogTasks} unprocessed tasks`;
   if (shard.backlogBytes >= limits.lagMaxBytes) return `shard ${shard.id} has ${shard.backlogBytes} unprocessed bytes`;
-  if (lane.backlogBytes >= limits.backlogMaxBytes) return `the node has ${lane.backlogBytes} unprocessed bytes in a lane`;
+  if (lane.backlogBytes >= limits.backlogMaxBytes)
+    return `the node has ${lane.backlogBytes} unprocessed bytes in a lane`;
   return null;
 }
 

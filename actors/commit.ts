@@ -9,7 +9,7 @@ import type { Part, PartTask } from "./part.ts";
 import { enqueue, settle } from "./processing.ts";
 import { type AnswerBlock, linesOfBlock, writeSegment } from "./segment.ts";
 import { answerKey, type PendingBlock, type Shard } from "./shard.ts";
-import type { WriteResult } from "./store/store.ts";
+import type { AppendRequest, WriteResult } from "./store/store.ts";
 
 /** Appends all that waits, as one group, when no append is in flight (R1). */
 export function startCommit(lane: Lane): void {
@@ -54,10 +54,16 @@ function buildSegment(shard: Shard, now: number, room: number): BuiltSegment {
   return { shard, segment: written, blocks };
 }
 
-function requestOf(built: readonly BuiltSegment[]) {
+function requestOf(built: readonly BuiltSegment[]): AppendRequest {
+  const closings = built.flatMap(({ shard, blocks }) =>
+    blocks.flatMap(({ closing }) =>
+      closing === undefined ? [] : [{ shard: shard.id, id: closing.id, status: "replayed" as const }],
+    ),
+  );
   return {
     fences: built.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
     segments: built.map(({ segment }) => segment),
+    ...(closings.length > 0 && { closings }),
   };
 }
 
@@ -90,7 +96,8 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
 }
 
 function onBlockDurable(lane: Lane, shard: Shard, pending: PendingBlock, seq: Seq, at: number): void {
-  const { block, entry } = pending;
+  const { block, entry, closing } = pending;
+  if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error: null });
   if (block.kind === "part") {
     onPartDurable(lane, shard, block.part, seq, at);
     return;
@@ -220,6 +227,7 @@ function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: Sta
     lane.waiting.add(shard);
     return;
   }
+  if (pending.closing !== undefined) lane.effects.push({ kind: "closed", reply: pending.closing.reply, error });
   if (entry !== null) refuseAnswer(lane, shard, block, entry, error);
 }
 
@@ -259,4 +267,3 @@ export function loseShards(lane: Lane, lost: readonly ShardId[]): void {
   lane.world.counters.add("fenced_commits");
   lane.effects.push({ kind: "lost", shards: lost });
 }
-

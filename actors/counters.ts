@@ -1,16 +1,34 @@
 /** Counters by name; a name is `what` or `what/label`. Reference 12 names those of hooks. */
 export interface Counters {
   add(name: string, by?: number): void;
-  /** A copy of all counters. */
+  /** The counter of a name, for those who count often. */
+  counter(name: string): Counter;
+  /** A copy of all counters that are not zero. */
   read(): Record<string, number>;
 }
 
+/** One number that only grows. */
+export interface Counter {
+  value: number;
+}
+
 export function createCounters(): Counters {
-  const counts = new Map<string, number>();
+  const counters = new Map<string, Counter>();
+  const counter = (name: string): Counter => {
+    const known = counters.get(name);
+    if (known !== undefined) return known;
+    const made = { value: 0 };
+    counters.set(name, made);
+    return made;
+  };
   return {
     add: (name, by = 1) => {
-      counts.set(name, (counts.get(name) ?? 0) + by);
+      counter(name).value += by;
     },
-    read: () => Object.fromEntries(counts),
+    counter,
+    read: () => {
+      const counts = [...counters].map(([name, { value }]): [string, number] => [name, value]);
+      return Object.fromEntries(counts.filter(([, value]) => value !== 0));
+    },
   };
 }

@@ -240,4 +240,3 @@ function drain(lane: Lane): void {
   if (lane.status !== "closing" || lane.commit !== null || lane.waiting.size > 0 || lane.flush !== null) return;
   lane.effects.push({ kind: "drained" });
 }
-

@@ -66,7 +66,8 @@ function createFollower(filter: FollowFilter): Follower {
       if (rows.length > 0 || status === "too-slow") wake();
     },
     take: () => {
-      if (status === "too-slow") throw new StarlingError("BUSY", `the reader lags by more than ${followerMaxRows} rows`);
+      if (status === "too-slow")
+        throw new StarlingError("BUSY", `the reader lags by more than ${followerMaxRows} rows`);
       const taken = rows;
       rows = [];
       return taken;

@@ -1,6 +1,6 @@
 import type { DataPointTask, Datapoint, Eid } from "../modules/datapoint.ts";
 import type { RecordView } from "../modules/hook.ts";
-import type { ShardId, Seq } from "../proto/ids.ts";
+import type { Seq, ShardId } from "../proto/ids.ts";
 import type { PartTask } from "./part.ts";
 
 /** What one run of a hook is about. Fields that few hooks read are made when read. */

@@ -1,3 +1,6 @@
+import type { Clock } from "../proto/clock.ts";
+import type { ShardId } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { Cell, CellSystem } from "./cell.ts";
@@ -6,13 +9,11 @@ import type { Part, PartListener } from "./part.ts";
 import type { Shard } from "./shard.ts";
 import { step } from "./step.ts";
 import type { Segment, Store } from "./store/store.ts";
-import type { ShardId } from "../proto/ids.ts";
-import type { StarlingError } from "../proto/starling-error.ts";
 
 /** What a lane's effects need of the world beside the store. */
 export interface LaneSurroundings {
   readonly store: Store;
-  readonly timers: Timers;
+  readonly clock: Clock;
   /** Offers an outbox part to its target's owner. */
   readonly offer: (part: Part, listener: PartListener) => void;
   readonly onAppended: (segments: readonly Segment[]) => void;
@@ -20,11 +21,6 @@ export interface LaneSurroundings {
   readonly onHealth: (problem: StarlingError | null) => void;
   readonly onDrained: () => void;
   readonly onCrash: (error: unknown) => void;
-}
-
-/** Timers, injected. Returns the cancel. */
-export interface Timers {
-  after(ms: number, run: () => void): () => void;
 }
 
 /** A lane in an actor: messages in, effects performed, their outcome in as messages again. */
@@ -51,7 +47,7 @@ export function startLaneCell(
   };
   const after = (ms: number, run: () => void): void => {
     if (ms <= 0) return run();
-    const cancel = world.timers.after(ms, () => {
+    const cancel = world.clock.after(ms, () => {
       timers.delete(cancel);
       run();
     });
@@ -144,6 +140,8 @@ function createPerformer(lane: Lane, world: LaneSurroundings, post: Post, after:
         return effect.listener(effect.event);
       case "reply":
         return effect.reply(effect.record);
+      case "closed":
+        return effect.reply(effect.error);
       case "flush-timer":
         return after(Math.max(1, effect.afterMs), () => post({ kind: "flush-due" }));
       case "lost":

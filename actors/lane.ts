@@ -1,14 +1,14 @@
-import type { Eid } from "../modules/datapoint.ts";
+import type { CheckedTask, Eid } from "../modules/datapoint.ts";
 import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { NodeId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
+import type { LogPlace, OwnedRecord } from "./engine.ts";
 import type { Entity } from "./entity.ts";
 import type { Entry } from "./entry.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
-import type { LogPlace, OwnedRecord } from "./engine.ts";
 import type { Part, PartEvent, PartListener } from "./part.ts";
 import type { PendingBlock, Shard } from "./shard.ts";
 
@@ -18,6 +18,7 @@ import type {
   FlushRequest,
   Segment,
   ShardProgress,
+  StoredDeadLetter,
   StoredEntity,
   WriteResult,
 } from "./store/store.ts";
@@ -124,12 +125,31 @@ export type LaneMessage =
   | { readonly kind: "commit-failed"; readonly error: StarlingError }
   | { readonly kind: "loaded"; readonly wanted: readonly LoadWanted[]; readonly found: readonly StoredEntity[] }
   | { readonly kind: "load-failed"; readonly wanted: readonly LoadWanted[]; readonly error: StarlingError }
-  | { readonly kind: "hook-ended"; readonly shard: Shard; readonly entry: Entry; readonly run: number; readonly outcome: HookOutcome }
+  | {
+      readonly kind: "hook-ended";
+      readonly shard: Shard;
+      readonly entry: Entry;
+      readonly run: number;
+      readonly outcome: HookOutcome;
+    }
   | { readonly kind: "delivered"; readonly shard: Shard; readonly seq: number }
   | { readonly kind: "flush-due" }
   | { readonly kind: "flushed"; readonly result: WriteResult }
   | { readonly kind: "flush-failed"; readonly error: StarlingError }
-  | { readonly kind: "get"; readonly key: EntityKey; readonly eidValue: Eid; readonly atLeast: LogPlace | null; readonly reply: GetReply }
+  | {
+      readonly kind: "get";
+      readonly key: EntityKey;
+      readonly eidValue: Eid;
+      readonly atLeast: LogPlace | null;
+      readonly reply: GetReply;
+    }
+  /** What the replay of a dead letter came to (R20). */
+  | {
+      readonly kind: "replay-letter";
+      readonly letter: StoredDeadLetter;
+      readonly tasks: readonly CheckedTask[];
+      readonly reply: LetterReply;
+    }
   | { readonly kind: "sweep" }
   | { readonly kind: "close" };
 
@@ -148,6 +168,8 @@ export interface ReplayLog {
   readonly segments: readonly Segment[];
 }
 
+export type LetterReply = (error: StarlingError | null) => void;
+
 export type GetReply = (record: OwnedRecord | null | StarlingError) => void;
 
 export type Effect =
@@ -159,6 +181,7 @@ export type Effect =
   | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
   | { readonly kind: "tell"; readonly listener: PartListener; readonly event: PartEvent }
   | { readonly kind: "reply"; readonly reply: GetReply; readonly record: OwnedRecord | null | StarlingError }
+  | { readonly kind: "closed"; readonly reply: LetterReply; readonly error: StarlingError | null }
   | { readonly kind: "flush-timer"; readonly afterMs: number }
   | { readonly kind: "lost"; readonly shards: readonly ShardId[] }
   /** The store fails, or (null) works again. */

@@ -1,6 +1,6 @@
 import type { CheckedDatapoint } from "../modules/datapoint.ts";
+import { readEid } from "../modules/eid.ts";
 import type { AttributeSpec, EntitySpec, Model } from "../modules/model.ts";
-import { eidFromText } from "../modules/eid.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { PartTask } from "./part.ts";
 
@@ -12,7 +12,7 @@ import type { PartTask } from "./part.ts";
  *   t  type eid json                       TTL tokens; `+` lines may follow
  *   x  type eid                            the entity is deleted
  *   o  target cause hook depth ordinals content   outbox: tasks for another shard (`content`: their lines)
- *   n                                      nothing: a part without tasks still takes its number
+ *   n                                      nothing: a part or an answer without tasks still takes its seq
  *
  * eid, src and hook are escaped (`\t`, `\n`, `\\`); src is empty for null and `\e` for the empty text; t1 and t2 are Unix
  * ms, or empty. JSON text never holds a raw tab or newline.
@@ -109,7 +109,7 @@ function parseTask(first: readonly string[], lines: readonly string[], model: Mo
   const entity = model.entities.get(type);
   if (entity === undefined) throw new StarlingError("UNKNOWN_TYPE", `entity type ${type} is no longer in the model`);
   const eid = unescapeText(first[2] ?? "");
-  const eidValue = eidFromText(entity, eid);
+  const eidValue = readEid(entity, eid);
   const kind = first[0];
   const ttlTokens = kind === "t" ? (JSON.parse(first[3] ?? "{}") as Record<string, number>) : null;
   const datapoints = (kind === "d" ? lines : lines.slice(1)).map((line) => readDatapoint(line, entity, eidValue));

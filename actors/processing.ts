@@ -8,7 +8,7 @@ import { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import type { Lane } from "./lane.ts";
 import type { PartTask } from "./part.ts";
-import type { OutboxTasks } from "./segment.ts";
+import type { AnswerBlock } from "./segment.ts";
 import { answerKey, entityOf, type Shard } from "./shard.ts";
 import type { NewDeadLetter } from "./store/store.ts";
 
@@ -174,7 +174,11 @@ function runHooks(
       continue;
     }
     const record = entry.entity.exists ? viewOf(entry.entity) : null;
-    const call = new HookCall({ shard: shard.id, seq, now: entry.at }, hook.id, { task: entry.task, datapoint, record });
+    const call = new HookCall({ shard: shard.id, seq, now: entry.at }, hook.id, {
+      task: entry.task,
+      datapoint,
+      record,
+    });
     const outcome = lane.world.runHook(hook, call);
     if (outcome instanceof Promise) {
       suspend(lane, shard, entry, hook, outcome);
@@ -257,37 +261,42 @@ function recordAnswer(
     for (const [ordinal, task] of tasks.entries()) unapplied(shard, entry, cause, `${hook.id}#${ordinal}`, error, task);
     return;
   }
+  entry.unrecorded++;
+  shard.blocks.push({ block: createAnswer(lane, shard, { cause, hook: hook.id, depth }, tasks), entry });
+  lane.waiting.add(shard);
+  lane.world.counters.add("derived_tasks", tasks.length);
+}
+
+/** What a hook returned, split by shard: one unit, recorded by one append (R15). */
+export function createAnswer(
+  lane: Lane,
+  shard: Shard,
+  of: { cause: Seq; hook: string; depth: number },
+  tasks: readonly CheckedTask[],
+): AnswerBlock {
   const own: PartTask[] = [];
   const others = new Map<ShardId, PartTask[]>();
   for (const [ordinal, task] of tasks.entries()) {
-    const from = { shard: shard.id, seq: cause, hook: hook.id, ordinal, depth };
+    const from = { shard: shard.id, seq: of.cause, hook: of.hook, ordinal, depth: of.depth };
     const target = lane.world.shardOf(task.entity.id, task.eid);
-    const derived: PartTask = { ...task, cause: from };
-    if (target === shard.id) own.push(derived);
-    else others.set(target, [...(others.get(target) ?? []), derived]);
+    const list = target === shard.id ? own : (others.get(target) ?? []);
+    if (target !== shard.id && list.length === 0) others.set(target, list);
+    list.push({ ...task, cause: from });
   }
-  const parts: OutboxTasks[] = [...others].map(([target, list]) => ({ target, tasks: list }));
-  entry.unrecorded++;
-  const block = { kind: "answer", cause, hook: hook.id, depth, own, others: parts } as const;
-  shard.blocks.push({ block, entry });
-  lane.waiting.add(shard);
-  lane.world.counters.add("derived_tasks", tasks.length);
+  return { kind: "answer", ...of, own, others: [...others].map(([target, list]) => ({ target, tasks: list })) };
 }
 
 /** A hook that failed for good: it stands as a dead letter, and the watermark may pass (R14). */
 function letter(shard: Shard, entry: Entry, seq: Seq, hook: string, error: StarlingError): void {
   if (entry.task === null) return;
-  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "hook", hook }, error, entry.task));
+  const datapoint = entry.task.datapoints[entry.datapoint];
+  const only = entry.phase === "attributes" && datapoint !== undefined;
+  // A hook of one datapoint is replayed with that datapoint alone.
+  const task = only ? { ...entry.task, datapoints: [datapoint] } : entry.task;
+  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "hook", hook }, error, task));
 }
 
-function unapplied(
-  shard: Shard,
-  entry: Entry,
-  seq: Seq,
-  hook: string,
-  error: StarlingError,
-  task: CheckedTask,
-): void {
+function unapplied(shard: Shard, entry: Entry, seq: Seq, hook: string, error: StarlingError, task: CheckedTask): void {
   shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "unapplied", hook }, error, task));
 }
 
@@ -318,4 +327,3 @@ function writeTaskJson(task: CheckedTask): string {
   const head = `"type":"${task.entity.id}","eid":${JSON.stringify(task.eid)}`;
   return `{${head},"delete":${task.delete}${ttl},"datapoints":[${datapoints.join(",")}]}`;
 }
-

@@ -55,8 +55,15 @@ export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>
     return;
   }
   const unapplied = entity.mailbox.find((entry) => entry.phase !== "ended" && entry.lastSeq > entity.applied);
-  if (atLeast !== null && (atLeast.seq > shard.durableSeq || (unapplied !== undefined && unapplied.seq <= atLeast.seq))) {
-    return answer(lane, reply, new StarlingError("BEHIND", `${key.type} ${key.eid} has not yet processed ${atLeast.seq}`));
+  if (
+    atLeast !== null &&
+    (atLeast.seq > shard.durableSeq || (unapplied !== undefined && unapplied.seq <= atLeast.seq))
+  ) {
+    return answer(
+      lane,
+      reply,
+      new StarlingError("BEHIND", `${key.type} ${key.eid} has not yet processed ${atLeast.seq}`),
+    );
   }
   entity.usedAt = lane.world.monotonic();
   if (!entity.exists) return answer(lane, reply, null);

@@ -1,7 +1,7 @@
 import type { Model } from "../modules/model.ts";
 import { type Seq, type ShardId, toSeq, toShardId } from "../proto/ids.ts";
 import { hashOf } from "../proto/shard-of.ts";
-import { escapeText, linesOf, outboxJoint, readTask, unescapeText, writeTask, type LoggedTask } from "./line.ts";
+import { escapeText, type LoggedTask, linesOf, outboxJoint, readTask, unescapeText, writeTask } from "./line.ts";
 import type { Cause, Part, PartRejection, PartTask } from "./part.ts";
 import type { Segment } from "./store/store.ts";
 
@@ -38,9 +38,9 @@ export interface OutboxTasks {
 /** How many seqs a block takes. */
 export function linesOfBlock(block: Block): number {
   const tasks = block.kind === "part" ? block.part.tasks : block.own;
-  let lines = block.kind === "answer" ? block.others.length : tasks.length === 0 ? 1 : 0;
+  let lines = block.kind === "answer" ? block.others.length : 0;
   for (const task of tasks) lines += linesOf(task);
-  return lines;
+  return lines === 0 ? 1 : lines;
 }
 
 /** Writes blocks as one segment from `seq` on. */
@@ -56,11 +56,11 @@ export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, block
       if (block.kind === "part" && task.cause !== null) head.c.push(causeFields(lines.length, task.cause));
       writeTask(task, lines);
     }
+    if (block.kind === "answer") for (const other of block.others) lines.push(writeOutbox(block, other));
+    if (lines.length === first) lines.push("n");
     if (block.kind === "part") {
-      if (tasks.length === 0) lines.push("n");
       head.p.push(partFields(block.part, first, lines.length - first));
     } else {
-      for (const other of block.others) lines.push(writeOutbox(block, other));
       head.a.push([block.cause, block.hook, block.depth, first, lines.length - first]);
     }
   }

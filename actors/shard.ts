@@ -1,6 +1,7 @@
 import type { Eid } from "../modules/datapoint.ts";
 import type { EntitySpec, Model } from "../modules/model.ts";
 import { type Epoch, type Seq, type ShardId, toSeq } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
 import type { Channel } from "./channel.ts";
 import { createEntity, type Entity } from "./entity.ts";
 import type { Entry } from "./entry.ts";
@@ -46,8 +47,10 @@ export interface Shard {
 
 export interface PendingBlock {
   readonly block: Block;
-  /** The entry whose answer it is. */
+  /** The entry whose answer it is; null for a part, and for the answer of a replayed dead letter. */
   readonly entry: Entry | null;
+  /** The dead letter that is closed by the same append, and who waits for that (R20). */
+  readonly closing?: { readonly id: string; readonly reply: (error: StarlingError | null) => void };
 }
 
 export interface Outbox {

@@ -1,7 +1,8 @@
 import type { Eid } from "../modules/datapoint.ts";
+import { readEid } from "../modules/eid.ts";
 import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
-import { eidFromText } from "../modules/eid.ts";
+import type { Clock } from "../proto/clock.ts";
 import { type NodeId, type ShardId, shardId, toSeq, toSessionId } from "../proto/ids.ts";
 import { shardOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
@@ -12,10 +13,11 @@ import { createFollowers } from "./follow.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import { createLane, type LaneLimits, type Offer, type ReplayLog } from "./lane.ts";
-import { type LaneCell, startLaneCell, type Timers } from "./lane-cell.ts";
+import { type LaneCell, startLaneCell } from "./lane-cell.ts";
+import { runLetter } from "./run-letter.ts";
 import type { Part, PartListener } from "./part.ts";
 import { createShard, type Shard } from "./shard.ts";
-import type { AcquiredShard, Queries, Segment, Store } from "./store/store.ts";
+import type { AcquiredShard, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
 
 export interface EngineOptions {
   readonly node: NodeId;
@@ -32,15 +34,8 @@ export interface EngineOptions {
   readonly databases: number;
   readonly counters: Counters;
   readonly clock: Clock;
-  readonly timers: Timers;
   readonly newSessionId: () => string;
   readonly log: EngineLog;
-}
-
-export interface Clock {
-  /** Unix ms. */
-  now(): number;
-  monotonic(): number;
 }
 
 export interface EngineLog {
@@ -63,16 +58,19 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 }
 
 async function acquireAll(options: EngineOptions, ids: readonly ShardId[]): Promise<AcquiredShard[]> {
-  const { store, node, log, timers } = options;
+  const { store, node, log, clock } = options;
   const acquired = new Map<ShardId, AcquiredShard>();
   for (let attempt = 0; acquired.size < ids.length; attempt++) {
-    if (attempt > 0) await new Promise<void>((resolve) => timers.after(Math.min(1000, 100 * attempt), resolve));
+    if (attempt > 0) await new Promise<void>((resolve) => clock.after(Math.min(1000, 100 * attempt), resolve));
     const missing = ids.filter((id) => !acquired.has(id));
     for (const one of await store.acquire(node, missing)) acquired.set(one.shard, one);
     if (attempt === 20) log.warn({ missing: ids.length - acquired.size }, "shards are claimed by another node");
     if (attempt > 100) throw new StarlingError("UNAVAILABLE", "another node keeps claiming shards of this cluster");
   }
-  log.info({ shards: acquired.size, epoch: Math.max(...[...acquired.values()].map((a) => a.epoch)) }, "shards acquired");
+  log.info(
+    { shards: acquired.size, epoch: Math.max(...[...acquired.values()].map((a) => a.epoch)) },
+    "shards acquired",
+  );
   return [...acquired.values()];
 }
 
@@ -112,15 +110,15 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
           hooks: options.hooks,
           limits: options.limits,
           counters,
-          now: clock.now,
-          monotonic: clock.monotonic,
+          now: clock.wall,
+          monotonic: clock.now,
           shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
           runHook: options.runHook,
           post,
         }),
       {
         store,
-        timers: options.timers,
+        clock,
         offer: (part, listener) => offer(part, listener),
         onAppended: (segments) => followers.publish(segments),
         onLost: (lost) => {
@@ -146,6 +144,33 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
     const mine = shards.filter((shard) => laneOf(shard.id) === cell);
     cell.tell({ kind: "own", shards: mine, replay: replay.filter((log) => mine.includes(log.shard)) });
   }
+  const get: Engine["get"] = (type, eid, atLeast) => {
+    const spec = model.entities.get(type);
+    if (spec === undefined)
+      return Promise.reject(new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`));
+    const eidValue: Eid = readEid(spec, eid);
+    const shard = shardOf("entity", type, eid, entityShards);
+    return new Promise<OwnedRecord | null>((resolve, reject) => {
+      const reply = (record: OwnedRecord | null | StarlingError): void =>
+        record instanceof StarlingError ? reject(record) : resolve(record);
+      const message = { kind: "get", key: { shard, type, eid }, eidValue, atLeast, reply } as const;
+      if (!laneOf(shard).tell(message)) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
+    });
+  };
+  const replayDeadLetter = async (id: string): Promise<StoredDeadLetter> => {
+    const letter = await options.queries.deadLetter(id);
+    if (letter === null) throw new StarlingError("NOT_FOUND", `there is no dead letter ${id}`);
+    if (letter.status !== "open") throw new StarlingError("NOT_FOUND", `dead letter ${id} is ${letter.status} already`);
+    const { runHook, hooks } = options;
+    const getRecord = async (type: string, eid: string) => (await get(type, eid, null))?.view ?? null;
+    const tasks = await runLetter(letter, { model, hooks, runHook, getRecord });
+    return new Promise((resolve, reject) => {
+      const reply = (error: StarlingError | null): void =>
+        error === null ? resolve({ ...letter, status: "replayed" }) : reject(error);
+      const told = laneOf(letter.shard).tell({ kind: "replay-letter", letter, tasks, reply });
+      if (!told) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
+    });
+  };
   return {
     entityShards,
     offer,
@@ -154,30 +179,24 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
     openSession: (session, named) =>
       store.openSession(toSessionId(session === "" ? options.newSessionId() : session), named),
     closeSession: (session) => store.closeSession(session),
-    get: (type, eid, atLeast) => {
-      const spec = model.entities.get(type);
-      if (spec === undefined) throw new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`);
-      const eidValue: Eid = eidFromText(spec, eid);
-      const shard = shardOf("entity", type, eid, entityShards);
-      return new Promise<OwnedRecord | null>((resolve, reject) => {
-        const reply = (record: OwnedRecord | null | StarlingError): void =>
-          record instanceof StarlingError ? reject(record) : resolve(record);
-        const message = { kind: "get", key: { shard, type, eid }, eidValue, atLeast, reply } as const;
-        if (!laneOf(shard).tell(message)) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
-      });
-    },
+    get,
     follow: (filter, signal) => followers.follow(filter, signal),
-    replayDeadLetter: () => Promise.reject(new StarlingError("UNAVAILABLE", "replay is not there yet")),
+    replayDeadLetter,
     flushedUpTo: () => flushedUpTo(lanes, clock),
-    status: () => ({ problem: health.problem(), shards: lanes.flatMap(({ lane }) => [...lane.shards.values()].map(statusOf)) }),
+    status: () => ({
+      problem: health.problem(),
+      shards: lanes.flatMap(({ lane }) => [...lane.shards.values()].map(statusOf)),
+    }),
     onHealth: health.on,
     close: async () => {
       for (const cell of lanes) cell.tell({ kind: "close" });
-      const giveUp = new Promise<void>((resolve) => options.timers.after(20_000, resolve));
+      const giveUp = new Promise<void>((resolve) => clock.after(20_000, resolve));
       await Promise.race([Promise.all(drained.map((one) => one.promise)), giveUp]);
       for (const cell of lanes) await cell.stop();
       await cells.close();
-      const fences = lanes.flatMap(({ lane }) => [...lane.shards.values()].map(({ id, epoch }) => ({ shard: id, epoch })));
+      const fences = lanes.flatMap(({ lane }) =>
+        [...lane.shards.values()].map(({ id, epoch }) => ({ shard: id, epoch })),
+      );
       await store.release(fences, options.node);
     },
   };
@@ -217,14 +236,14 @@ function statusOf(shard: Shard) {
 
 /** Everything that changed before the oldest change not yet in PostgreSQL. */
 function flushedUpTo(lanes: readonly LaneCell[], clock: Clock): number {
-  const monotonic = clock.monotonic();
+  const monotonic = clock.now();
   let oldest = monotonic;
   for (const { lane } of lanes) {
     const first = lane.dirty.items[lane.dirty.first];
     if (first !== undefined) oldest = Math.min(oldest, first.since);
     if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.startedAt - lane.world.limits.flushIntervalMs);
   }
-  return clock.now() - (monotonic - oldest);
+  return clock.wall() - (monotonic - oldest);
 }
 
 function createHealth(log: EngineLog) {

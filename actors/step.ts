@@ -3,6 +3,7 @@ import { admit, answerLookUp } from "./admission.ts";
 import { onCommitFailed, onCommitted, startCommit } from "./commit.ts";
 import { onFlushed, onFlushFailed, planNextFlush, startFlush } from "./flush.ts";
 import type { Effect, Lane, LaneMessage } from "./lane.ts";
+import { onLetterReplayed } from "./letter-replay.ts";
 import { onDelivered } from "./outbox.ts";
 import { onHookEnded } from "./processing.ts";
 import { ownShards } from "./replay.ts";
@@ -52,6 +53,8 @@ function take(lane: Lane, message: LaneMessage): void {
       return onFlushFailed(lane, message.error);
     case "get":
       return onGet(lane, message);
+    case "replay-letter":
+      return onLetterReplayed(lane, message.letter, message.tasks, message.reply);
     case "sweep":
       return sweep(lane);
     case "close":

@@ -1,0 +1,211 @@
+import { checkDatapoint } from "../modules/check-datapoint.ts";
+import type { CheckedDatapoint, Eid, LooseDatapoint } from "../modules/datapoint.ts";
+import type { EntitySpec, Model } from "../modules/model.ts";
+import type { ShardId } from "../proto/ids.ts";
+import { shardOf } from "../proto/shard-of.ts";
+import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
+import type { Part, PartRejection, PartTask } from "./part.ts";
+
+/** Bounds on one batch (R4). */
+export const batchMaxItems = 10_000;
+export const batchMaxBytes = 4 * 1024 * 1024;
+
+const messageMaxLength = 500;
+
+/** A batch before the check. `Item` is whatever `SplitOptions.read` understands. */
+export interface LooseBatch<Item> {
+  readonly number: number;
+  readonly atomic: boolean;
+  /** 16 hex digits over the content. */
+  readonly hash: string;
+  /** Encoded size. */
+  readonly bytes: number;
+  readonly datapoints: readonly Item[];
+}
+
+export interface SplitOptions<Item> {
+  readonly model: Model;
+  readonly entityShards: number;
+  readonly channel: string;
+  /** The shard that keeps the session's rejections. */
+  readonly homeShard: ShardId;
+  /** May throw a StarlingError, which refuses the item. */
+  readonly read: (item: Item) => LooseDatapoint;
+}
+
+/** A batch after the check, as parts per shard. */
+export interface SplitBatch {
+  readonly number: number;
+  readonly bytes: number;
+  /** Datapoints in the batch as it came. */
+  readonly items: number;
+  readonly accepted: number;
+  /** Never empty. Every part's predecessor is null: the session knows it. */
+  readonly parts: readonly Part[];
+  readonly rejections: readonly PartRejection[];
+  /** For every datapoint the position of its part in `parts`; -1 for a refused one. Empty if all are refused at once. */
+  readonly partOf: Int32Array;
+  /** The batch was refused as a whole, with one rejection that speaks for all. */
+  readonly whole: boolean;
+}
+
+/** Checks a batch, groups it by entity into tasks in order of first appearance, and these by shard into parts. */
+export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<Item>): SplitBatch {
+  const refused = refusalOf(batch);
+  if (refused !== null) return refuseWhole(batch, options, [refused], true);
+  const { model, read } = options;
+  const split: Split = { options, parts: [], byShard: new Map(), byType: new Map() };
+  const partOf = new Int32Array(batch.datapoints.length).fill(-1);
+  const rejections: PartRejection[] = [];
+  let group: TypeGroup | null = null;
+  for (const [index, item] of batch.datapoints.entries()) {
+    let datapoint: CheckedDatapoint;
+    try {
+      datapoint = checkDatapoint(model, read(item));
+    } catch (error) {
+      rejections.push(rejectionOf(index, error));
+      continue;
+    }
+    if (group === null || group.type !== datapoint.type) group = groupOfType(split, datapoint.type);
+    const task: OpenTask = group.tasks.get(datapoint.eid) ?? openTask(split, group, datapoint.eid);
+    task.datapoints.push(datapoint);
+    task.part.bytes += taskItemBytes + datapoint.json.length;
+    partOf[index] = task.part.position;
+  }
+  if (rejections.length > 0 && batch.atomic)
+    return refuseWhole(batch, options, atomicRejections(batch, rejections), false);
+  if (rejections.length > 0) openPart(split, options.homeShard).rejections = rejections;
+  return {
+    number: batch.number,
+    bytes: batch.bytes,
+    items: batch.datapoints.length,
+    accepted: batch.datapoints.length - rejections.length,
+    parts: split.parts.map((part) => partFrom(part, batch, options.channel)),
+    rejections,
+    partOf,
+    whole: false,
+  };
+}
+
+/** Rough size in memory of one datapoint beside its value. */
+const taskItemBytes = 96;
+
+interface Split {
+  readonly options: { readonly model: Model; readonly entityShards: number };
+  readonly parts: OpenPart[];
+  readonly byShard: Map<ShardId, OpenPart>;
+  readonly byType: Map<string, TypeGroup>;
+}
+
+interface OpenPart {
+  readonly position: number;
+  readonly shard: ShardId;
+  readonly tasks: PartTask[];
+  rejections: readonly PartRejection[];
+  bytes: number;
+}
+
+interface TypeGroup {
+  readonly type: string;
+  readonly entity: EntitySpec;
+  readonly tasks: Map<Eid, OpenTask>;
+}
+
+interface OpenTask {
+  readonly part: OpenPart;
+  readonly datapoints: CheckedDatapoint[];
+}
+
+function refusalOf(batch: LooseBatch<unknown>): PartRejection | null {
+  const items = batch.datapoints.length;
+  if (items > batchMaxItems) {
+    return whole("TOO_LARGE", `a batch of ${items} datapoints: the limit is ${batchMaxItems}`);
+  }
+  if (batch.bytes > batchMaxBytes) {
+    return whole("TOO_LARGE", `a batch of ${batch.bytes} bytes: the limit is ${batchMaxBytes}`);
+  }
+  return items === 0 ? whole("INVALID_ARGUMENT", "an empty batch") : null;
+}
+
+function whole(code: "TOO_LARGE" | "INVALID_ARGUMENT", message: string): PartRejection {
+  return { index: 0, code, message };
+}
+
+function rejectionOf(index: number, error: unknown): PartRejection {
+  const { code, message } = toStarlingError(error);
+  return {
+    index,
+    code,
+    message: message.length > messageMaxLength ? `${message.slice(0, messageMaxLength)}…` : message,
+  };
+}
+
+function atomicRejections(batch: LooseBatch<unknown>, own: readonly PartRejection[]): PartRejection[] {
+  const first = own[0]?.index ?? 0;
+  const byIndex = new Map(own.map((rejection) => [rejection.index, rejection]));
+  const message = `the batch is atomic and its datapoint ${first} was refused`;
+  return batch.datapoints.map((_, index) => byIndex.get(index) ?? { index, code: "ATOMIC_REFUSED", message });
+}
+
+function refuseWhole(
+  batch: LooseBatch<unknown>,
+  options: SplitOptions<never>,
+  rejections: readonly PartRejection[],
+  isWhole: boolean,
+): SplitBatch {
+  const part = { position: 0, shard: options.homeShard, tasks: [], rejections, bytes: 0 };
+  return {
+    number: batch.number,
+    bytes: batch.bytes,
+    items: batch.datapoints.length,
+    accepted: 0,
+    parts: [partFrom(part, batch, options.channel)],
+    rejections,
+    partOf: new Int32Array(0),
+    whole: isWhole,
+  };
+}
+
+function partFrom(part: OpenPart, batch: LooseBatch<unknown>, channel: string): Part {
+  return {
+    shard: part.shard,
+    channel,
+    number: batch.number,
+    predecessor: null,
+    hash: batch.hash,
+    tasks: part.tasks,
+    rejections: part.rejections,
+    bytes: part.bytes + 64 + part.rejections.length * 128,
+  };
+}
+
+function groupOfType(split: Split, type: string): TypeGroup {
+  const known = split.byType.get(type);
+  if (known !== undefined) return known;
+  const entity = split.options.model.entities.get(type);
+  if (entity === undefined) throw new StarlingError("INTERNAL", `a checked datapoint of the unknown type ${type}`);
+  const group = { type, entity, tasks: new Map() };
+  split.byType.set(type, group);
+  return group;
+}
+
+function openTask(split: Split, group: TypeGroup, eidValue: Eid): OpenTask {
+  const eid = String(eidValue);
+  const shard = shardOf("entity", group.entity.id, eid, split.options.entityShards);
+  const part = openPart(split, shard);
+  const datapoints: CheckedDatapoint[] = [];
+  part.tasks.push({ entity: group.entity, eid, eidValue, datapoints, ttlTokens: null, delete: false, cause: null });
+  part.bytes += taskItemBytes + eid.length;
+  const task = { part, datapoints };
+  group.tasks.set(eidValue, task);
+  return task;
+}
+
+function openPart(split: Split, shard: ShardId): OpenPart {
+  const known = split.byShard.get(shard);
+  if (known !== undefined) return known;
+  const part: OpenPart = { position: split.parts.length, shard, tasks: [], rejections: [], bytes: 0 };
+  split.parts.push(part);
+  split.byShard.set(shard, part);
+  return part;
+}

@@ -1,0 +1,251 @@
+import type { Epoch, Seq, ShardId } from "../proto/ids.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
+import { unreachable } from "../proto/unreachable.ts";
+import type { SplitBatch } from "./batch.ts";
+import type { Part, PartEvent, PartRejection } from "./part.ts";
+
+/**
+ * A session on the node that serves it: brings the parts of its numbered batches to the shards, in order per shard.
+ *
+ * A track is the session's way to one shard. It flows while its parts are taken. When one is refused for now, the track
+ * drains (offers nothing until every offered part has its answer), rests, and offers all unfinished parts again.
+ *
+ * S1  Per shard, parts are offered in the order of their batches, again and again until each is durable or refused for good.
+ * S2  A part names the number of the previous part offered to the same shard in this connection; the first one, and the
+ *     first one after GAP, names null ("unknown"): everything before it is durable or was acknowledged earlier (R9).
+ * S3  A batch is durable when all its parts are, and processed when all its parts are; each is said once.
+ * S4  STORE_REFUSED turns into rejections of the part's datapoints; any other final refusal fails the batch.
+ * S5  A part that is durable but whose owner went away before it was processed is offered again, as a repeat.
+ *
+ * The step changes the state in place; it does nothing else, and is deterministic.
+ */
+export interface SessionState {
+  readonly tracks: Map<ShardId, Track>;
+  /** Whether durable batches are still waited for until they are processed. */
+  readonly awaitsProcessed: boolean;
+}
+
+/** What one batch has come to. */
+export interface OpenBatch {
+  readonly number: number;
+  readonly bytes: number;
+  readonly items: number;
+  readonly whole: boolean;
+  /** Of all parts so far, unsorted. */
+  readonly rejections: PartRejection[];
+  readonly tokens: BatchToken[];
+  /** See `SplitBatch.partOf`. */
+  readonly partOf: Int32Array;
+  /** Parts that are not durable yet, and parts that are not processed yet. */
+  undurable: number;
+  unprocessed: number;
+  /** Hooks that go on although the batch counts as processed. */
+  obligations: number;
+}
+
+export interface BatchToken {
+  readonly shard: ShardId;
+  readonly epoch: Epoch;
+  readonly seq: Seq;
+}
+
+/** One part on its way. */
+export interface OpenPart {
+  readonly batch: OpenBatch;
+  readonly position: number;
+  part: Part;
+  status: "held" | "offered" | "durable" | "done";
+  /** Whether its batch already counts it as durable. */
+  counted: boolean;
+  /** Events of older offers are ignored. */
+  offer: number;
+}
+
+interface Track {
+  status: "flowing" | "draining" | "resting";
+  lastNumber: number | null;
+  /** Parts not yet durable, in order. */
+  readonly waiting: OpenPart[];
+  /** Of them, those that are offered and unanswered. */
+  unanswered: number;
+  /** Rests since a part was last taken. */
+  rests: number;
+  /** The head was refused as a gap: say "unknown". */
+  gap: boolean;
+}
+
+export type SessionMessage =
+  | { readonly kind: "batch"; readonly batch: SplitBatch }
+  | { readonly kind: "part"; readonly open: OpenPart; readonly offer: number; readonly event: PartEvent }
+  | { readonly kind: "rested"; readonly shard: ShardId };
+
+export type SessionEffect =
+  | { readonly kind: "opened"; readonly batch: OpenBatch }
+  /** Offer `open.part`; its events come back with this `offer`. */
+  | { readonly kind: "offer"; readonly open: OpenPart; readonly offer: number }
+  | { readonly kind: "rest"; readonly shard: ShardId; readonly ms: number }
+  | { readonly kind: "durable"; readonly batch: OpenBatch }
+  | { readonly kind: "processed"; readonly batch: OpenBatch }
+  | { readonly kind: "failed"; readonly batch: OpenBatch; readonly error: StarlingError };
+
+export const restMinMs = 20;
+export const restMaxMs = 500;
+
+/** A session without batches. */
+export function createSessionState(awaitsProcessed: boolean): SessionState {
+  return { tracks: new Map(), awaitsProcessed };
+}
+
+/** The session's next state, in place, and what is to be done. */
+export function stepSession(state: SessionState, message: SessionMessage): SessionEffect[] {
+  const effects: SessionEffect[] = [];
+  switch (message.kind) {
+    case "batch":
+      openBatch(state, message.batch, effects);
+      break;
+    case "part":
+      if (message.offer === message.open.offer) onPartEvent(state, message.open, message.event, effects);
+      break;
+    case "rested":
+      offerAgain(trackOf(state, message.shard), effects);
+      break;
+    default:
+      unreachable(message);
+  }
+  return effects;
+}
+
+/** Accepted datapoints of a batch whose parts are all durable. */
+export function acceptedOf(batch: OpenBatch): number {
+  return batch.whole ? 0 : batch.items - batch.rejections.length;
+}
+
+function openBatch(state: SessionState, split: SplitBatch, effects: SessionEffect[]): void {
+  const { number, bytes, items, whole, partOf, parts } = split;
+  const size = { undurable: parts.length, unprocessed: parts.length, obligations: 0 };
+  const batch: OpenBatch = { number, bytes, items, whole, partOf, rejections: [], tokens: [], ...size };
+  effects.push({ kind: "opened", batch });
+  for (const [position, part] of parts.entries()) {
+    const track = trackOf(state, part.shard);
+    const numbered = track.lastNumber === null ? part : { ...part, predecessor: track.lastNumber };
+    track.lastNumber = Math.max(number, track.lastNumber ?? 0);
+    const open: OpenPart = { batch, position, part: numbered, status: "held", counted: false, offer: 0 };
+    track.waiting.push(open);
+    if (track.status === "flowing") offer(track, open, effects);
+  }
+}
+
+function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effects: SessionEffect[]): void {
+  const track = trackOf(state, open.part.shard);
+  switch (event.kind) {
+    case "durable":
+      if (open.status !== "offered") return;
+      take(track, open, "durable");
+      if (!open.counted) {
+        for (const rejection of event.rejections) open.batch.rejections.push(rejection);
+        open.batch.tokens.push({ shard: open.part.shard, epoch: event.epoch, seq: event.seq });
+        countDurable(open, effects);
+      }
+      if (!state.awaitsProcessed) open.status = "done";
+      break;
+    case "processed":
+      if (open.status !== "durable") return;
+      open.status = "done";
+      open.batch.obligations += event.obligations;
+      countProcessed(open, effects);
+      return;
+    case "refused":
+      if (open.status === "done" || open.status === "held") return;
+      if (event.error.retryable) holdBack(track, open, event.error);
+      else refuse(track, open, event.error, effects);
+      break;
+    default:
+      unreachable(event);
+  }
+  settle(track, open.part.shard, effects);
+}
+
+function holdBack(track: Track, open: OpenPart, error: StarlingError): void {
+  track.status = track.status === "flowing" ? "draining" : track.status;
+  if (open.status === "offered") {
+    track.unanswered -= 1;
+    if (error.code === "GAP" && track.waiting[0] === open) track.gap = true;
+  } else {
+    track.waiting.unshift(open);
+  }
+  open.status = "held";
+}
+
+function refuse(track: Track, open: OpenPart, error: StarlingError, effects: SessionEffect[]): void {
+  if (open.status === "offered") take(track, open, "done");
+  open.status = "done";
+  if (error.code !== "STORE_REFUSED" || open.counted) {
+    effects.push({ kind: "failed", batch: open.batch, error });
+    return;
+  }
+  const { rejections, partOf } = open.batch;
+  for (const rejection of open.part.rejections) rejections.push(rejection);
+  partOf.forEach((position, index) => {
+    if (position === open.position) rejections.push({ index, code: error.code, message: error.message });
+  });
+  countDurable(open, effects);
+  countProcessed(open, effects);
+}
+
+function take(track: Track, open: OpenPart, status: "durable" | "done"): void {
+  const at = track.waiting.indexOf(open);
+  if (at >= 0) track.waiting.splice(at, 1);
+  track.unanswered -= 1;
+  track.rests = 0;
+  open.status = status;
+}
+
+function countDurable(open: OpenPart, effects: SessionEffect[]): void {
+  open.counted = true;
+  open.batch.undurable -= 1;
+  if (open.batch.undurable === 0) {
+    open.batch.rejections.sort((a, b) => a.index - b.index);
+    effects.push({ kind: "durable", batch: open.batch });
+  }
+}
+
+function countProcessed(open: OpenPart, effects: SessionEffect[]): void {
+  open.batch.unprocessed -= 1;
+  if (open.batch.unprocessed === 0) effects.push({ kind: "processed", batch: open.batch });
+}
+
+/** A track that has drained rests, unless there is nothing to offer again. */
+function settle(track: Track, shard: ShardId, effects: SessionEffect[]): void {
+  if (track.status !== "draining" || track.unanswered > 0) return;
+  if (track.waiting.length === 0) {
+    track.status = "flowing";
+    return;
+  }
+  track.status = "resting";
+  effects.push({ kind: "rest", shard, ms: Math.min(restMinMs * 2 ** Math.min(track.rests, 10), restMaxMs) });
+  track.rests += 1;
+}
+
+function offerAgain(track: Track, effects: SessionEffect[]): void {
+  if (track.status !== "resting") return;
+  track.status = "flowing";
+  const head = track.waiting[0];
+  if (track.gap && head !== undefined) head.part = { ...head.part, predecessor: null };
+  track.gap = false;
+  for (const open of track.waiting) offer(track, open, effects);
+}
+
+function offer(track: Track, open: OpenPart, effects: SessionEffect[]): void {
+  open.status = "offered";
+  open.offer += 1;
+  track.unanswered += 1;
+  effects.push({ kind: "offer", open, offer: open.offer });
+}
+
+function trackOf(state: SessionState, shard: ShardId): Track {
+  const known = state.tracks.get(shard);
+  if (known !== undefined) return known;
+  const track: Track = { status: "flowing", lastNumber: null, waiting: [], unanswered: 0, rests: 0, gap: false };
+  state.tracks.set(shard, track);
+  return track;
+}

@@ -1,0 +1,181 @@
+import { setImmediate } from "node:timers/promises";
+import { createCounters } from "../../actors/counters.ts";
+import type { HookCall } from "../../actors/hook-call.ts";
+import type { HookOutcome } from "../../actors/hook-outcome.ts";
+import {
+  createLane,
+  type Effect,
+  type Lane,
+  type LaneLimits,
+  type LaneMessage,
+  type ReplayLog,
+} from "../../actors/lane.ts";
+import type { Part, PartEvent, PartListener } from "../../actors/part.ts";
+import { createShard } from "../../actors/shard.ts";
+import { step } from "../../actors/step.ts";
+import type { Store } from "../../actors/store/store.ts";
+import type { Hook, HookTable } from "../../modules/hook.ts";
+import type { Model } from "../../modules/model.ts";
+import { type ShardId, shardId, toNodeId, toSeq } from "../../proto/ids.ts";
+import { shardOf } from "../../proto/shard-of.ts";
+import { toStarlingError } from "../../proto/starling-error.ts";
+
+/**
+ * One node of one lane, with its effects performed one by one on a store that survives, so that it can die after any of
+ * them. Time stands still but for `tick`.
+ */
+export interface SimulatedNode {
+  readonly lane: Lane;
+  offer(part: Part, listener: PartListener): void;
+  /** Performs effects until nothing is left to do, or until it dies. */
+  run(): Promise<void>;
+  readonly status: "running" | "dead";
+}
+
+export interface SimulationOptions {
+  readonly store: Store;
+  readonly model: Model;
+  readonly hooks: HookTable;
+  readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
+  readonly shards: number;
+  readonly name: string;
+  readonly limits?: Partial<LaneLimits>;
+  /** Called after each effect; true kills the node there. */
+  readonly dies: (effect: Effect["kind"]) => boolean;
+}
+
+export const simulationLimits: LaneLimits = {
+  appendMaxDatapoints: 1000,
+  flushIntervalMs: 1000,
+  flushMaxEntities: 2,
+  lagMaxEntries: 10_000,
+  lagMaxBytes: 1e9,
+  backlogMaxBytes: 1e9,
+  residentMaxEntities: 1000,
+  passivateAfterMs: 60_000,
+  chainMaxDepth: 4,
+};
+
+/** Takes all shards of the store, replays, and is ready to `run`. */
+export async function startSimulatedNode(options: SimulationOptions): Promise<SimulatedNode> {
+  const { store, model } = options;
+  const node = toNodeId(options.name);
+  const ids = Array.from({ length: options.shards }, (_, index) => shardId("entity", index));
+  const shards = (await store.acquire(node, ids)).map((acquired) => createShard(acquired, model));
+  const replay: ReplayLog[] = [];
+  for (const shard of shards) {
+    const from = toSeq(Math.min(shard.watermark, shard.savedDelivered));
+    const segments = await store.readLog(shard.id, from, 10_000);
+    if (segments.length > 0) replay.push({ shard, segments });
+  }
+  const inbox: LaneMessage[] = [{ kind: "own", shards, replay }];
+  const effects: Effect[] = [];
+  let clock = 1000;
+  let hooksRunning = 0;
+  let status: "running" | "dead" = "running";
+  const lane = createLane(0, node, {
+    model,
+    hooks: options.hooks,
+    limits: { ...simulationLimits, ...options.limits },
+    counters: createCounters(),
+    now: () => 1_700_000_000_000 + clock,
+    monotonic: () => clock,
+    shardOf: (type, eid): ShardId => shardOf("entity", type, eid, options.shards),
+    runHook: (hook, call) => {
+      const outcome = options.runHook(hook, call);
+      if (outcome instanceof Promise) hooksRunning++;
+      return outcome;
+    },
+    post: (message) => {
+      hooksRunning--;
+      inbox.push(message);
+    },
+  });
+
+  const perform = async (effect: Effect): Promise<void> => {
+    switch (effect.kind) {
+      case "append":
+        return tryStore(
+          () => store.append(node, effect.request).then((result) => ({ kind: "committed", result })),
+          "commit-failed",
+        );
+      case "flush":
+        return tryStore(
+          () => store.flush(node, effect.request).then((result) => ({ kind: "flushed", result })),
+          "flush-failed",
+        );
+      case "load": {
+        const { wanted } = effect;
+        const keys = wanted.map(({ shard, entity }) => ({ shard: shard.id, type: entity.spec.id, eid: entity.eid }));
+        inbox.push({ kind: "loaded", wanted, found: await store.load(keys) });
+        return;
+      }
+      case "look-up": {
+        const { part } = effect.offer;
+        const segment = await store.findPart(part.shard, part.channel, part.number);
+        inbox.push({ kind: "looked-up", offer: effect.offer, segment });
+        return;
+      }
+      case "deliver": {
+        const { shard, part } = effect;
+        const listener = (event: PartEvent): void => {
+          if (event.kind === "durable") inbox.push({ kind: "delivered", shard, seq: part.number });
+          if (event.kind === "refused") effects.push(effect);
+        };
+        inbox.push({ kind: "offer", offers: [{ part, listener }] });
+        return;
+      }
+      case "tell":
+        return effect.listener(effect.event);
+      case "reply":
+        return effect.reply(effect.record);
+      case "closed":
+        return effect.reply(effect.error);
+      case "flush-timer":
+        clock += effect.afterMs;
+        inbox.push({ kind: "flush-due" });
+        return;
+      case "lost":
+        status = "dead";
+        return;
+      case "health":
+      case "drained":
+        return;
+    }
+  };
+
+  const tryStore = async (run: () => Promise<LaneMessage>, failed: "commit-failed" | "flush-failed"): Promise<void> => {
+    try {
+      inbox.push(await run());
+    } catch (error) {
+      inbox.push({ kind: failed, error: toStarlingError(error, "STORE") });
+    }
+  };
+
+  return {
+    lane,
+    get status() {
+      return status;
+    },
+    offer: (part, listener) => {
+      inbox.push({ kind: "offer", offers: [{ part, listener }] });
+    },
+    run: async () => {
+      while (status === "running") {
+        const message = inbox.shift();
+        if (message !== undefined) {
+          effects.push(...step(lane, message));
+          continue;
+        }
+        const effect = effects.shift();
+        if (effect !== undefined) {
+          await perform(effect);
+          if (options.dies(effect.kind)) status = "dead";
+          continue;
+        }
+        if (hooksRunning === 0) return;
+        await setImmediate();
+      }
+    },
+  };
+}
