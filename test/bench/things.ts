@@ -31,16 +31,21 @@ export interface ThingDatapoint {
 export const epochMs = 1_767_225_600_000;
 
 /** One datapoint, fully decided by its arguments. */
-export function thingDatapoint(entity: number, attribute: number, generation: number, entities: number): ThingDatapoint {
+export function thingDatapoint(
+  entity: number,
+  attribute: number,
+  generation: number,
+  entities: number,
+): ThingDatapoint {
   const attr = thingAttributes[attribute % thingAttributes.length] ?? "p_int";
   const t1 = epochMs + generation * 3_600_000 + entity;
   const base = { type: "thing", eid: `thing-${entity}`, attr, src: "bench" };
-  const v = valueOf(attr, entity, generation, entities, t1);
+  const v = valueFor(attr, entity, generation, entities, t1);
   if (attr.startsWith("p_") || attr === "peer") return { ...base, v };
   return { ...base, v, t1, t2: t1 + 60_000 };
 }
 
-function valueOf(attr: ThingAttribute, entity: number, generation: number, entities: number, t1: number): unknown {
+function valueFor(attr: ThingAttribute, entity: number, generation: number, entities: number, t1: number): unknown {
   const mixed = (entity * 31 + generation * 7919) % 1_000_003;
   switch (attr) {
     case "p_text":
@@ -59,7 +64,10 @@ function valueOf(attr: ThingAttribute, entity: number, generation: number, entit
     case "peer":
       return { eid: `thing-${(entity + 1 + generation) % entities}` };
     case "load":
-      return { value: [mixed + 0.25, mixed + 0.75], time: [new Date(t1).toISOString(), new Date(t1 + 30_000).toISOString()] };
+      return {
+        value: [mixed + 0.25, mixed + 0.75],
+        time: [new Date(t1).toISOString(), new Date(t1 + 30_000).toISOString()],
+      };
   }
 }
 

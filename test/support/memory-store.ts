@@ -47,7 +47,9 @@ export function createMemoryStore(): MemoryStore {
     return made;
   };
   const lostOf = (node: NodeId, fences: readonly Fence[]): ShardId[] =>
-    fences.filter(({ shard, epoch }) => shardOf(shard).epoch !== epoch || shardOf(shard).owner !== node).map((f) => f.shard);
+    fences
+      .filter(({ shard, epoch }) => shardOf(shard).epoch !== epoch || shardOf(shard).owner !== node)
+      .map((f) => f.shard);
 
   return {
     shards,

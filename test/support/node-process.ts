@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { repository } from "./repository.ts";
 
 /** A real node in a process of its own, as `starling node` starts it. */
@@ -86,7 +86,8 @@ function watch(child: ChildProcess): Omit<NodeProcess, "address"> {
       return new Promise((resolve, reject) => {
         const one = { matches, found: (line: string) => finish(() => resolve(line)) };
         const timer = setTimeout(
-          () => finish(() => reject(new Error(`not logged within ${withinMs} ms; the log:\n${log.slice(-30).join("\n")}`))),
+          () =>
+            finish(() => reject(new Error(`not logged within ${withinMs} ms; the log:\n${log.slice(-30).join("\n")}`))),
           withinMs,
         );
         const finish = (then: () => void): void => {

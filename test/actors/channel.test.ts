@@ -1,0 +1,131 @@
+import { expect, test } from "vitest";
+import type { Part, PartEvent } from "../../actors/part.ts";
+import type { Store } from "../../actors/store/store.ts";
+import type { HookTable } from "../../modules/hook.ts";
+import { shardId, toNodeId, toSeq } from "../../proto/ids.ts";
+import { shardOf } from "../../proto/shard-of.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { createMemoryStore } from "../support/memory-store.ts";
+import { type SimulatedNode, startSimulatedNode } from "../support/simulated-node.ts";
+import { model, shards, task } from "./protocol-script.ts";
+
+const noHooks: HookTable = {
+  onTaskStart: [],
+  allowEntityCreation: new Map(),
+  onEntityCreation: new Map(),
+  onNewAttr: new Map(),
+};
+
+function start(store: Store, name = "node"): Promise<SimulatedNode> {
+  const runHook = () => ({ kind: "answer", tasks: [] }) as const;
+  return startSimulatedNode({ store, model, hooks: noHooks, runHook, shards, name, dies: () => false });
+}
+
+function part(number: number, predecessor: number | null, v = number): Part {
+  const shard = shardOf("entity", "src", "e", shards);
+  const tasks = [{ ...task("src", "e", "a", v), cause: null }];
+  return { shard, channel: "c:s", number, predecessor, hash: `h${v}`, tasks, rejections: [], bytes: 10 };
+}
+
+async function offer(node: SimulatedNode, ...parts: Part[]): Promise<string[]> {
+  const said: string[] = [];
+  for (const each of parts) {
+    node.offer(each, (event: PartEvent) => {
+      const what = event.kind === "refused" ? event.error.code : event.kind;
+      said.push(`${each.number} ${what}${event.kind === "durable" && event.repeat ? " again" : ""}`);
+    });
+  }
+  await node.run();
+  return said;
+}
+
+async function linesOfLog(store: Store): Promise<number> {
+  const log = await store.readLog(shardOf("entity", "src", "e", shards), toSeq(0), 1000);
+  return log.flatMap((segment) => segment.body.split("\n").filter((line) => line.startsWith("d"))).length;
+}
+
+test("a part whose predecessor is not the last one is a gap, and goes in once the missing one came (R9)", async () => {
+  const store = createMemoryStore();
+  const node = await start(store);
+  expect(await offer(node, part(2, 1))).toEqual(["2 GAP"]);
+  expect(await offer(node, part(1, 0), part(2, 1))).toEqual(["1 durable", "2 durable", "1 processed", "2 processed"]);
+  expect(await linesOfLog(store)).toBe(2);
+});
+
+test("a repeat is acknowledged and not appended: on its way, in memory, and from the log after a take-over (R10)", async () => {
+  const store = createMemoryStore();
+  const node = await start(store);
+  const said = await offer(node, part(1, 0), part(1, 0));
+  expect(said.slice(0, 2)).toEqual(["1 durable", "1 durable again"]);
+  expect((await offer(node, part(1, null)))[0]).toBe("1 durable again");
+  const next = await start(store, "next");
+  expect(await offer(next, part(1, null))).toEqual(["1 durable again", "1 processed"]);
+  expect(await linesOfLog(store)).toBe(1);
+});
+
+test("a number that comes back with other content is never taken, nor one that has no entry (R10)", async () => {
+  const store = createMemoryStore();
+  const node = await start(store);
+  await offer(node, part(1, 0), part(3, null));
+  expect(await offer(node, part(1, null, 77))).toEqual(["1 BATCH_CHANGED"]);
+  expect(await offer(node, part(2, null))).toEqual(["2 BATCH_CHANGED"]);
+  const next = await start(store, "next");
+  expect(await offer(next, part(1, null, 77))).toEqual(["1 BATCH_CHANGED"]);
+  expect(await linesOfLog(store)).toBe(2);
+});
+
+test("an append whose outcome is unknown is repeated under the same seqs and stands once (R3)", async () => {
+  const store = createMemoryStore();
+  let failures = 3;
+  const flaky: Store = {
+    ...store,
+    append: async (node, request) => {
+      const result = await store.append(node, request);
+      if (failures-- > 0) throw new StarlingError("STORE", "connection closed in the middle of a commit");
+      return result;
+    },
+  };
+  const node = await start(flaky);
+  expect(await offer(node, part(1, 0))).toEqual(["1 durable", "1 processed"]);
+  expect(await linesOfLog(store)).toBe(1);
+});
+
+test("a part that PostgreSQL refuses stands alone, its group goes on, and its number advances (R4, R9)", async () => {
+  const store = createMemoryStore();
+  const strict: Store = {
+    ...store,
+    append: (node, request) => {
+      const bad = request.segments.some(({ body }) => body.includes("\t13"));
+      if (bad) return Promise.reject(new StarlingError("STORE_REFUSED", "22P05"));
+      return store.append(node, request);
+    },
+  };
+  const node = await start(strict);
+  const said = await offer(node, part(1, 0), part(2, 1, 13), part(3, 2));
+  expect(said.filter((text) => text.endsWith("durable"))).toEqual(["1 durable", "2 durable", "3 durable"]);
+  expect(await linesOfLog(store)).toBe(2);
+  expect((await offer(node, part(2, null, 13)))[0]).toBe("2 durable again");
+});
+
+test("an owner that was replaced can neither append nor flush, and tells whoever waits (P4, R22)", async () => {
+  const store = createMemoryStore();
+  const node = await start(store);
+  await offer(node, part(1, 0));
+  const shard = shardOf("entity", "src", "e", shards);
+  await store.acquire(toNodeId("other"), [shard]);
+  expect(await offer(node, part(2, 1))).toEqual(["2 FENCED"]);
+  expect(node.lane.shards.has(shard)).toBe(false);
+  expect(node.lane.shards.has(shardId("entity", (shard + 1) % shards))).toBe(true);
+  expect(await linesOfLog(store)).toBe(1);
+});
+
+test("seqs go on above what the log holds after a take-over (R5)", async () => {
+  const store = createMemoryStore();
+  await offer(await start(store), part(1, 0), part(2, 1));
+  const next = await start(store, "next");
+  await offer(next, part(3, null));
+  const shard = shardOf("entity", "src", "e", shards);
+  const seqs = (await store.readLog(shard, toSeq(0), 100)).map(({ seq, lastSeq }) => [seq, lastSeq]);
+  expect(seqs.flat().every((seq, i, all) => i === 0 || seq >= (all[i - 1] ?? 0))).toBe(true);
+  expect(seqs.at(-1)?.[1]).toBe(3);
+});
