@@ -16,6 +16,7 @@ export function startCommit(lane: Lane): void {
   if (lane.commit !== null || lane.waiting.size === 0) return;
   const built: BuiltSegment[] = [];
   const at = lane.world.now();
+  lane.quietSince = lane.world.monotonic();
   let room = lane.world.limits.appendMaxDatapoints;
   for (const shard of lane.waiting) {
     if (room <= 0) break;

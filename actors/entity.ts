@@ -3,7 +3,7 @@ import type { LatestValue, RecordView } from "../modules/hook.ts";
 import type { EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entry } from "./entry.ts";
-import { escapeText, readValue } from "./line.ts";
+import { readValue, writeSource } from "./line.ts";
 import type { StoredEntity } from "./store/store.ts";
 
 /**
@@ -27,8 +27,8 @@ export interface Entity {
   /** By index of the attribute. */
   readonly attributes: (AttributeState | undefined)[];
   ttlTokens: Record<string, number> | null;
-  /** History lines that no flush has taken yet. */
-  history: string;
+  /** What no flush has yet added to the history. */
+  history: CheckedDatapoint[];
   historySeq: Seq;
   /** Tasks that wait their turn; the first one runs. */
   readonly mailbox: Entry[];
@@ -69,7 +69,7 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     flushing: none,
     attributes: [],
     ttlTokens: null,
-    history: "",
+    history: [],
     historySeq: none,
     mailbox: [],
     open: 0,
@@ -100,11 +100,19 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
     }
   }
   if (!plain) {
-    const src = datapoint.src === null ? "" : datapoint.src === "" ? "\\e" : escapeText(datapoint.src);
-    const line = `${datapoint.attr}\t${t1}\t${t2}\t${c}\t${src}\t${json}`;
-    entity.history = entity.history === "" ? line : `${entity.history}\n${line}`;
+    entity.history.push(datapoint);
     entity.historySeq = seq;
   }
+}
+
+/** The lines of a history segment: attr, t1, t2, c, src, json. */
+export function writeHistory(datapoints: readonly CheckedDatapoint[]): string {
+  const pieces: (string | number)[] = [];
+  for (const { attr, t1, t2, c, src, json } of datapoints) {
+    if (pieces.length > 0) pieces.push("\n");
+    pieces.push(attr, "\t", t1 ?? "", "\t", t2 ?? t1 ?? "", "\t", c, "\t", writeSource(src), "\t", json);
+  }
+  return pieces.join("");
 }
 
 /** Extends TTL tokens; a token never shrinks. */
@@ -119,20 +127,23 @@ export function clearEntity(entity: Entity): void {
   entity.exists = false;
   entity.attributes.length = 0;
   entity.ttlTokens = null;
-  entity.history = "";
+  entity.history = [];
 }
 
 /** The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`. */
 export function writeState(entity: Entity): string {
-  let text = "{";
-  for (const [index, state] of entity.attributes.entries()) {
-    const spec = entity.spec.attributeList[index];
-    if (state === undefined || spec === undefined) continue;
-    if (text.length > 1) text += ",";
-    text += `"${spec.id}":{"v":${state.json},"t1":${state.t1},"t2":${state.t2},"c":${state.c},"n":${state.count}}`;
+  const { attributes, spec } = entity;
+  // Joined, not concatenated: a chain of concatenations is a tree of many small objects until somebody flattens it.
+  const pieces: (string | number)[] = [];
+  for (let index = 0; index < attributes.length; index++) {
+    const state = attributes[index];
+    if (state === undefined) continue;
+    const { json, t1, t2, c, count } = state;
+    pieces.push(pieces.length === 0 ? '{"' : ',"', spec.attributeList[index]?.id ?? "", '":{"v":', json);
+    pieces.push(',"t1":', t1, ',"t2":', t2, ',"c":', c, ',"n":', count, "}");
   }
-  if (entity.ttlTokens !== null) text += `${text.length > 1 ? "," : ""}"#ttl":${JSON.stringify(entity.ttlTokens)}`;
-  return `${text}}`;
+  if (entity.ttlTokens !== null) pieces.push(pieces.length === 0 ? "{" : ",", '"#ttl":', JSON.stringify(entity.ttlTokens));
+  return pieces.length === 0 ? "{}" : `${pieces.join("")}}`;
 }
 
 /** Fills an activation from what is stored; attributes that the model no longer has are left out. */

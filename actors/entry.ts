@@ -12,8 +12,8 @@ export interface Entry {
   readonly seq: Seq;
   readonly lastSeq: Seq;
   readonly at: number;
-  /** Null: the task no longer fits the model; its dead letter stands for it. */
-  readonly task: PartTask | null;
+  /** Null once the entry has settled, and for a task that no longer fits the model: its dead letter stands for it. */
+  task: PartTask | null;
   readonly bytes: number;
   /** Read back from the log after an acquire: answers may stand already, state may be applied. */
   readonly replayed: boolean;

@@ -2,7 +2,7 @@ import { toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { tell } from "./admission.ts";
 import { loseShards } from "./commit.ts";
-import { type Entity, writeState } from "./entity.ts";
+import { type Entity, writeHistory, writeState } from "./entity.ts";
 import { isSettled } from "./entry.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
 import { advance } from "./processing.ts";
@@ -21,14 +21,7 @@ export function startFlush(lane: Lane): void {
   const changed = progress.filter(({ shard, progress: next }) => isNews(shard, next));
   lane.touched.clear();
   const letters = progress.flatMap(({ shard }) => shard.deadLetters.splice(0));
-  const refused = progress.flatMap(({ shard }) =>
-    shard.refused.splice(0).map((entry) => ({
-      shard: shard.id,
-      type: entry.task?.entity.id ?? "",
-      eid: entry.task?.eid ?? "",
-      seq: entry.seq,
-    })),
-  );
+  const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
   if (entities.length === 0 && changed.length === 0 && letters.length === 0 && refused.length === 0) return drain(lane);
   const shards = new Set([...entities, ...progress].map(({ shard }) => shard));
   const history: HistorySegment[] = [];
@@ -77,9 +70,9 @@ function onlyWaiting(entity: Entity): boolean {
 
 function takeState(shard: Shard, entity: Entity, history: HistorySegment[]): StoredEntity {
   const key = { shard: shard.id, type: entity.spec.id, eid: entity.eid };
-  if (entity.history !== "") {
-    history.push({ ...key, seq: entity.historySeq, body: entity.history });
-    entity.history = "";
+  if (entity.history.length > 0) {
+    history.push({ ...key, seq: entity.historySeq, body: writeHistory(entity.history) });
+    entity.history = [];
   }
   return {
     ...key,
@@ -216,6 +209,9 @@ export function onFlushFailed(lane: Lane, error: StarlingError): void {
   lane.effects.push({ kind: "flush", request: flush.request, delayMs: storeDelayMs(flush.attempts) });
 }
 
+/** A lane that has had nothing to append for so long is quiet: its flushes need not wait. */
+const quietMs = 100;
+
 /**
  * When the next flush starts. What few entities changed is written soon; under load a flush waits for the interval, so that
  * changes of one entity coalesce, and for twice the time that the last one took, so that appends keep most of PostgreSQL.
@@ -225,7 +221,7 @@ export function planNextFlush(lane: Lane, lastTookMs: number): void {
   const dirty = lane.dirty.items.length - lane.dirty.first;
   if (dirty === 0 && lane.touched.size === 0) return drain(lane);
   const { limits } = lane.world;
-  const idle = lane.commit === null && lane.waiting.size === 0;
+  const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.world.monotonic();
   const pressed = lane.backlogBytes > limits.backlogMaxBytes / 2;
   let afterMs = Math.max(limits.flushIntervalMs, 2 * lastTookMs);
   if (dirty < 200) afterMs = Math.min(afterMs, 50);

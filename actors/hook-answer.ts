@@ -1,4 +1,4 @@
-import { checkTask } from "../modules/check-datapoint.ts";
+import { checkTask } from "../modules/check-task.ts";
 import type { CheckedTask } from "../modules/datapoint.ts";
 import type { Model } from "../modules/model.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
@@ -25,7 +25,7 @@ export function checkAnswer(model: Model, limits: AnswerLimits, returned: unknow
     throw new StarlingError("HOOK_FAILED", `returned ${returned.length} tasks: at most ${limits.tasksMax} are allowed`);
   }
   let bytes = 0;
-  return returned.map((task: unknown, index) => {
+  return Array.from(returned as unknown[], (task, index) => {
     const checked = check(model, task, index);
     bytes += bytesOf(checked);
     if (bytes > limits.bytesMax) {

@@ -82,14 +82,7 @@ export function createHookPursuits(options: PursuitOptions): HookPursuits {
     });
   };
 
-  const abandon = (match: (call: HookCall) => boolean) => {
-    for (const pursuit of pursuits) {
-      if (!match(pursuit.call)) continue;
-      pursuit.status = "abandoned";
-      pursuits.delete(pursuit);
-      pursuit.interrupt();
-    }
-  };
+  const abandon = (match: (call: HookCall) => boolean) => abandonMatching(pursuits, match);
 
   return {
     begin: (lane, call) => pursue(lane, call, null, undefined),
@@ -110,6 +103,15 @@ export function createHookPursuits(options: PursuitOptions): HookPursuits {
       return pursuits.size;
     },
   };
+}
+
+function abandonMatching(pursuits: Set<Pursuit>, match: (call: HookCall) => boolean): void {
+  for (const pursuit of pursuits) {
+    if (!match(pursuit.call)) continue;
+    pursuit.status = "abandoned";
+    pursuits.delete(pursuit);
+    pursuit.interrupt();
+  }
 }
 
 /** Attempts until one answers or none is left; null when the run was abandoned. Never rejects. */

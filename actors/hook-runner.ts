@@ -71,29 +71,10 @@ const nsPerMs = 1e6;
 
 /** A runner of the table's hooks. */
 export function createHookRunner(options: HookRunnerOptions): HookRunner {
-  const { model, limits, clock, random, mark = noMark } = options;
+  const { limits, clock, random, mark = noMark } = options;
   const lanes = new Map(allHooks(options.hooks).map((hook, index) => [hook, createLane(options, hook, index)]));
+  const judge = (lane: HookLane, returned: unknown, attempts: number) => outcomeOf(options, lane, returned, attempts);
   const pursuits = createHookPursuits({ limits, clock, random, mark, judge, failed });
-
-  function judge(lane: HookLane, returned: unknown, attempts: number): HookOutcome {
-    const { kind } = lane.hook;
-    if (kind === "on_task_start") return noTasks;
-    if (kind === "allow_entity_creation") {
-      const outcome = returned ? allowed : denied;
-      (returned ? lane.counters.allowed : lane.counters.denied).value++;
-      return outcome;
-    }
-    if (returned === null || returned === undefined) return noTasks;
-    try {
-      const tasks = checkAnswer(model, limits, returned);
-      if (tasks.length === 0) return noTasks;
-      lane.counters.createdTasks.value += tasks.length;
-      return { kind: "answer", tasks };
-    } catch (error) {
-      lane.counters.failures.value++;
-      return failed(lane, error, attempts);
-    }
-  }
 
   function run(hook: Hook, call: HookCall): HookOutcome | Promise<HookOutcome> {
     const lane = lanes.get(hook);
@@ -140,6 +121,26 @@ function createLane(options: HookRunnerOptions, hook: Hook, index: number): Hook
     running: 0,
     waiting: new Set(),
   };
+}
+
+/** What a hook returned, by its kind. */
+function outcomeOf(options: HookRunnerOptions, lane: HookLane, returned: unknown, attempts: number): HookOutcome {
+  const { kind } = lane.hook;
+  if (kind === "on_task_start") return noTasks;
+  if (kind === "allow_entity_creation") {
+    (returned ? lane.counters.allowed : lane.counters.denied).value++;
+    return returned ? allowed : denied;
+  }
+  if (returned === null || returned === undefined) return noTasks;
+  try {
+    const tasks = checkAnswer(options.model, options.limits, returned);
+    if (tasks.length === 0) return noTasks;
+    lane.counters.createdTasks.value += tasks.length;
+    return { kind: "answer", tasks };
+  } catch (error) {
+    lane.counters.failures.value++;
+    return failed(lane, error, attempts);
+  }
 }
 
 /** How many calls the timing of this one stands for; 0: it is not timed. */

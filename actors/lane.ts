@@ -53,6 +53,8 @@ export interface Lane {
   loading: number;
   /** Reads whose entity is being activated. */
   parkedGets: Extract<LaneMessage, { kind: "get" }>[];
+  /** When the last append was begun (monotonic ms). */
+  quietSince: number;
   /** When the next flush is due (monotonic ms); null: no timer is set. */
   flushDueAt: number | null;
   nextRun: number;
@@ -203,6 +205,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     toLoad: [],
     loading: 0,
     parkedGets: [],
+    quietSince: 0,
     flushDueAt: null,
     nextRun: 1,
     status: "serving",

@@ -19,21 +19,26 @@ import type { PartTask } from "./part.ts";
  */
 export const outboxJoint = "\x1c";
 
-/** Appends the lines of one task to `out`. */
-export function writeTask(task: PartTask, out: string[]): void {
-  const head = `${task.entity.id}\t${escapeText(task.eid)}`;
-  let kind = "d";
+/**
+ * Appends the lines of one task to `out`, each ended by `end`. Pieces that are joined once cost a third of concatenation,
+ * whose intermediate strings the collector has to clean up.
+ */
+export function writeTask(task: PartTask, out: (string | number)[], end: string): void {
+  const type = task.entity.id;
+  const eid = escapeText(task.eid);
+  let kind = "d\t";
   if (task.delete) {
-    out.push(`x\t${head}`);
+    out.push("x\t", type, "\t", eid, end);
     return;
   }
   if (task.ttlTokens !== null) {
-    out.push(`t\t${head}\t${JSON.stringify(task.ttlTokens)}`);
-    kind = "+";
+    out.push("t\t", type, "\t", eid, "\t", JSON.stringify(task.ttlTokens), end);
+    kind = "+\t";
   }
-  for (const datapoint of task.datapoints) {
-    out.push(`${kind}\t${head}\t${writeFields(datapoint)}`);
-    kind = "+";
+  for (const { attr, src, t1, t2, c, json } of task.datapoints) {
+    out.push(kind, type, "\t", eid, "\t", attr, "\t", writeSource(src), "\t");
+    out.push(t1 ?? "", "\t", t2 ?? "", "\t", c, "\t", json, end);
+    kind = "+\t";
   }
 }
 
@@ -42,11 +47,10 @@ export function linesOf(task: PartTask): number {
   return task.delete ? 1 : task.datapoints.length + (task.ttlTokens === null ? 0 : 1);
 }
 
-function writeFields(datapoint: CheckedDatapoint): string {
-  const src = datapoint.src === null ? "" : datapoint.src === "" ? "\\e" : escapeText(datapoint.src);
-  const t1 = datapoint.t1 === null ? "" : datapoint.t1;
-  const t2 = datapoint.t2 === null ? "" : datapoint.t2;
-  return `${datapoint.attr}\t${src}\t${t1}\t${t2}\t${datapoint.c}\t${datapoint.json}`;
+/** A source as a field: empty for none, `\\e` for the empty text. */
+export function writeSource(src: string | null): string {
+  if (src === null) return "";
+  return src === "" ? "\\e" : escapeText(src);
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped

@@ -57,6 +57,8 @@ export function settle(lane: Lane, shard: Shard, entry: Entry): void {
   if (!isSettled(entry)) return;
   lane.touched.add(shard);
   if (entry.entity !== null) entry.entity.open--;
+  // The watermark may be a flush away: what waits for it should be small.
+  entry.task = null;
 }
 
 /** Whether the entry came to its end; false: a hook runs. */
@@ -243,7 +245,8 @@ function take(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: HookO
 
 function refuseCreation(lane: Lane, shard: Shard, entry: Entry): void {
   entry.phase = "ended";
-  shard.refused.push(entry);
+  const { seq, entity } = entry;
+  shard.refused.push({ shard: shard.id, type: entity?.spec.id ?? "", eid: entity?.eid ?? "", seq });
   lane.world.counters.add("creation_refused");
 }
 

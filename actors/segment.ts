@@ -45,32 +45,33 @@ export function linesOfBlock(block: Block): number {
 
 /** Writes blocks as one segment from `seq` on. */
 export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, blocks: readonly Block[]): Segment {
-  const lines: string[] = [];
+  const pieces: (string | number)[] = [];
   const head: Head = { p: [], a: [], c: [] };
   let keys = "";
+  let line = 0;
   for (const block of blocks) {
-    const first = lines.length;
+    const first = line;
     const tasks = block.kind === "part" ? block.part.tasks : block.own;
     for (const task of tasks) {
       keys += hashOf(task.entity.id, task.eid).toString(16).padStart(8, "0");
-      if (block.kind === "part" && task.cause !== null) head.c.push(causeFields(lines.length, task.cause));
-      writeTask(task, lines);
+      if (block.kind === "part" && task.cause !== null) head.c.push(causeFields(line, task.cause));
+      writeTask(task, pieces, "\n");
+      line += linesOf(task);
     }
-    if (block.kind === "answer") for (const other of block.others) lines.push(writeOutbox(block, other));
-    if (lines.length === first) lines.push("n");
-    if (block.kind === "part") {
-      head.p.push(partFields(block.part, first, lines.length - first));
-    } else {
-      head.a.push([block.cause, block.hook, block.depth, first, lines.length - first]);
+    if (block.kind === "answer") {
+      for (const other of block.others) writeOutbox(block, other, pieces);
+      line += block.others.length;
     }
+    if (line === first) {
+      pieces.push("n", "\n");
+      line++;
+    }
+    if (block.kind === "part") head.p.push(partFields(block.part, first, line - first));
+    else head.a.push([block.cause, block.hook, block.depth, first, line - first]);
   }
-  return {
-    ...at,
-    lastSeq: toSeq(at.seq + lines.length - 1),
-    head: JSON.stringify(head),
-    body: lines.join("\n"),
-    keys,
-  };
+  pieces.pop();
+  const lastSeq = toSeq(at.seq + line - 1);
+  return { ...at, lastSeq, head: JSON.stringify(head), body: pieces.join(""), keys };
 }
 
 type CauseFields = [line: number, shard: number, seq: number, hook: string, ordinal: number, depth: number];
@@ -101,12 +102,12 @@ function partFields(part: Part, first: number, lines: number): PartFields {
   return fields;
 }
 
-function writeOutbox(block: AnswerBlock, other: OutboxTasks): string {
-  const content: string[] = [];
-  for (const task of other.tasks) writeTask(task, content);
+function writeOutbox(block: AnswerBlock, other: OutboxTasks, pieces: (string | number)[]): void {
   const ordinals = other.tasks.map((task) => task.cause?.ordinal ?? 0).join(",");
   const hook = escapeText(block.hook);
-  return `o\t${other.target}\t${block.cause}\t${hook}\t${block.depth}\t${ordinals}\t${content.join(outboxJoint)}`;
+  pieces.push("o\t", other.target, "\t", block.cause, "\t", hook, "\t", block.depth, "\t", ordinals, "\t");
+  for (const task of other.tasks) writeTask(task, pieces, outboxJoint);
+  pieces[pieces.length - 1] = "\n";
 }
 
 /** A segment as replay and tails read it. */

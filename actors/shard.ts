@@ -7,7 +7,7 @@ import { createEntity, type Entity } from "./entity.ts";
 import type { Entry } from "./entry.ts";
 import type { PartListener } from "./part.ts";
 import type { Block } from "./segment.ts";
-import type { AcquiredShard, NewDeadLetter } from "./store/store.ts";
+import type { AcquiredShard, FlushRequest, NewDeadLetter } from "./store/store.ts";
 
 /** A shard as its owner holds it: log position, channels, entities, and what is on its way. Changed only by its lane's steps. */
 export interface Shard {
@@ -34,7 +34,7 @@ export interface Shard {
   readonly unprocessed: { readonly seq: Seq; readonly listener: PartListener }[];
   /** For the next flush. */
   deadLetters: NewDeadLetter[];
-  refused: Entry[];
+  refused: FlushRequest["refused"][number][];
   /** Answers and refusals that the log or the tables hold already, from before the acquire. */
   readonly recorded: Recorded;
   /** Bytes and tasks above the watermark. */

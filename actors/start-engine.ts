@@ -34,6 +34,8 @@ export interface EngineOptions {
   readonly databases: number;
   readonly counters: Counters;
   readonly clock: Clock;
+  /** The wall clock, Unix ms: it labels, it never orders (R6). */
+  readonly wall: () => number;
   readonly newSessionId: () => string;
   readonly log: EngineLog;
 }
@@ -110,7 +112,7 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
           hooks: options.hooks,
           limits: options.limits,
           counters,
-          now: clock.wall,
+          now: options.wall,
           monotonic: clock.now,
           shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
           runHook: options.runHook,
@@ -182,7 +184,7 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
     get,
     follow: (filter, signal) => followers.follow(filter, signal),
     replayDeadLetter,
-    flushedUpTo: () => flushedUpTo(lanes, clock),
+    flushedUpTo: () => flushedUpTo(lanes, clock, options.wall),
     status: () => ({
       problem: health.problem(),
       shards: lanes.flatMap(({ lane }) => [...lane.shards.values()].map(statusOf)),
@@ -235,7 +237,7 @@ function statusOf(shard: Shard) {
 }
 
 /** Everything that changed before the oldest change not yet in PostgreSQL. */
-function flushedUpTo(lanes: readonly LaneCell[], clock: Clock): number {
+function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => number): number {
   const monotonic = clock.now();
   let oldest = monotonic;
   for (const { lane } of lanes) {
@@ -243,7 +245,7 @@ function flushedUpTo(lanes: readonly LaneCell[], clock: Clock): number {
     if (first !== undefined) oldest = Math.min(oldest, first.since);
     if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.startedAt - lane.world.limits.flushIntervalMs);
   }
-  return clock.wall() - (monotonic - oldest);
+  return wall() - (monotonic - oldest);
 }
 
 function createHealth(log: EngineLog) {

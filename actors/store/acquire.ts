@@ -1,0 +1,158 @@
+import { type NodeId, type ShardId, toEpoch, toSeq, toShardId } from "../../proto/ids.ts";
+import { packFences } from "./append.ts";
+import type { Pool } from "./connection.ts";
+import { packNumbers } from "./pack.ts";
+import { fenceLockClass } from "./schema.ts";
+import type { AcquiredShard, Fence } from "./store.ts";
+
+/*
+ * Taking shards (R22):
+ *
+ * 1. A claim, committed on its own: from then on no new transaction of the old owner begins, so that the lock is had soon
+ *    also under load. It lapses by itself.
+ * 2. The lock of every shard alone, which waits for transactions in flight. After a second the sessions that block this
+ *    one, and only those, are ended: a client that froze in mid-transaction holds its locks for ever.
+ * 3. The epoch grows, if the claim still holds.
+ * 4. In a later statement, what the log holds: in the same one the old owner's last rows would be missing (R5).
+ */
+export const acquireFunctions = String.raw`
+create function starling.claim_1(p_node text, p_shards int[]) returns setof int language sql begin atomic
+  insert into starling.claim as c (shard, claimant, until)
+    select s.shard, p_node, clock_timestamp() + interval '2 s' from unnest(p_shards) s(shard) order by s.shard
+    on conflict (shard) do update set claimant = excluded.claimant, until = excluded.until
+      where c.claimant = p_node or c.until <= clock_timestamp()
+    returning shard;
+end;
+
+create function starling.acquire_1(p_node text, p_shards int[])
+  returns table (shard int, epoch float8, watermark float8, last_seq float8, delivered float8, last_at float8,
+    channels json, refused json, letters json) language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_taken int[];
+begin
+  perform pg_advisory_xact_lock(${fenceLockClass}, f.shard) from unnest(p_shards) f(shard);
+  insert into starling.shard (shard, epoch, owner) select f.shard, 0, null from unnest(p_shards) f(shard)
+    on conflict do nothing;
+  with bumped as (
+    update starling.shard s set epoch = s.epoch + 1, owner = p_node from starling.claim c
+      where s.shard = any(p_shards) and c.shard = s.shard and c.claimant = p_node and c.until > clock_timestamp()
+      returning s.shard
+  ) select array_agg(b.shard) into v_taken from bumped b;
+  delete from starling.claim c where c.shard = any(p_shards) and c.claimant = p_node;
+  return query select s.shard, s.epoch::float8, coalesce(p.watermark, 0)::float8,
+      greatest(l.last_seq, p.watermark, 0)::float8, coalesce(p.delivered, 0)::float8,
+      coalesce(starling.to_ms_1(greatest(l.at, p.at)), 0),
+      (select json_agg(json_build_array(c.channel, c.number)) from starling.channel c where c.shard = s.shard),
+      (select json_agg(r.seq) from starling.refused r where r.shard = s.shard and r.seq > coalesce(p.watermark, 0)),
+      (select json_agg(json_build_array(d.seq, d.hook)) from starling.dead_letter d
+        where d.shard = s.shard and d.seq > coalesce(p.watermark, 0) and d.kind = 'hook')
+    from unnest(v_taken) f(shard)
+      join starling.shard s on s.shard = f.shard
+      left join starling.progress p on p.shard = f.shard
+      left join lateral (
+        select g.last_seq, g.at from starling.log g where g.shard = f.shard order by g.seq desc limit 1
+      ) l on true
+    order by s.shard;
+end
+$$;
+
+create function starling.unblock_1(p_pid int) returns int language sql begin atomic
+  select count(pg_terminate_backend(b.pid))::int from unnest(pg_blocking_pids(p_pid)) b(pid) where b.pid > 0;
+end;
+
+create function starling.release_1(p_node text, p_shards int[], p_epochs bigint[]) returns void
+language sql begin atomic
+  update starling.shard s set owner = null from unnest(p_shards, p_epochs) f(shard, epoch)
+    where s.shard = f.shard and s.epoch = f.epoch and s.owner = p_node;
+end;
+`;
+
+const patienceMs = 1_000;
+const unblockEveryMs = 100;
+
+interface AcquiredRow {
+  readonly shard: number;
+  readonly epoch: number;
+  readonly watermark: number;
+  readonly last_seq: number;
+  readonly delivered: number;
+  readonly last_at: number;
+  readonly channels: readonly (readonly [string, number])[] | null;
+  readonly refused: readonly number[] | null;
+  readonly letters: readonly (readonly [number, string])[] | null;
+}
+
+/** See {@link Store.acquire}. `guard` ends what blocks: a pool of its own, since `control` may be in use. */
+export async function acquire(
+  pools: { readonly control: Pool; readonly guard: Pool },
+  node: NodeId,
+  shards: readonly ShardId[],
+): Promise<AcquiredShard[]> {
+  if (shards.length === 0) return [];
+  const wanted = packNumbers([...shards].sort((a, b) => a - b));
+  const claimed = await pools.control.query<{ shard: number }>("select shard from starling.claim_1($1, $2) c(shard)", [
+    node,
+    wanted,
+  ]);
+  if (claimed.length === 0) return [];
+  const sorted = packNumbers(claimed.map(({ shard }) => shard).sort((a, b) => a - b));
+  const rows = await pools.control.alone(async (connection) => {
+    const [backend] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid");
+    const stop = unblockLater(pools.guard, backend?.pid ?? 0);
+    try {
+      return await connection.query<AcquiredRow>("select * from starling.acquire_1($1, $2)", [node, sorted]);
+    } finally {
+      stop();
+    }
+  });
+  return rows.map(toAcquired);
+}
+
+function unblockLater(guard: Pool, pid: number): () => void {
+  let timer = setTimeout(unblock, patienceMs);
+  let stopped = false;
+  function unblock(): void {
+    const again = () => {
+      if (!stopped) timer = setTimeout(unblock, unblockEveryMs);
+    };
+    // If this fails, the statement's own time-out ends the acquiring, and the caller tries again.
+    guard.query("select starling.unblock_1($1)", [pid]).then(again, again);
+  }
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
+}
+
+function toAcquired(row: AcquiredRow): AcquiredShard {
+  return {
+    shard: toShardId(row.shard),
+    epoch: toEpoch(row.epoch),
+    watermark: toSeq(row.watermark),
+    lastSeq: toSeq(row.last_seq),
+    delivered: toSeq(row.delivered),
+    lastAt: row.last_at,
+    channels: new Map(row.channels ?? []),
+    refused: (row.refused ?? []).map(toSeq),
+    deadAnswers: (row.letters ?? []).map(([seq, hook]) => ({ seq: toSeq(seq), hook })),
+  };
+}
+
+/** See {@link Store.release}. */
+export async function release(control: Pool, fences: readonly Fence[], node: NodeId): Promise<void> {
+  if (fences.length === 0) return;
+  await control.query("select starling.release_1($1, $2, $3)", [node, ...packFences(fences)]);
+}
+
+/** Who owns the shards that somebody ever owned. */
+export async function readOwners(control: Pool): Promise<ShardOwner[]> {
+  const text = "select shard, epoch::float8 as epoch, owner from starling.shard order by shard";
+  const rows = await control.query<{ shard: number; epoch: number; owner: string | null }>(text);
+  return rows.map(({ shard, epoch, owner }) => ({ shard: toShardId(shard), epoch: toEpoch(epoch), owner }));
+}
+
+export interface ShardOwner extends Fence {
+  /** A node's id; null: given up. */
+  readonly owner: string | null;
+}

@@ -1,0 +1,189 @@
+import { connect, type Socket } from "node:net";
+import postgres from "postgres";
+import { StarlingError } from "../../proto/starling-error.ts";
+
+/*
+ * The one door to the npm package postgres. Three of its habits are kept out:
+ *
+ * 1. It pipelines statements on busy connections, so that a slow one delays others: here every connection is a client of
+ *    its own with one statement in flight, and a pool hands connections out in turn.
+ * 2. It has no deadline on the client's side: here the socket is destroyed when one passes, and the outcome is STORE.
+ * 3. It never sets `noDelay`, and waits up to 20 s between attempts to connect.
+ */
+
+/** A value that goes to PostgreSQL; rows of bulk data are packed into one text (see pack.ts). */
+export type Parameter = string | number | boolean | null;
+
+/** A set of connections with one kind of work, so that it waits only for its like. */
+export interface Pool {
+  /** Runs one statement as its own transaction. Raises STORE, STORE_REFUSED, STORE_FATAL. */
+  query<Row extends object>(text: string, parameters?: readonly Parameter[]): Promise<Row[]>;
+  /** Runs statements on one connection that nobody else uses meanwhile. */
+  alone<T>(run: (connection: Connection) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+/** One connection: one statement in flight. */
+export interface Connection {
+  query<Row extends object>(text: string, parameters?: readonly Parameter[]): Promise<Row[]>;
+  /** Several statements in one round trip, without parameters and rows. */
+  script(text: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface ConnectionOptions {
+  readonly url: string;
+  /** Shown in pg_stat_activity. */
+  readonly application: string;
+  /** Bound of one statement, on the server; the client gives up 5 s later. */
+  readonly statementTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  /** Called when the connection has gone, whoever ended it. */
+  readonly onClose?: () => void;
+}
+
+export interface PoolOptions extends ConnectionOptions {
+  readonly size: number;
+  /** Statements that wait for a connection; one more is STORE. */
+  readonly waitingMax: number;
+}
+
+const graceMs = 5_000;
+
+/** Creates a connection; it connects with its first statement, and again after it was lost. */
+export function createConnection(options: ConnectionOptions): Connection {
+  let socket: Socket | null = null;
+  const { settings, target, host } = parseUrl(options.url);
+  const sql = postgres({
+    ...settings,
+    // The package hands over its options; an unconnected socket queues what is written.
+    socket: () => {
+      socket = connect(target);
+      return Object.assign(socket, { host });
+    },
+    max: 1,
+    fetch_types: false,
+    idle_timeout: 0,
+    max_lifetime: 0,
+    connect_timeout: options.connectTimeoutMs / 1000,
+    backoff: (retries: number) => Math.min(0.02 * 2 ** retries, 0.5),
+    onnotice: () => undefined,
+    onclose: () => options.onClose?.(),
+    connection: {
+      application_name: options.application,
+      statement_timeout: options.statementTimeoutMs,
+      synchronous_commit: "on",
+      default_transaction_isolation: "read committed",
+      TimeZone: "UTC",
+      jit: false,
+    },
+  } as postgres.Options<Record<string, postgres.PostgresType>>);
+  const giveUpMs = options.statementTimeoutMs === 0 ? 0 : options.statementTimeoutMs + graceMs;
+  const bounded = <T>(work: Promise<T>): Promise<T> => withDeadline(work, giveUpMs, () => socket?.destroy());
+  return {
+    query: async <Row extends object>(text: string, parameters: readonly Parameter[] = []) =>
+      await bounded(sql.unsafe<Row[]>(text, [...parameters], { prepare: true }).execute()),
+    script: async (text) => {
+      await bounded(sql.unsafe(text).simple().execute());
+    },
+    close: async () => {
+      await sql.end({ timeout: graceMs / 1000 }).catch(() => undefined); // it is gone already
+    },
+  };
+}
+
+/** Creates a pool of `size` connections. */
+export function createPool(options: PoolOptions): Pool {
+  const all = Array.from({ length: options.size }, () => createConnection(options));
+  const free = [...all];
+  const waiting: ((connection: Connection) => void)[] = [];
+  const take = (): Promise<Connection> => {
+    const connection = free.shift();
+    if (connection !== undefined) return Promise.resolve(connection);
+    if (waiting.length >= options.waitingMax) throw new StarlingError("STORE", "too many statements wait for PostgreSQL");
+    return new Promise((fulfil) => waiting.push(fulfil));
+  };
+  const give = (connection: Connection) => {
+    const next = waiting.shift();
+    if (next === undefined) free.push(connection);
+    else next(connection);
+  };
+  const alone = async <T>(run: (connection: Connection) => Promise<T>): Promise<T> => {
+    const connection = await take();
+    try {
+      return await run(connection);
+    } finally {
+      give(connection);
+    }
+  };
+  return {
+    alone,
+    query: (text, parameters) => alone((connection) => connection.query(text, parameters)),
+    close: async () => {
+      await Promise.all(all.map((connection) => connection.close()));
+    },
+  };
+}
+
+async function withDeadline<T>(work: Promise<T>, ms: number, giveUp: () => void): Promise<T> {
+  const timer = ms === 0 ? null : setTimeout(giveUp, ms);
+  try {
+    return await work;
+  } catch (error) {
+    throw translate(error);
+  } finally {
+    if (timer !== null) clearTimeout(timer);
+  }
+}
+
+/** Classes that another attempt can cure; 25006 is a server that is only read, during a fail-over. */
+const again = /^(08|40|53|55|57|58)|^25006$|^0A000$/;
+const refused = /^(22|23|54)/;
+
+/** A StarlingError of what the package or the server raised. */
+function translate(error: unknown): StarlingError {
+  if (error instanceof StarlingError) return error;
+  const message = error instanceof Error && error.message !== "" ? error.message : String(error);
+  const code = codeOf(error);
+  if (code === null) return new StarlingError("INTERNAL", message, { cause: error });
+  if (!/^[0-9A-Z]{5}$/.test(code) || again.test(code)) return new StarlingError("STORE", message, { cause: error });
+  if (refused.test(code)) return new StarlingError("STORE_REFUSED", message, { cause: error });
+  return new StarlingError("STORE_FATAL", `${message} (${code})`, { cause: error });
+}
+
+/** The SQLSTATE, or the package's or the system's code (CONNECTION_CLOSED, ECONNREFUSED), of an error or its cause. */
+export function codeOf(error: unknown): string | null {
+  if (error instanceof StarlingError) return codeOf(error.cause);
+  const code = (error as { code?: unknown } | null | undefined)?.code;
+  if (typeof code === "string") return code;
+  const inner = error instanceof AggregateError ? error.errors[0] : undefined;
+  return inner === undefined ? null : codeOf(inner);
+}
+
+/** A URL as libpq knows it: `?host=/folder` is a unix socket. */
+function parseUrl(text: string) {
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch (cause) {
+    throw new StarlingError("CONFIG", "the database's URL is not a URL", { cause });
+  }
+  if (url.protocol !== "postgres:" && url.protocol !== "postgresql:") {
+    throw new StarlingError("CONFIG", `the database's URL begins with ${url.protocol}, not postgres:`);
+  }
+  const host = url.searchParams.get("host") ?? (decodeURIComponent(url.hostname) || "localhost");
+  const port = Number(url.searchParams.get("port") ?? (url.port || "5432"));
+  const mode = url.searchParams.get("sslmode") ?? "disable";
+  const target = host.startsWith("/") ? { path: `${host}/.s.PGSQL.${port}` } : { host, port, noDelay: true };
+  const user = decodeURIComponent(url.username);
+  const password = decodeURIComponent(url.password);
+  const settings = {
+    host,
+    port,
+    database: decodeURIComponent(url.pathname.slice(1)) || "postgres",
+    ssl: mode === "disable" || host.startsWith("/") ? false : mode,
+    ...(user === "" ? {} : { user }),
+    ...(password === "" ? {} : { password }),
+  };
+  return { settings, target, host };
+}

@@ -1,0 +1,65 @@
+/*
+ * Bulk data as text: rows joined by U+001E, columns by U+001F. Array parameters would be escaped element by element, and
+ * one JSON document costs both sides twice as much (measured: reference/performance.md). JSON text and log lines hold
+ * neither character, so values pass as they are; only where one does (in an entity id, say) all values of the call are
+ * escaped, and PostgreSQL is told to unescape.
+ */
+
+/** Packs the columns of rows for one call; `escaped` says afterwards whether values had to be escaped. */
+export interface Packer {
+  rows<Row>(rows: readonly Row[], columns: (row: Row) => readonly (string | number)[]): string;
+  /** Rows of one large column. */
+  values<Row>(rows: readonly Row[], column: (row: Row) => string): string;
+  readonly escaped: boolean;
+}
+
+const special = /[\x1d-\x1f]/;
+const specials = /[\x1d-\x1f]/g;
+const marks: Readonly<Record<string, string>> = { "\x1d": "\x1dd", "\x1e": "\x1de", "\x1f": "\x1df" };
+
+/** Runs `pack` without escaping, and once more with it if a value needs it. */
+export function packAll<T>(pack: (packer: Packer) => T): { packed: T; escaped: boolean } {
+  try {
+    return { packed: pack(createPacker(false)), escaped: false };
+  } catch (error) {
+    if (error !== needsEscape) throw error;
+    return { packed: pack(createPacker(true)), escaped: true };
+  }
+}
+
+const needsEscape = Symbol("a value needs to be escaped");
+
+function createPacker(escaped: boolean): Packer {
+  const text = (value: string): string => {
+    if (!hasSpecial(value)) return value;
+    if (!escaped) throw needsEscape;
+    return value.replace(specials, (c) => marks[c] ?? c);
+  };
+  return {
+    escaped,
+    rows: (rows, columns) => {
+      const out: string[] = [];
+      for (const row of rows) {
+        out.push(columns(row).map((value) => (typeof value === "string" ? text(value) : value)).join("\x1f"));
+      }
+      return out.join("\x1e");
+    },
+    values: (rows, column) => rows.map((row) => text(column(row))).join("\x1e"),
+  };
+}
+
+/** Three searches for one character are many times faster on long text than one expression. */
+function hasSpecial(value: string): boolean {
+  if (value.length < 64) return special.test(value);
+  return value.includes("\x1e") || value.includes("\x1f") || value.includes("\x1d");
+}
+
+/** Numbers as the text of a PostgreSQL array. */
+export function packNumbers(numbers: readonly number[]): string {
+  return `{${numbers.join(",")}}`;
+}
+
+/** The opposite of `array_to_string(…, ',')`. */
+export function unpackNumbers(text: string | null | undefined): number[] {
+  return text === null || text === undefined || text === "" ? [] : text.split(",").map(Number);
+}
