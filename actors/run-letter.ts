@@ -1,4 +1,4 @@
-import { checkTask } from "../modules/check-datapoint.ts";
+import { checkTask } from "../modules/check-task.ts";
 import type { CheckedTask, DerivedTask } from "../modules/datapoint.ts";
 import type { Hook, HookTable, RecordView } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";

@@ -75,6 +75,9 @@ export function createConnection(options: ConnectionOptions): Connection {
       synchronous_commit: "on",
       default_transaction_isolation: "read committed",
       TimeZone: "UTC",
+      tcp_keepalives_idle: 10,
+      tcp_keepalives_interval: 5,
+      tcp_keepalives_count: 3,
       jit: false,
     },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
@@ -100,7 +103,8 @@ export function createPool(options: PoolOptions): Pool {
   const take = (): Promise<Connection> => {
     const connection = free.shift();
     if (connection !== undefined) return Promise.resolve(connection);
-    if (waiting.length >= options.waitingMax) throw new StarlingError("STORE", "too many statements wait for PostgreSQL");
+    if (waiting.length >= options.waitingMax)
+      throw new StarlingError("STORE", "too many statements wait for PostgreSQL");
     return new Promise((fulfil) => waiting.push(fulfil));
   };
   const give = (connection: Connection) => {

@@ -1,7 +1,7 @@
 import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
 import type { Pool } from "./connection.ts";
-import { packAll, type Packer } from "./pack.ts";
+import { type Packer, packAll } from "./pack.ts";
 import type { FlushRequest, WriteResult } from "./store.ts";
 
 /**

@@ -13,7 +13,9 @@ export interface Packer {
   readonly escaped: boolean;
 }
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped
 const special = /[\x1d-\x1f]/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped
 const specials = /[\x1d-\x1f]/g;
 const marks: Readonly<Record<string, string>> = { "\x1d": "\x1dd", "\x1e": "\x1de", "\x1f": "\x1df" };
 
@@ -40,7 +42,11 @@ function createPacker(escaped: boolean): Packer {
     rows: (rows, columns) => {
       const out: string[] = [];
       for (const row of rows) {
-        out.push(columns(row).map((value) => (typeof value === "string" ? text(value) : value)).join("\x1f"));
+        out.push(
+          columns(row)
+            .map((value) => (typeof value === "string" ? text(value) : value))
+            .join("\x1f"),
+        );
       }
       return out.join("\x1e");
     },

@@ -30,11 +30,9 @@ declare
   v_passed boolean;
 begin
   execute format($q$
-    select coalesce(bool_and(least(p.watermark, p.delivered) >= m.last_seq), true)
+    select coalesce(bool_and(coalesce(least(p.watermark, p.delivered), -1) >= m.last_seq), true)
       from (select shard, max(last_seq) as last_seq from starling.%I group by shard) m
-        left join (select shard, watermark, delivered from starling.progress
-          union all select s.shard, -1, -1 from starling.shard s
-            where not exists (select from starling.progress q where q.shard = s.shard)) p on p.shard = m.shard
+        left join starling.progress p on p.shard = m.shard
   $q$, p_name) into v_passed;
   return v_passed;
 end
@@ -145,7 +143,8 @@ async function listPartitions(maintenance: Connection, before: number): Promise<
 async function dropPartition(maintenance: Connection, { name, day, attached, pending }: Partition): Promise<boolean> {
   if (!(await hasPassed(maintenance, name))) return false;
   if (pending) await maintenance.script(`alter table starling.log detach partition starling.${name} finalize`);
-  else if (attached) await maintenance.script(`alter table starling.log detach partition starling.${name} concurrently`);
+  else if (attached)
+    await maintenance.script(`alter table starling.log detach partition starling.${name} concurrently`);
   // From here on nothing is added. A row that came between the first look and the detaching brings the partition back.
   if (!(await hasPassed(maintenance, name))) {
     await maintenance.query("select starling.ensure_partition_1($1)", [day]);
@@ -157,6 +156,8 @@ async function dropPartition(maintenance: Connection, { name, day, attached, pen
 }
 
 async function hasPassed(maintenance: Connection, name: string): Promise<boolean> {
-  const [row] = await maintenance.query<{ passed: boolean }>("select starling.partition_passed_1($1) as passed", [name]);
+  const [row] = await maintenance.query<{ passed: boolean }>("select starling.partition_passed_1($1) as passed", [
+    name,
+  ]);
   return row?.passed ?? false;
 }

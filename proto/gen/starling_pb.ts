@@ -670,7 +670,7 @@ export type Record = Message<"starling.v1.Record"> & {
   createdAt: number;
 
   /**
-   * JSON text: one key an attribute. plain: {"v","t"}; observations and timeseries: {"v","t1","t2","c","count"} of the newest.
+   * JSON text: one key an attribute, {"v","t1","t2","c","n"} of the newest datapoint; n counts the datapoints ever applied.
    *
    * @generated from field: string attributes_json = 4;
    */

@@ -1,0 +1,80 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
+import { type Connection, type ConnectionOptions, createConnection } from "./connection.ts";
+import { clusterLockClass } from "./schema.ts";
+
+/** An advisory lock that a node without etcd holds for its life (R25). */
+export interface ExclusiveLock {
+  close(): Promise<void>;
+}
+
+export interface ExclusiveLockOptions {
+  /** Names this node to the one that finds the lock taken. */
+  readonly name: string;
+  /** The connection was lost and the lock could not be had again: the node has to end. */
+  readonly onLost: (error: StarlingError) => void;
+}
+
+/** A killed node's session may take a moment to end. */
+const patienceMs = 2_000;
+const lostAfterMs = 30_000;
+const everyMs = 100;
+
+/** Takes the lock. Raises DATA_FOLDER_TAKEN, which names the holder. */
+export async function lockExclusively(
+  connect: Omit<ConnectionOptions, "application" | "onClose">,
+  { name, onLost }: ExclusiveLockOptions,
+): Promise<ExclusiveLock> {
+  let status: "taking" | "held" | "closed" = "taking";
+  const connection = createConnection({
+    ...connect,
+    application: `starling ${name}`.slice(0, 63),
+    onClose: () => {
+      if (status !== "held") return;
+      status = "taking";
+      take(lostAfterMs).catch((error: unknown) => {
+        if (status !== "closed") onLost(toStarlingError(error));
+      });
+    },
+  });
+  const take = async (patience: number): Promise<void> => {
+    const deadline = performance.now() + patience;
+    while (status === "taking") {
+      const problem = await tryLock(connection);
+      if (problem === null) status = "held";
+      else if (performance.now() > deadline) throw problem;
+      else await delay(everyMs);
+    }
+  };
+  const close = async (): Promise<void> => {
+    status = "closed";
+    await connection.close();
+  };
+  try {
+    await take(patienceMs);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { close };
+}
+
+async function tryLock(connection: Connection): Promise<StarlingError | null> {
+  try {
+    const tryText = "select pg_try_advisory_lock($1, 2) as taken";
+    const [row] = await connection.query<{ taken: boolean }>(tryText, [clusterLockClass]);
+    if (row?.taken === true) return null;
+    const [holder] = await connection.query<{ name: string; pid: number }>(
+      `select a.application_name as name, a.pid from pg_locks l join pg_stat_activity a using (pid)
+        where l.locktype = 'advisory' and l.classid = $1::bigint::oid and l.objid = 2 and l.granted
+          and l.database = (select oid from pg_database where datname = current_database())`,
+      [clusterLockClass],
+    );
+    return new StarlingError(
+      "DATA_FOLDER_TAKEN",
+      `another node uses the database: ${holder?.name ?? "it ended just now"}`,
+    );
+  } catch (error) {
+    return toStarlingError(error, "STORE");
+  }
+}

@@ -1,0 +1,135 @@
+import { acquire, readOwners, release, type ShardOwner } from "./acquire.ts";
+import { append } from "./append.ts";
+import { createConnection, createPool, type Pool } from "./connection.ts";
+import { discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
+import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
+import { flush } from "./flush.ts";
+import { load } from "./load.ts";
+import { type ClusterExpectation, migrate } from "./migrations.ts";
+import { createPartitions, dropPartitions, type Partitions } from "./partition.ts";
+import { countEntities, findRaw, listEntities, readHistory } from "./query.ts";
+import { findPart, readChannel, readLog } from "./read-log.ts";
+import { closeSession, openSession } from "./session.ts";
+import type { Queries, Store } from "./store.ts";
+
+/** The store in PostgreSQL. */
+export interface PostgresStore extends Store, Queries {
+  readonly clusterId: string;
+  /** One round trip. Raises STORE. */
+  ping(): Promise<void>;
+  /** Owners and epochs as the database has them (R24). */
+  readOwners(): Promise<ShardOwner[]>;
+  /** Makes the partitions of a day (Unix ms) and the two after it. */
+  ensurePartitions(at: number): Promise<void>;
+  /** See {@link dropPartitions}: returns the days that went. */
+  dropPartitions(before: number): Promise<string[]>;
+  /** See {@link lockExclusively}. */
+  lockExclusively(options: ExclusiveLockOptions): Promise<ExclusiveLock>;
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface PostgresStoreOptions extends ClusterExpectation {
+  readonly url: string;
+  /** At most so many appends, and so many flushes, run at once. */
+  readonly lanes: number;
+  /** Connections for reads; default 4. */
+  readonly readers?: number;
+  /** Shown in pg_stat_activity; default "starling". */
+  readonly application?: string;
+  readonly statementTimeoutMs?: number;
+  readonly connectTimeoutMs?: number;
+  /** Statements that may wait for a connection of their pool. */
+  readonly waitingMax?: number;
+}
+
+interface Pools {
+  readonly append: Pool;
+  readonly flush: Pool;
+  readonly reads: Pool;
+  readonly control: Pool;
+  readonly guard: Pool;
+}
+
+/** Connects, migrates and makes today's partitions. Raises STORE, STORE_FATAL, CONFIG, WRONG_CLUSTER. */
+export async function openPostgresStore(options: PostgresStoreOptions): Promise<PostgresStore> {
+  const connect = {
+    url: options.url,
+    application: options.application ?? "starling",
+    statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
+    connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+  };
+  const pool = (size: number) => createPool({ ...connect, size, waitingMax: options.waitingMax ?? 10_000 });
+  const pools: Pools = {
+    append: pool(options.lanes),
+    flush: pool(options.lanes),
+    reads: pool(options.readers ?? 4),
+    control: pool(2),
+    guard: pool(1),
+  };
+  const partitions = createPartitions(pools.control);
+  try {
+    const clusterId = await pools.control.alone((connection) => migrate(connection, options));
+    await partitions.ensureAhead(Date.now());
+    return createStore({ pools, partitions, clusterId, connect });
+  } catch (error) {
+    await closeAll(pools);
+    throw error;
+  }
+}
+
+async function closeAll(pools: Pools): Promise<void> {
+  await Promise.all(Object.values(pools).map((pool: Pool) => pool.close()));
+}
+
+function createStore(parts: {
+  pools: Pools;
+  partitions: Partitions;
+  clusterId: string;
+  connect: { url: string; application: string; statementTimeoutMs: number; connectTimeoutMs: number };
+}): PostgresStore {
+  const { pools, partitions, clusterId, connect } = parts;
+  const { reads, control } = pools;
+  let closing: Promise<void> | null = null;
+  const close = () => {
+    closing ??= closeAll(pools);
+    return closing;
+  };
+  return {
+    clusterId,
+    acquire: (node, shards) => acquire(pools, node, shards),
+    release: (fences, node) => release(control, fences, node),
+    append: (node, request) => append(pools.append, partitions, node, request),
+    flush: (node, request) => flush(pools.flush, node, request),
+    load: (keys) => load(reads, keys),
+    readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
+    findPart: (shard, channel, number) => findPart(reads, shard, channel, number),
+    readChannel: (shard, channel) => readChannel(reads, shard, channel),
+    openSession: (session, named) => openSession(control, session, named),
+    closeSession: (session) => closeSession(control, session),
+    list: (request) => listEntities(reads, request),
+    count: (type) => countEntities(reads, type),
+    raw: (request) => findRaw(reads, request),
+    history: (key, limit) => readHistory(reads, key, limit),
+    deadLetters: (request) => listDeadLetters(reads, request),
+    deadLetter: (id) => readDeadLetter(reads, id),
+    discardDeadLetter: (id) => discardDeadLetter(control, id),
+    readOwners: () => readOwners(control),
+    ensurePartitions: (at) => partitions.ensureAhead(at),
+    dropPartitions: async (before) => {
+      const maintenance = createConnection(connect);
+      try {
+        partitions.forget();
+        return await dropPartitions(maintenance, before);
+      } finally {
+        await maintenance.close();
+      }
+    },
+    lockExclusively: (options) => lockExclusively(connect, options),
+    ping: async () => {
+      await control.query("select 1");
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}

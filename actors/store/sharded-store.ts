@@ -1,0 +1,118 @@
+import assert from "node:assert";
+import { type ShardId, toShardId } from "../../proto/ids.ts";
+import { parseLetterId } from "./dead-letter.ts";
+import type { AppendRequest, FlushRequest, Queries, Store, WriteResult } from "./store.ts";
+
+/**
+ * One store over several databases, each with its own shards; sessions live in the first. A flush is split per database:
+ * each part commits on its own, which every part's fences and `applied < new` allow. An append is never split: its
+ * caller groups by database (R2), and `storeOf` tells it how.
+ */
+export function createShardedStore<S extends Store & Queries>(
+  stores: readonly [S, ...S[]],
+  storeOf: (shard: ShardId) => S,
+): Store & Queries {
+  const [first] = stores;
+  const split = <T extends { shard: ShardId }>(rows: readonly T[]): Map<S, T[]> => {
+    const parts = new Map<S, T[]>();
+    for (const row of rows) {
+      const store = storeOf(row.shard);
+      const part = parts.get(store);
+      if (part === undefined) parts.set(store, [row]);
+      else part.push(row);
+    }
+    return parts;
+  };
+  const each = async <T extends { shard: ShardId }, R>(
+    rows: readonly T[],
+    run: (store: S, part: T[]) => Promise<R[]>,
+  ) => (await Promise.all([...split(rows)].map(([store, part]) => run(store, part)))).flat();
+  const letterStore = (id: string): S => storeOf(toShardId(parseLetterId(id)[0]));
+  return {
+    acquire: (node, shards) =>
+      each(
+        shards.map((shard) => ({ shard })),
+        (store, part) =>
+          store.acquire(
+            node,
+            part.map(({ shard }) => shard),
+          ),
+      ),
+    release: async (fences, node) => {
+      await each(fences, (store, part) => store.release(part, node).then(() => []));
+    },
+    append: (node, request) => {
+      const store = onlyStore(request, storeOf) ?? first;
+      return store.append(node, request);
+    },
+    flush: async (node, request): Promise<WriteResult> => {
+      const parts = splitFlush(request, storeOf);
+      const results = await Promise.all([...parts].map(([store, part]) => store.flush(node, part)));
+      return { lost: results.flatMap(({ lost }) => lost) };
+    },
+    load: (keys) => each(keys, (store, part) => store.load(part)),
+    readLog: (shard, after, limit) => storeOf(shard).readLog(shard, after, limit),
+    findPart: (shard, channel, number) => storeOf(shard).findPart(shard, channel, number),
+    readChannel: (shard, channel) => storeOf(shard).readChannel(shard, channel),
+    openSession: (session, named) => first.openSession(session, named),
+    closeSession: (session) => first.closeSession(session),
+    raw: (request) => storeOf(request.shard).raw(request),
+    history: (key, limit) => storeOf(key.shard).history(key, limit),
+    deadLetter: (id) => letterStore(id).deadLetter(id),
+    discardDeadLetter: (id) => letterStore(id).discardDeadLetter(id),
+    ...mergedQueries(stores),
+  };
+}
+
+/** Questions about all shards: every database answers, and the answers are merged in the order of one. */
+function mergedQueries(stores: readonly Queries[]): Pick<Queries, "list" | "count" | "deadLetters"> {
+  return {
+    list: async (request) => {
+      const lists = await Promise.all(stores.map((store) => store.list(request)));
+      return lists
+        .flat()
+        .sort((a, b) => Buffer.compare(Buffer.from(a.eid), Buffer.from(b.eid)))
+        .slice(0, request.limit);
+    },
+    count: async (type) => {
+      const total = new Map<string, number>();
+      for (const counts of await Promise.all(stores.map((store) => store.count(type)))) {
+        for (const [name, count] of counts) total.set(name, (total.get(name) ?? 0) + count);
+      }
+      return total;
+    },
+    deadLetters: async (request) => {
+      const lists = await Promise.all(stores.map((store) => store.deadLetters(request)));
+      const sorted = lists.flat().sort((a, b) => a.shard - b.shard || a.seq - b.seq || numberOf(a.id) - numberOf(b.id));
+      return sorted.slice(0, request.limit);
+    },
+  };
+}
+
+function numberOf(id: string): number {
+  return Number(id.slice(id.lastIndexOf("-") + 1));
+}
+
+function onlyStore<S>(request: AppendRequest, storeOf: (shard: ShardId) => S): S | undefined {
+  const rows = [...request.fences, ...request.segments, ...(request.closings ?? [])];
+  const stores = new Set(rows.map(({ shard }) => storeOf(shard)));
+  assert(stores.size <= 1, "an append group spans several databases");
+  return [...stores][0];
+}
+
+function splitFlush<S>(request: FlushRequest, storeOf: (shard: ShardId) => S): Map<S, FlushRequest> {
+  const parts = new Map<S, FlushRequest>();
+  for (const store of new Set(request.fences.map(({ shard }) => storeOf(shard)))) {
+    const here = <T extends { shard: ShardId }>(rows: readonly T[]) =>
+      rows.filter((row) => storeOf(row.shard) === store);
+    parts.set(store, {
+      fences: here(request.fences),
+      entities: here(request.entities),
+      history: here(request.history),
+      progress: here(request.progress),
+      refused: here(request.refused),
+      deadLetters: here(request.deadLetters),
+    });
+  }
+  return parts;
+}

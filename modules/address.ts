@@ -1,0 +1,36 @@
+import { isIPv4, isIPv6 } from "node:net";
+import ipaddr from "ipaddr.js";
+import { wholeNumber } from "./whole-number.ts";
+
+const ipv4Max = 2 ** 32 - 1;
+const ipv6Max = 2n ** 128n - 1n;
+const addressMaxLength = 64;
+const macText = /^[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5})$/i;
+
+/** Dotted quad from text without leading zeros or from a number of 32 bits; null if it is none. */
+export function canonicalIpv4(input: unknown): string | null {
+  if (typeof input === "string") return isIPv4(input) ? input : null;
+  const value = wholeNumber(input);
+  if (typeof value !== "number" || value < 0 || value > ipv4Max) return null;
+  return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`;
+}
+
+/** Compressed lower-case text, a zone kept as it is, from any text form or from a number of 128 bits; null if it is none. */
+export function canonicalIpv6(input: unknown): string | null {
+  if (typeof input === "string") {
+    if (input.length > addressMaxLength || !isIPv6(input)) return null;
+    const [address = "", zone] = input.split("%");
+    const text = ipaddr.IPv6.parse(address).toRFC5952String();
+    return zone === undefined ? text : `${text}%${zone}`;
+  }
+  const value = wholeNumber(input);
+  if (value === null || value < 0 || value > ipv6Max) return null;
+  const digits = value.toString(16).padStart(32, "0");
+  return ipaddr.IPv6.parse(digits.replace(/.{4}(?=.)/g, "$&:")).toRFC5952String();
+}
+
+/** Lower case with colons, from six pairs of digits with colons or with dashes; null if it is none. */
+export function canonicalMac(input: unknown): string | null {
+  if (typeof input !== "string" || !macText.test(input)) return null;
+  return input.toLowerCase().replaceAll("-", ":");
+}

@@ -1,0 +1,19 @@
+/** What `import … from "starling/modules"` gives a module author; the one file of re-exports, because it is a public door. */
+export { BaseModule, type ModuleConfig, type PlatformConfig } from "./base-module.ts";
+export type { DataPointTask, Datapoint, DerivedTask, Eid, Value } from "./datapoint.ts";
+export type {
+  AllowEntityCreationHook,
+  EntityCreationHook,
+  HookAnswer,
+  HookContext,
+  HookOptions,
+  LatestValue,
+  ModuleLog,
+  NewAttrHook,
+  RecordView,
+  RefreshFlag,
+  RefreshOptions,
+  TaskHook,
+} from "./hook.ts";
+export type { AttributeSpec, EntitySpec, Model } from "./model.ts";
+export type { CallbackRegistrar, CronFields } from "./registrar.ts";

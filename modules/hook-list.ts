@@ -1,0 +1,160 @@
+import { StarlingError } from "../proto/starling-error.ts";
+import type {
+  AllowEntityCreationHook,
+  EntityCreationHook,
+  Hook,
+  HookKind,
+  HookTable,
+  NewAttrHook,
+  RefreshOptions,
+  TaskHook,
+} from "./hook.ts";
+
+/** What a hook has when its registration does not say; from the configuration. */
+export interface HookDefaults {
+  readonly concurrency: number;
+  readonly timeoutMs: number;
+  readonly retries: number;
+}
+
+/** Where a hook is registered, and by which call. */
+export interface HookPlace {
+  readonly module: string;
+  readonly method: string;
+  readonly kind: HookKind;
+  readonly type: string | null;
+  readonly attr: string | null;
+}
+
+/** Registered hooks in their order, each identity and each callable once per place. */
+export interface HookList {
+  /** Adds a hook that runs with `owner()` as `this`; raises MODULE. */
+  add(place: HookPlace, hook: unknown, owner: () => object, options: RefreshOptions): void;
+  /** Ends the registration and binds the hooks. */
+  close(): HookTable;
+}
+
+type Callable = (...args: never[]) => unknown;
+
+interface Registration {
+  readonly place: HookPlace;
+  readonly callable: Callable;
+  readonly owner: () => object;
+  readonly hook: Omit<Hook, "run">;
+}
+
+const optionBounds = { concurrency: [1, 10_000], timeoutMs: [1, 86_400_000], retries: [0, 100] } as const;
+const nameMaxLength = 200;
+
+/** An empty list. */
+export function createHookList(defaults: HookDefaults): HookList {
+  const registrations = new Map<string, Registration>();
+  let table: HookTable | null = null;
+  return {
+    add: (place, callable, owner, options) => {
+      if (table !== null) {
+        throw wrong(place, "hooks are registered in the module's constructor; it is too late once modules are loaded");
+      }
+      const registration = createRegistration(place, callable, owner, { ...defaults, ...defined(options) });
+      checkNew(registrations, registration);
+      registrations.set(registration.hook.id, registration);
+    },
+    close: () => {
+      table ??= createTable([...registrations.values()]);
+      return table;
+    },
+  };
+}
+
+function defined(options: RefreshOptions): RefreshOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+function createRegistration(
+  place: HookPlace,
+  callable: unknown,
+  owner: () => object,
+  options: RefreshOptions & HookDefaults,
+): Registration {
+  if (typeof callable !== "function") {
+    throw wrong(place, `the hook is ${callable === null ? "null" : typeof callable}, not a function`);
+  }
+  for (const [option, [least, most]] of Object.entries(optionBounds)) {
+    const value = options[option as keyof typeof optionBounds];
+    if (!Number.isInteger(value) || value < least || value > most) {
+      throw wrong(place, `option '${option}' is ${String(value)}: give a whole number from ${least} to ${most}`);
+    }
+  }
+  const { module, kind, type, attr } = place;
+  const name = nameOf(place, callable as Callable, options.name);
+  const target = type === null ? "*" : attr === null ? type : `${type}.${attr}`;
+  const { concurrency, timeoutMs, retries, refresh, mayChange } = options;
+  const hook = {
+    id: `${module}/${kind}/${target}/${name}`,
+    module,
+    kind,
+    type,
+    attr,
+    name,
+    concurrency,
+    timeoutMs,
+    retries,
+  };
+  const refreshed = refresh === undefined ? hook : { ...hook, refresh: { flag: refresh, mayChange: mayChange ?? [] } };
+  return { place, callable: callable as Callable, owner, hook: refreshed };
+}
+
+/** The name is part of a durable identity, so a hook without one is refused. */
+function nameOf(place: HookPlace, callable: Callable, given: string | undefined): string {
+  const name = given ?? callable.name.replace(/^bound /, "");
+  if (name === "") throw wrong(place, "the function has no name: pass one as the option 'name'");
+  if (typeof name !== "string" || name.length > nameMaxLength || /[/\s]/.test(name)) {
+    throw wrong(place, `the name '${String(name)}' is longer than ${nameMaxLength} or holds '/' or blanks`);
+  }
+  return name;
+}
+
+function checkNew(registrations: ReadonlyMap<string, Registration>, added: Registration): void {
+  const { kind, type, attr } = added.place;
+  for (const { place, callable, hook } of registrations.values()) {
+    if (callable !== added.callable || place.kind !== kind || place.type !== type || place.attr !== attr) continue;
+    throw wrong(added.place, `the same function is registered here already, as ${hook.id}`);
+  }
+  if (registrations.has(added.hook.id)) {
+    throw wrong(added.place, `${added.hook.id} is registered already: tell the two apart by the option 'name'`);
+  }
+}
+
+function createTable(registrations: readonly Registration[]): HookTable {
+  const onTaskStart: Hook<TaskHook>[] = [];
+  const allowEntityCreation = new Map<string, Hook<AllowEntityCreationHook>[]>();
+  const onEntityCreation = new Map<string, Hook<EntityCreationHook>[]>();
+  const onNewAttr = new Map<string, Map<string, Hook<NewAttrHook>[]>>();
+  for (const { hook, callable, owner } of registrations) {
+    // The registrar's signatures tie the kind to the type of the callable.
+    const bound = { ...hook, run: callable.bind(owner()) as never };
+    const { kind } = hook;
+    const type = hook.type ?? "";
+    if (kind === "on_task_start") onTaskStart.push(bound);
+    else if (kind === "allow_entity_creation") push(allowEntityCreation, type, bound);
+    else if (kind === "on_entity_creation") push(onEntityCreation, type, bound);
+    else push(ofType(onNewAttr, type), hook.attr ?? "", bound);
+  }
+  return { onTaskStart, allowEntityCreation, onEntityCreation, onNewAttr };
+}
+
+function ofType<V>(map: Map<string, Map<string, V>>, type: string): Map<string, V> {
+  const known = map.get(type) ?? new Map<string, V>();
+  map.set(type, known);
+  return known;
+}
+
+function push<V>(map: Map<string, V[]>, key: string, value: V): void {
+  const values = map.get(key);
+  if (values === undefined) map.set(key, [value]);
+  else values.push(value);
+}
+
+function wrong(place: HookPlace, what: string): StarlingError {
+  return new StarlingError("MODULE", `module ${place.module}: ${place.method}: ${what}`);
+}

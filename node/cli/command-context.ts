@@ -1,0 +1,68 @@
+import { type Command, InvalidArgumentError } from "commander";
+import { type Client, type ConnectOptions, connect } from "../../proto/client.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { parseAddress } from "./address.ts";
+import type { Output } from "./output.ts";
+import type { ByteSource } from "./read-item.ts";
+
+/** The world of a command. */
+export interface CommandContext {
+  readonly output: Output;
+  readonly env: NodeJS.ProcessEnv;
+  readonly stdin: ByteSource;
+  /** Aborted by Ctrl-C, SIGTERM, or when the reader of the answer goes away. */
+  readonly signal: AbortSignal;
+  /** The command has answered, and the answer is bad news: the process will end with 1. */
+  fail(): void;
+}
+
+/** Adds one command to the program. */
+export type CommandAdder = (program: Command, context: CommandContext) => void;
+
+const connectMs = 5_000;
+
+/** Runs with a connection to a node, closed afterwards. Raises UNAVAILABLE with the address. */
+export async function withClient<T>(
+  context: CommandContext,
+  options: { readonly address?: string | undefined } & Omit<ConnectOptions, "address">,
+  run: (client: Client) => Promise<T>,
+): Promise<T> {
+  const address = parseAddress(options.address, context.env);
+  const token = context.env.STARLING_TOKEN;
+  const credentials = token === undefined ? {} : { token };
+  const client = await connect({ connectMs, ...credentials, ...options, address }).catch((error: unknown) => {
+    if (!(error instanceof StarlingError)) throw error;
+    throw new StarlingError(error.code, `${address}: ${error.message}`, { cause: error });
+  });
+  try {
+    return await run(client);
+  } finally {
+    await client.close();
+  }
+}
+
+/** A parser of an option whose complaints count as wrong usage. */
+export function usage<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (error instanceof StarlingError) throw new InvalidArgumentError(error.message);
+      throw error;
+    }
+  };
+}
+
+/** A parser of whole numbers within bounds. */
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const number = Number(text);
+    if (/^\d+$/.test(text) && number >= min && number <= max) return number;
+    throw new InvalidArgumentError(`expected a whole number from ${min} to ${max}.`);
+  };
+}
+
+/** Examples below a command's help. */
+export function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  $ starling ${line}`).join("\n")}\n`;
+}

@@ -1,0 +1,26 @@
+#!/usr/bin/env node
+import { createOutput } from "./output.ts";
+import { runCommandLine } from "./program.ts";
+
+/**
+ * npm passes Ctrl-C on to its child, which the terminal has told already: the same signal within this time is one.
+ */
+const sameSignalMs = 500;
+
+const stop = new AbortController();
+let stoppedAt = Number.POSITIVE_INFINITY;
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    const now = performance.now();
+    if (now - stoppedAt > sameSignalMs) process.exit(1);
+    stoppedAt = Math.min(stoppedAt, now);
+    stop.abort();
+  });
+}
+
+process.exitCode = await runCommandLine(process.argv.slice(2), {
+  output: createOutput(process.stdout, process.stderr, process.env, () => stop.abort()),
+  env: process.env,
+  stdin: process.stdin,
+  signal: stop.signal,
+});

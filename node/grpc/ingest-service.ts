@@ -1,0 +1,96 @@
+import { splitBatch } from "../../actors/batch.ts";
+import { hashFields } from "../../actors/batch-hash.ts";
+import { type CallSession, replyOf } from "../../actors/call-session.ts";
+import type { Engine } from "../../actors/engine.ts";
+import type { StreamLimits } from "../../actors/stream.ts";
+import { looseOf } from "../../actors/wire-datapoint.ts";
+import type { Clock } from "../../proto/clock.ts";
+import { AckLevel, type Ingest, type SendRequest } from "../../proto/gen/starling_pb.ts";
+import type { SessionId } from "../../proto/ids.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { type IngestCall, IngestSession } from "./ingest-session.ts";
+import type { Handlers, Received } from "./service.ts";
+
+export interface IngestOptions {
+  readonly engine: Engine;
+  readonly clock: Clock;
+  readonly limits: StreamLimits;
+  readonly calls: CallSession;
+  readonly helloMs: number;
+  readonly stalledMs: number;
+  readonly maxStreams: number;
+}
+
+/** The streams that a node serves, one per session at most, and the calls without a session. */
+export class IngestService {
+  readonly handlers: Handlers<typeof Ingest> = {
+    stream: (call) => this.#onStream(call),
+    send: (request, context) => this.#onSend(request, context),
+  };
+  readonly #options: IngestOptions;
+  readonly #streams = new Set<IngestSession>();
+  readonly #bySession = new Map<SessionId, IngestSession>();
+  #addresses: readonly string[] | null = null;
+
+  constructor(options: IngestOptions) {
+    this.#options = options;
+  }
+
+  /** Streams that are open now. */
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** Sends all clients, also those that come later, to other nodes. */
+  leave(addresses: readonly string[]): void {
+    this.#addresses = addresses;
+    for (const stream of this.#streams) stream.leave(addresses);
+  }
+
+  /** Ends every stream; clients resume elsewhere. */
+  cut(error: StarlingError): void {
+    for (const stream of [...this.#streams]) stream.cut(error);
+  }
+
+  #onStream(call: IngestCall): void {
+    const { engine, clock, limits, helloMs, stalledMs, maxStreams } = this.#options;
+    let session: SessionId | null = null;
+    const stream: IngestSession = new IngestSession(call, {
+      engine,
+      clock,
+      limits,
+      helloMs,
+      stalledMs,
+      onWelcome: (opened) => {
+        session = opened;
+        const older = this.#bySession.get(opened);
+        this.#bySession.set(opened, stream);
+        older?.cut(new StarlingError("SESSION_TAKEN", `another connection has taken session ${opened} over`));
+        if (this.#addresses !== null) stream.leave(this.#addresses);
+      },
+      onEnd: () => {
+        this.#streams.delete(stream);
+        if (session !== null && this.#bySession.get(session) === stream) this.#bySession.delete(session);
+      },
+    });
+    this.#streams.add(stream);
+    if (this.#streams.size > maxStreams) {
+      stream.cut(new StarlingError("BUSY", `the node serves ${maxStreams} streams already`));
+    }
+  }
+
+  async #onSend(request: Received<SendRequest>, context: { deadlineMs: number; signal: AbortSignal }) {
+    const { message, bytes } = request;
+    const { model, entityShards } = this.#options.limits;
+    const { atomic, datapoints, idempotencyKey } = message;
+    if (idempotencyKey.length > 200)
+      throw new StarlingError("TOO_LARGE", "an idempotency key has at most 200 characters");
+    const content = { atomic, datapoints, bytes: bytes.length, hash: hashFields(bytes, 1, 2) };
+    const batch = await this.#options.calls.send(
+      ({ channel, number, homeShard }) =>
+        splitBatch({ ...content, number }, { model, entityShards, channel, homeShard, read: looseOf }),
+      { ...context, idempotencyKey, level: message.level === AckLevel.PROCESSED ? "processed" : "durable" },
+    );
+    return replyOf(batch);
+  }
+}

@@ -1,0 +1,212 @@
+import type { ServerDuplexStream } from "@grpc/grpc-js";
+import { bytesOfField, hashFields } from "../../actors/batch-hash.ts";
+import type { Engine } from "../../actors/engine.ts";
+import {
+  createStreamState,
+  type NodeMessageInit,
+  type StreamEffect,
+  type StreamLimits,
+  type StreamMessage,
+  type StreamState,
+  stepStream,
+} from "../../actors/stream.ts";
+import type { Clock } from "../../proto/clock.ts";
+import type { Batch, ClientMessage } from "../../proto/gen/starling_pb.ts";
+import type { SessionId, ShardId } from "../../proto/ids.ts";
+import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
+import { unreachable } from "../../proto/unreachable.ts";
+import { resetCall } from "./http2-door.ts";
+import type { Received } from "./service.ts";
+
+export type IngestCall = ServerDuplexStream<Received<ClientMessage>, NodeMessageInit>;
+
+export interface IngestSessionOptions {
+  readonly engine: Engine;
+  readonly clock: Clock;
+  readonly limits: StreamLimits;
+  /** Bound on the time before the hello, and on the time in which a client reads nothing. */
+  readonly helloMs: number;
+  readonly stalledMs: number;
+  /** The stream serves this session from now on: an older one has to go. */
+  readonly onWelcome: (session: SessionId) => void;
+  readonly onEnd: () => void;
+}
+
+/** One stream on the node's side: performs what `stepStream` decides. Ends with the call, and with nothing left behind. */
+export class IngestSession {
+  readonly #call: IngestCall;
+  readonly #options: IngestSessionOptions;
+  readonly #state: StreamState;
+  readonly #queue: StreamMessage[] = [];
+  readonly #rests = new Set<() => void>();
+  #turn: "none" | "wanted" | "planned" = "none";
+  /** Messages that the connection has not taken; while there are any, acknowledgements gather (T3). */
+  #unsent = 0;
+  #cancelWatch: () => void;
+  #status: "open" | "ended" = "open";
+
+  constructor(call: IngestCall, options: IngestSessionOptions) {
+    this.#call = call;
+    this.#options = options;
+    this.#state = createStreamState(options.limits);
+    const text = `there was no hello within ${options.helloMs} ms`;
+    this.#cancelWatch = options.clock.after(options.helloMs, () => this.cut(new StarlingError("DEADLINE", text)));
+    call.on("data", (received: Received<ClientMessage>) => this.#onData(received));
+    call.on("end", () => this.#dispatch({ kind: "ended" }));
+    call.on("cancelled", () => this.#release());
+    call.on("error", () => this.#release());
+    call.on("close", () => this.#release());
+  }
+
+  /** Tells the client where to go; what is in flight goes on. */
+  leave(addresses: readonly string[]): void {
+    this.#dispatch({ kind: "leaving", addresses });
+  }
+
+  /** Ends the stream with a problem. */
+  cut(error: StarlingError): void {
+    this.#dispatch({ kind: "cut", error });
+  }
+
+  #onData({ message, bytes }: Received<ClientMessage>): void {
+    const { kind } = message;
+    switch (kind.case) {
+      case "hello":
+        return this.#dispatch({ kind: "hello", hello: kind.value });
+      case "batch":
+        return this.#onBatch(kind.value, bytes);
+      case "close":
+        return this.#dispatch({ kind: "close" });
+      case undefined:
+        return this.cut(new StarlingError("INVALID_ARGUMENT", "a message that is neither hello, batch nor close"));
+      default:
+        return unreachable(kind);
+    }
+  }
+
+  #onBatch(batch: Batch, bytes: Uint8Array): void {
+    try {
+      const body = bytesOfField(bytes, 2) ?? new Uint8Array(0);
+      const hash = hashFields(body, 3, 4);
+      const { atomic, datapoints } = batch;
+      const number = Number(batch.number);
+      const predecessor = batch.predecessor === undefined ? null : Number(batch.predecessor);
+      const content = { atomic, datapoints, bytes: body.length, hash };
+      this.#dispatch({ kind: "batch", batch: { number, predecessor, ...content } });
+    } catch (error) {
+      this.cut(toStarlingError(error));
+    }
+  }
+
+  /** One message after another, also when an effect brings the next one at once. */
+  #dispatch(message: StreamMessage): void {
+    if (this.#status === "ended") return;
+    this.#queue.push(message);
+    if (this.#queue.length > 1) return;
+    for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
+      for (const effect of stepStream(this.#state, next)) this.#perform(effect);
+      this.#queue.shift();
+    }
+  }
+
+  #perform(effect: StreamEffect): void {
+    const { engine } = this.#options;
+    switch (effect.kind) {
+      case "open":
+        return this.#open(effect.session, effect.named);
+      case "welcome":
+        return this.#options.onWelcome(effect.session);
+      case "send":
+        return this.#send(effect.message);
+      case "offer": {
+        const { open, offer } = effect;
+        return engine.offer(open.part, (event) => {
+          this.#dispatch({ kind: "tracks", message: { kind: "part", open, offer, event } });
+        });
+      }
+      case "rest":
+        return this.#rest(effect.shard, effect.ms);
+      case "turn":
+        return this.#askTurn();
+      case "close-session":
+        return this.#closeSession(effect.session);
+      case "end":
+        this.#call.end();
+        return this.#release();
+      default:
+        return unreachable(effect);
+    }
+  }
+
+  #open(session: string, named: boolean): void {
+    this.#cancelWatch();
+    // Nothing is read until the session is open, so that nothing piles up.
+    this.#call.pause();
+    this.#options.engine.openSession(session, named).then(
+      (stored) => {
+        this.#dispatch({ kind: "session", stored });
+        this.#call.resume();
+      },
+      (error: unknown) => this.cut(toStarlingError(error)),
+    );
+  }
+
+  #closeSession(session: SessionId): void {
+    this.#options.engine.closeSession(session).then(
+      () => this.#dispatch({ kind: "session-closed" }),
+      (error: unknown) => this.cut(toStarlingError(error)),
+    );
+  }
+
+  #send(message: NodeMessageInit): void {
+    if (this.#status === "ended") return;
+    this.#unsent += 1;
+    this.#call.write(message, () => this.#onSent());
+    if (this.#unsent > 1) return;
+    this.#cancelWatch();
+    const { clock, stalledMs } = this.#options;
+    this.#cancelWatch = clock.after(stalledMs, () => {
+      // A problem could not be read either: the call is cut off.
+      resetCall(this.#call);
+      this.#release();
+    });
+  }
+
+  #onSent(): void {
+    this.#unsent -= 1;
+    if (this.#unsent > 0 || this.#status === "ended") return;
+    this.#cancelWatch();
+    this.#planTurn();
+  }
+
+  #askTurn(): void {
+    if (this.#turn === "none") this.#turn = "wanted";
+    this.#planTurn();
+  }
+
+  #planTurn(): void {
+    if (this.#turn !== "wanted" || this.#unsent > 0) return;
+    this.#turn = "planned";
+    this.#options.clock.soon(() => {
+      this.#turn = "none";
+      this.#dispatch({ kind: "turn" });
+    });
+  }
+
+  #rest(shard: ShardId, ms: number): void {
+    const cancel = this.#options.clock.after(ms, () => {
+      this.#rests.delete(cancel);
+      this.#dispatch({ kind: "tracks", message: { kind: "rested", shard } });
+    });
+    this.#rests.add(cancel);
+  }
+
+  #release(): void {
+    if (this.#status === "ended") return;
+    this.#status = "ended";
+    this.#cancelWatch();
+    for (const cancel of this.#rests) cancel();
+    this.#rests.clear();
+    this.#options.onEnd();
+  }
+}

@@ -1,0 +1,226 @@
+import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
+import { CallSession, defaultCallLimits } from "../../actors/call-session.ts";
+import type { Engine } from "../../actors/engine.ts";
+import { defaultCredits } from "../../actors/stream.ts";
+import type { Model } from "../../modules/model.ts";
+import { type Clock, systemClock } from "../../proto/clock.ts";
+import { file_grpc_health, Health } from "../../proto/gen/grpc/health_pb.ts";
+import { ServerReflection } from "../../proto/gen/grpc/reflection_pb.ts";
+import { Admin, Entities, file_starling, Ingest } from "../../proto/gen/starling_pb.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { createAdminHandlers, type ModuleStatus } from "./admin-service.ts";
+import { createEntitiesHandlers } from "./entities-service.ts";
+import { HealthService } from "./health.ts";
+import { widenConnectionWindows, widenStreamWindows } from "./http2-door.ts";
+import { IngestService } from "./ingest-service.ts";
+import { alphaServiceName, createReflection } from "./reflection.ts";
+import { addService } from "./service.ts";
+
+export interface GrpcServerOptions {
+  readonly engine: Engine;
+  readonly model: Model;
+  /** `host:port`, or a port alone for loopback; port 0 takes a free one. */
+  readonly listen: string;
+  readonly node: string;
+  readonly clusterId: string;
+  readonly version: string;
+  readonly modules: () => readonly ModuleStatus[];
+  /** gRPC addresses of the cluster's nodes; default this one alone. */
+  readonly addresses?: () => readonly string[];
+  readonly log: GrpcLog;
+  readonly clock?: Clock;
+  readonly limits?: Partial<GrpcLimits>;
+}
+
+export interface GrpcLog {
+  info(fields: object, message: string): void;
+}
+
+/** Bounds of the gRPC edge. */
+export interface GrpcLimits {
+  readonly creditBatches: number;
+  readonly creditBytes: number;
+  /** Batches of one `processed` stream that are durable but not processed. */
+  readonly unprocessedMax: number;
+  readonly maxStreams: number;
+  readonly maxCalls: number;
+  /** Bytes of the batches of calls without a session. */
+  readonly maxBytes: number;
+  readonly helloMs: number;
+  /** How long a client may leave its acknowledgements unread. */
+  readonly stalledMs: number;
+  /** How long `close` waits for what is in hand. */
+  readonly closeGraceMs: number;
+}
+
+export interface GrpcServer {
+  /** `host:port` as bound. */
+  readonly address: string;
+  /** Says NOT_SERVING, and sends clients to the other nodes; they are served until `close`. */
+  leaving(): void;
+  /** Lets clients finish for `closeGraceMs`, then ends every stream and connection. */
+  close(): Promise<void>;
+}
+
+export const defaultGrpcLimits: GrpcLimits = {
+  ...defaultCredits,
+  ...defaultCallLimits,
+  maxStreams: 1_000,
+  helloMs: 10_000,
+  stalledMs: 60_000,
+  closeGraceMs: 5_000,
+};
+
+/** A batch of 4 MiB and what surrounds it; what is just above gets TOO_LARGE from us instead of an end of the stream. */
+const messageMaxBytes = 8 * 1024 * 1024;
+const windowBytes = 4 * 1024 * 1024;
+
+const channelOptions = {
+  "grpc.max_receive_message_length": messageMaxBytes,
+  "grpc.max_send_message_length": 64 * 1024 * 1024,
+  "grpc.keepalive_time_ms": 20_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+  "grpc.keepalive_permit_without_calls": 1,
+};
+
+/** Serves Ingest, Entities, Admin, health and reflection. Raises ADDRESS_IN_USE and CONFIG. */
+export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
+  // What grpc-js would write to stderr comes back as an error all the same; GRPC_VERBOSITY brings it back.
+  if (process.env.GRPC_VERBOSITY === undefined) setLogVerbosity(logVerbosity.NONE);
+  const edge = new GrpcEdge(options);
+  await edge.start();
+  return edge;
+}
+
+class GrpcEdge implements GrpcServer {
+  readonly #options: GrpcServerOptions;
+  readonly #clock: Clock;
+  readonly #limits: GrpcLimits;
+  readonly #server = new Server(channelOptions);
+  readonly #calls: CallSession;
+  readonly #ingest: IngestService;
+  readonly #health: HealthService;
+  #address = "";
+  #status: "serving" | "leaving" = "serving";
+  #closed: Promise<void> | null = null;
+
+  constructor(options: GrpcServerOptions) {
+    const { engine, model, node, clusterId } = options;
+    const clock = options.clock ?? systemClock;
+    const limits = { ...defaultGrpcLimits, ...options.limits };
+    const addresses = () => this.#addresses();
+    const streamLimits = { ...limits, model, node, clusterId, addresses, entityShards: engine.entityShards };
+    this.#options = options;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#calls = new CallSession({ engine, clock, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
+    this.#ingest = new IngestService({ ...limits, engine, clock, calls: this.#calls, limits: streamLimits });
+    this.#health = new HealthService(engine, [Ingest.typeName, Entities.typeName, Admin.typeName]);
+    this.#addServices();
+  }
+
+  get address(): string {
+    return this.#address;
+  }
+
+  async start(): Promise<void> {
+    try {
+      this.#address = await bind(this.#server, this.#options.listen);
+    } catch (error) {
+      this.#health.close();
+      throw error;
+    }
+    this.#options.log.info({ address: this.#address }, "grpc server started");
+  }
+
+  leaving(): void {
+    if (this.#status === "leaving") return;
+    this.#status = "leaving";
+    this.#health.leave();
+    this.#ingest.leave(this.#addresses().filter((one) => one !== this.#address));
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  #addresses(): readonly string[] {
+    return this.#options.addresses?.() ?? [this.#address];
+  }
+
+  #addServices(): void {
+    const { engine, model } = this.#options;
+    const clock = this.#clock;
+    const admin = createAdminHandlers({ ...this.#options, clock, leaves: () => this.#status === "leaving" });
+    const reflection = { serverReflectionInfo: createReflection([file_starling, file_grpc_health]) };
+    addService(this.#server, Ingest, { handlers: this.#ingest.handlers });
+    addService(this.#server, Entities, { handlers: createEntitiesHandlers({ engine, model, calls: this.#calls }) });
+    addService(this.#server, Admin, { handlers: admin });
+    addService(this.#server, Health, { handlers: this.#health.handlers });
+    addService(this.#server, ServerReflection, { handlers: reflection });
+    addService(this.#server, ServerReflection, { handlers: reflection, name: alphaServiceName });
+  }
+
+  async #close(): Promise<void> {
+    const clock = this.#clock;
+    this.leaving();
+    const until = clock.now() + this.#limits.closeGraceMs;
+    while (this.#ingest.streams > 0 && clock.now() < until) {
+      await new Promise<void>((resolve) => clock.after(10, resolve));
+    }
+    this.#ingest.cut(new StarlingError("UNAVAILABLE", "the node is stopping"));
+    await this.#calls.close(Math.max(0, until - clock.now()));
+    this.#health.close();
+    await shutDown(this.#server, clock);
+    this.#options.log.info({ address: this.#address }, "grpc server closed");
+  }
+}
+
+async function bind(server: Server, listen: string): Promise<string> {
+  const { host, port } = parseListen(listen);
+  widenStreamWindows(server, windowBytes);
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, boundPort) => {
+      if (error === null) resolve(boundPort);
+      else reject(toBindError(error, host, port));
+    });
+  });
+  widenConnectionWindows(server, windowBytes);
+  return `${host}:${bound}`;
+}
+
+function parseListen(listen: string): { host: string; port: number } {
+  const match = /^(?:(\[[0-9a-fA-F:.]+\]|[^:[\]]+):)?(\d{1,5})$/.exec(listen);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65_535) {
+    throw new StarlingError(
+      "CONFIG",
+      `${JSON.stringify(listen)} is no address to listen on: write host:port or a port`,
+    );
+  }
+  return { host: match[1] ?? "127.0.0.1", port };
+}
+
+function toBindError(error: Error, host: string, port: number): StarlingError {
+  if (!/EADDRINUSE/.test(error.message)) {
+    return new StarlingError("CONFIG", `cannot listen on ${host}:${port}: ${error.message}`, { cause: error });
+  }
+  const remedy = "stop the other program, or choose another port (0 takes a free one)";
+  return new StarlingError("ADDRESS_IN_USE", `gRPC port ${port} on ${host} is taken: ${remedy}`, { cause: error });
+}
+
+/** Calls that have been answered reach their clients; what is left after a second is cut. */
+async function shutDown(server: Server, clock: Clock): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const cancel = clock.after(1_000, () => {
+      server.forceShutdown();
+      resolve();
+    });
+    server.tryShutdown(() => {
+      cancel();
+      resolve();
+    });
+  });
+  server.forceShutdown();
+}

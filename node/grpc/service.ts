@@ -1,0 +1,150 @@
+import {
+  create,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import type {
+  MethodDefinition,
+  Server,
+  ServerDuplexStream,
+  ServerUnaryCall,
+  ServerWritableStream,
+  sendUnaryData,
+  UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { toStatus } from "./status.ts";
+
+/** A message together with the bytes it came as. */
+export interface Received<Message> {
+  readonly message: Message;
+  readonly bytes: Uint8Array;
+}
+
+/** What a handler knows of its call beside the request. */
+export interface CallContext {
+  /** Aborted when the client is gone or has cancelled. */
+  readonly signal: AbortSignal;
+  /** What the client's deadline leaves; at most `deadlineMaxMs`. */
+  readonly deadlineMs: number;
+  /** The text after `authorization: Bearer `; reserved, nothing checks it yet. */
+  readonly bearer: string | null;
+}
+
+type Init<M extends DescMethod> = MessageInitShape<M["output"]>;
+type In<M extends DescMethod> = Received<MessageShape<M["input"]>>;
+
+/** The handler of one method, by its kind. A stream of both directions gets the call itself. */
+export type Handler<M extends DescMethod> = M extends { readonly methodKind: "unary" }
+  ? (request: In<M>, context: CallContext) => Promise<Init<M>>
+  : M extends { readonly methodKind: "server_streaming" }
+    ? (request: In<M>, context: CallContext) => AsyncIterable<Init<M>>
+    : (call: ServerDuplexStream<In<M>, Init<M>>) => void;
+
+/** One handler for every method of a service. */
+export type Handlers<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
+
+const deadlineMaxMs = 30_000;
+
+/** Adds a service to a server; `path` replaces the service's name, for a service known under two names. */
+export function addService<S extends DescService>(
+  server: Server,
+  service: S,
+  options: { readonly handlers: Handlers<S>; readonly name?: string },
+): void {
+  const definition: Record<string, MethodDefinition<unknown, unknown>> = {};
+  const implementation: UntypedServiceImplementation = {};
+  for (const method of service.methods) {
+    definition[method.localName] = toDefinition(method, options.name ?? service.typeName);
+    const handler = (options.handlers as Record<string, unknown>)[method.localName];
+    implementation[method.localName] = toImplementation(method, handler);
+  }
+  server.addService(definition, implementation);
+}
+
+/** A protobuf-es method as grpc-js wants it. Requests arrive as {@link Received}. */
+function toDefinition(method: DescMethod, service: string): MethodDefinition<unknown, unknown> {
+  return {
+    path: `/${service}/${method.name}`,
+    requestStream: method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming",
+    responseStream: method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming",
+    requestSerialize: (message) => encode(method.input, message),
+    requestDeserialize: (buffer) => {
+      const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+      return { message: fromBinary(method.input, bytes), bytes };
+    },
+    responseSerialize: (message) => encode(method.output, message),
+    responseDeserialize: (buffer) => fromBinary(method.output, new Uint8Array(buffer)),
+  };
+}
+
+function encode(schema: DescMethod["output"], message: unknown): Buffer {
+  const bytes = toBinary(schema, create(schema, message as MessageInitShape<typeof schema>));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function toImplementation(method: DescMethod, handler: unknown): UntypedServiceImplementation[string] {
+  switch (method.methodKind) {
+    case "unary": {
+      const run = handler as (request: unknown, context: CallContext) => Promise<unknown>;
+      return (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
+        run(call.request, contextOf(call)).then(
+          (reply) => answer(null, reply),
+          (error: unknown) => answer(toStatus(error)),
+        );
+      };
+    }
+    case "server_streaming": {
+      const run = handler as (request: unknown, context: CallContext) => AsyncIterable<unknown>;
+      return (call: ServerWritableStream<unknown, unknown>) => {
+        const context = contextOf(call);
+        pump(call, run(call.request, context), context.signal).then(
+          () => call.end(),
+          (error: unknown) => call.emit("error", toStatus(error)),
+        );
+      };
+    }
+    default:
+      return handler as UntypedServiceImplementation[string];
+  }
+}
+
+/** Writes what an iterable yields, as fast as the client reads. */
+async function pump(
+  call: ServerWritableStream<unknown, unknown>,
+  source: AsyncIterable<unknown>,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const item of source) {
+    if (signal.aborted) return;
+    if (!call.write(item)) await drained(call, signal);
+  }
+}
+
+function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      call.off("drain", done);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    call.once("drain", done);
+    signal.addEventListener("abort", done, { once: true });
+    if (signal.aborted) done();
+  });
+}
+
+function contextOf(call: ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>): CallContext {
+  const gone = new AbortController();
+  call.on("cancelled", () => gone.abort(new StarlingError("UNAVAILABLE", "the client has cancelled")));
+  const deadline = call.getDeadline();
+  // grpc-js makes a wall-clock time of what is left on the wire, by Date.now(); without a deadline it says Infinity.
+  const leftMs = Number(deadline) - Date.now();
+  const [authorization] = call.metadata.get("authorization");
+  const bearer = /^Bearer (.+)$/i.exec(String(authorization ?? ""))?.[1] ?? null;
+  return { signal: gone.signal, deadlineMs: Math.max(0, Math.min(leftMs, deadlineMaxMs)), bearer };
+}

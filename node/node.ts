@@ -1,0 +1,168 @@
+import { randomUUID } from "node:crypto";
+import { join, resolve } from "node:path";
+import { createCounters } from "../actors/counters.ts";
+import type { Engine } from "../actors/engine.ts";
+import { allHooks } from "../actors/hook-lane.ts";
+import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
+import { startEngine } from "../actors/start-engine.ts";
+import { startWatchdog } from "../actors/watchdog.ts";
+import { systemClock } from "../proto/clock.ts";
+import { toNodeId } from "../proto/ids.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
+import type { SettingSources } from "./config/read-settings.ts";
+import { startGrpcServer } from "./grpc/server.ts";
+import type { Log } from "./log.ts";
+import { loadModules, type Modules } from "./module-loader.ts";
+import { moduleStatuses } from "./module-status.ts";
+import { openDatabase } from "./open-database.ts";
+import { version } from "./version.ts";
+
+/** One node, serving. */
+export interface Node extends AsyncDisposable {
+  readonly id: string;
+  /** gRPC, `host:port`. */
+  readonly address: string;
+  readonly config: LoadedConfig;
+  readonly engine: Engine;
+  readonly modules: Modules;
+  /** Settles when the node has lost what it needs to go on, with the reason. */
+  readonly failed: Promise<StarlingError>;
+  /** Finishes what is in hand, hands the shards over, and ends. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface NodeOptions extends Pick<SettingSources, "env" | "flags"> {
+  readonly configDir: string;
+  readonly log: Log;
+  /** Gives the start up. */
+  readonly signal?: AbortSignal;
+}
+
+type Closing = () => Promise<void>;
+
+/** Starts a node: opens everything in order, and closes what was opened when a later part fails. */
+export async function startNode(options: NodeOptions): Promise<Node> {
+  const opened: Closing[] = [];
+  const close = closeOnce(opened, options.log);
+  try {
+    return await open(options, opened, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function open(options: NodeOptions, opened: Closing[], close: Closing): Promise<Node> {
+  const { log } = options;
+  const id = toNodeId(randomUUID());
+  const config = await loadConfig(options.configDir, options);
+  const { settings, model } = config;
+  log.level = settings.logLevel;
+  for (const sentence of config.ignored) log.info({}, sentence);
+  const dataDir = resolve(settings.dataDir);
+
+  const database = await openDatabase({ settings, dataDir, log, node: id, ...(options.signal && { signal: options.signal }) });
+  opened.push(() => database.close());
+
+  const modules = await loadModules({
+    modulesDir: config.modulesDir ?? options.configDir,
+    enabled: config.enabledModules,
+    moduleConfigs: Object.fromEntries(config.moduleConfigs) as Parameters<typeof loadModules>[0]["moduleConfigs"],
+    model,
+    platformConfig: { nodeName: id, model, config: platformFiles(config) },
+    hookDefaults: {
+      concurrency: settings.hookConcurrency,
+      timeoutMs: settings.hookTimeoutMs,
+      retries: settings.hookRetries,
+    },
+    log: (module) => log.child({ module }),
+    cacheDir: join(dataDir, "modules"),
+    clock: systemClock,
+  });
+  const counters = createCounters();
+  const watchdog = startWatchdog({ hooks: allHooks(modules.hooks).map((hook) => hook.id), clock: systemClock });
+  opened.push(() => watchdog.close());
+
+  // The runner asks the engine for records, the engine runs hooks: the engine is there before the first hook runs.
+  let engine: Engine | null = null;
+  const runner: HookRunner = createHookRunner({
+    hooks: modules.hooks,
+    model,
+    limits: { ...hookRunnerLimits, tasksMax: settings.hookTasksMax, bytesMax: settings.hookTasksMaxBytes },
+    clock: systemClock,
+    random: Math.random,
+    counters,
+    log: (hook) => log.child({ module: hook.module, hook: hook.name }),
+    getRecord: async (type, eid) => (await engine?.get(type, String(eid), null))?.view ?? null,
+    mark: watchdog.mark,
+  });
+  opened.push(async () => runner.close());
+
+  await modules.start();
+  opened.push(() => modules.stop());
+
+  engine = await startEngine({
+    node: id,
+    store: database.store,
+    queries: database.queries,
+    model,
+    hooks: modules.hooks,
+    runHook: (hook, call) => runner.run(hook, call),
+    limits: { ...settings, backlogMaxBytes: settings.residentMaxBytes / 2 / settings.lanes },
+    entityShards: settings.entityShards,
+    systemShards: settings.systemShards,
+    lanes: settings.lanes,
+    databases: 1 + settings.databaseUrls.length,
+    counters,
+    clock: systemClock,
+    wall: Date.now,
+    newSessionId: randomUUID,
+    log,
+  });
+  const serving = engine;
+  opened.push(() => serving.close());
+
+  const server = await startGrpcServer({
+    engine: serving,
+    model,
+    listen: settings.listen,
+    node: id,
+    clusterId: database.clusterId,
+    version,
+    modules: () => moduleStatuses(modules, model, counters),
+    log,
+    limits: { creditBatches: settings.creditBatches, creditBytes: settings.creditBytes },
+  });
+  opened.push(() => server.close());
+  log.info({ address: server.address, node: id, model: model.hash, cluster: database.clusterId }, "serving");
+  const failed = new Promise<StarlingError>((fail) => {
+    serving.onHealth((problem) => {
+      if (problem !== null && (problem.code === "FENCED" || problem.code === "INTERNAL")) fail(problem);
+    });
+    void database.lost.then(fail);
+  });
+  const { address } = server;
+  return { id, address, config, engine: serving, modules, failed, close, [Symbol.asyncDispose]: close };
+}
+
+/** What modules see of the configuration directory. */
+function platformFiles(config: LoadedConfig): Readonly<Record<string, unknown>> {
+  const { moduleConfigs, ...core } = config.platform;
+  return { core, modules: Object.fromEntries(moduleConfigs) };
+}
+
+/** Closes in reverse order, once; a part that fails to close does not keep the others open. */
+function closeOnce(opened: Closing[], log: Log): Closing {
+  let closing: Promise<void> | null = null;
+  const run = async (): Promise<void> => {
+    for (const close of opened.splice(0).reverse()) {
+      await close().catch((error: unknown) => log.error({ err: error }, "a part of the node failed to close"));
+    }
+  };
+  return () => {
+    closing ??= run();
+    return closing;
+  };
+}
+

@@ -1,0 +1,102 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
+import { createShardedStore } from "../actors/store/sharded-store.ts";
+import type { Queries, Store } from "../actors/store/store.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import type { Settings } from "./config/settings.ts";
+import { startEmbeddedPostgres } from "./embedded-postgres.ts";
+import type { Log } from "./log.ts";
+
+/** The node's durable storage: one database or several, given or embedded, held by this node alone. */
+export interface Database {
+  readonly store: Store;
+  readonly queries: Queries;
+  readonly clusterId: string;
+  /** Settles when this node no longer holds the database. */
+  readonly lost: Promise<StarlingError>;
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  readonly settings: Settings;
+  /** Absolute. */
+  readonly dataDir: string;
+  readonly log: Log;
+  readonly node: string;
+  readonly signal?: AbortSignal;
+}
+
+const retryEveryMs = 1000;
+const housekeepingEveryMs = 10 * 60_000;
+const dayMs = 24 * 3_600_000;
+
+/** Opens the database; one that does not answer is waited for, which is said once. */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const { settings, dataDir, log } = options;
+  const opened: (() => Promise<void>)[] = [];
+  const close = async (): Promise<void> => {
+    for (const each of opened.splice(0).reverse()) await each();
+  };
+  try {
+    let { databaseUrl } = settings;
+    if (databaseUrl === null) {
+      const embedded = await startEmbeddedPostgres({ dataDir, log });
+      opened.push(() => embedded.close());
+      databaseUrl = embedded.url;
+    }
+    const first = await openStore(databaseUrl, options);
+    opened.push(() => first.close());
+    let fail: (error: StarlingError) => void = () => {};
+    const lost = new Promise<StarlingError>((resolve) => {
+      fail = resolve;
+    });
+    const lock = await first.lockExclusively({ name: `node ${options.node} pid ${process.pid}`, onLost: fail });
+    opened.push(() => lock.close());
+    const stores: [PostgresStore, ...PostgresStore[]] = [first];
+    for (const url of settings.databaseUrls) {
+      const next = await openStore(url, options);
+      opened.push(() => next.close());
+      stores.push(next);
+    }
+    opened.push(keepHouse(stores, settings.retentionDays, log));
+    const spread = stores.length === 1 ? first : createShardedStore(stores, (shard) => stores[shard % stores.length] ?? first);
+    return { store: spread, queries: spread, clusterId: first.clusterId, lost, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openStore(url: string, { settings, log, signal }: DatabaseOptions): Promise<PostgresStore> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const { lanes, entityShards, systemShards, storeTimeoutMs } = settings;
+      const shards = { entity: entityShards, system: systemShards };
+      return await openPostgresStore({ url, lanes, shards, statementTimeoutMs: storeTimeoutMs });
+    } catch (error) {
+      if (!(error instanceof StarlingError) || !error.retryable) throw error;
+      if (attempt === 0) log.warn({ problem: error.message }, "waiting for postgresql");
+      await delay(retryEveryMs, undefined, signal && { signal });
+    }
+  }
+}
+
+/** Makes partitions of the log ahead of time and drops those that are old and passed (R8). Returns the end of it. */
+function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log: Log): () => Promise<void> {
+  let running: Promise<void> = Promise.resolve();
+  const run = async (): Promise<void> => {
+    for (const store of stores) {
+      await store.ensurePartitions(Date.now());
+      const dropped = await store.dropPartitions(Date.now() - retentionDays * dayMs);
+      if (dropped.length > 0) log.info({ days: dropped }, "partitions of the log dropped");
+    }
+  };
+  const timer = setInterval(() => {
+    running = run().catch((error: unknown) => log.warn({ err: error }, "the log's partitions could not be kept"));
+  }, housekeepingEveryMs);
+  timer.unref();
+  return async () => {
+    clearInterval(timer);
+    await running;
+  };
+}

@@ -1,0 +1,237 @@
+import { type EncodedBatch, encodeBatchMessage } from "./client-batch.ts";
+import { type Ack, AckLevel } from "./gen/starling_pb.ts";
+import { type StarlingError, toStarlingError } from "./starling-error.ts";
+
+/** Where a batch stands in the log of a shard: a read with this token sees it. */
+export interface ClientToken {
+  readonly shard: number;
+  readonly epoch: number;
+  readonly seq: number;
+}
+
+export interface ClientRejection {
+  readonly index: number;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What became of one batch, at the session's level. */
+export interface BatchOutcome {
+  readonly number: number;
+  readonly count: number;
+  readonly accepted: number;
+  readonly rejections: readonly ClientRejection[];
+  /** Of the acknowledgement that held the batch: they cover it, and perhaps its neighbours. */
+  readonly tokens: readonly ClientToken[];
+  readonly obligations: number;
+}
+
+export interface ClientSessionOptions {
+  readonly startNumber: number;
+  readonly level: AckLevel;
+  /** Batches that may be unacknowledged at once, whatever the node allows. */
+  readonly maxInFlight: number;
+}
+
+/** The open connection as the session sees it. */
+export interface SessionLink {
+  /** False: no more until `onDrain`. */
+  write(message: Buffer): boolean;
+  readonly creditBatches: number;
+  readonly creditBytes: number;
+}
+
+interface Pending {
+  readonly number: number;
+  readonly batch: EncodedBatch;
+  /** Acknowledged as durable at least once: it takes no place of the sender any more. */
+  durable: boolean;
+  /** Holds credits of the present connection. */
+  charged: boolean;
+  rejections: readonly ClientRejection[];
+  readonly resolve: (outcome: BatchOutcome) => void;
+  readonly reject: (error: StarlingError) => void;
+  readonly settled: Promise<unknown>;
+}
+
+/**
+ * The sender's side of a session, without the wire: numbers batches, keeps them until they are acknowledged at the
+ * session's level, and after a break sends all that are not, in order, before anything new (R9).
+ */
+export class ClientSession {
+  readonly #options: ClientSessionOptions;
+  /** In the order of their numbers; those below `#next` were sent on the present connection. */
+  readonly #pending: Pending[] = [];
+  readonly #waiting: { readonly go: () => void; readonly fail: (error: StarlingError) => void }[] = [];
+  #next = 0;
+  #lastSent: number | null = null;
+  #number: number;
+  #link: SessionLink | null = null;
+  #writable = true;
+  #usedBatches = 0;
+  #usedBytes = 0;
+  #undurable = 0;
+  #failure: StarlingError | null = null;
+
+  constructor(options: ClientSessionOptions) {
+    this.#options = options;
+    this.#number = options.startNumber;
+  }
+
+  /** Batches that have not reached the session's level. */
+  get unacknowledged(): number {
+    return this.#pending.length;
+  }
+
+  /** Batches that were sent on the present connection and have no acknowledgement yet. */
+  get inFlight(): number {
+    return this.#next;
+  }
+
+  get failure(): StarlingError | null {
+    return this.#failure;
+  }
+
+  /**
+   * Waits for a place, first come first served, and sends the batch. What the first promise gives holds the second: the
+   * batch's outcome at the session's level.
+   */
+  async add(batch: EncodedBatch): Promise<{ readonly number: number; readonly outcome: Promise<BatchOutcome> }> {
+    if (this.#failure === null && (this.#waiting.length > 0 || this.#undurable >= this.#options.maxInFlight)) {
+      await new Promise<void>((go, fail) => this.#waiting.push({ go, fail }));
+    } else {
+      this.#undurable += 1;
+    }
+    if (this.#failure !== null) throw this.#failure;
+    const number = this.#number;
+    this.#number += 1;
+    const { outcome, resolve, reject } = promiseOfOutcome();
+    // Whoever does not wait for it hears of a failure at the next call.
+    const settled = outcome.catch(() => {});
+    this.#pending.push({ number, batch, durable: false, charged: false, rejections: [], resolve, reject, settled });
+    this.#pump();
+    return { number, outcome };
+  }
+
+  /** Resolves when nothing is unacknowledged, or the session has failed. */
+  async settled(): Promise<void> {
+    while (this.#pending.length > 0 || this.#waiting.length > 0) {
+      await Promise.allSettled(this.#pending.map((pending) => pending.settled));
+      await Promise.resolve();
+    }
+  }
+
+  /** A connection is welcome: everything unacknowledged goes again. */
+  onConnected(link: SessionLink): void {
+    this.#link = link;
+    this.#next = 0;
+    this.#lastSent = null;
+    this.#writable = true;
+    this.#usedBatches = 0;
+    this.#usedBytes = 0;
+    for (const pending of this.#pending) pending.charged = false;
+    this.#pump();
+  }
+
+  onDisconnected(): void {
+    this.#link = null;
+  }
+
+  /** Sends nothing more on the present connection. */
+  pause(): void {
+    this.#link = null;
+  }
+
+  onDrain(): void {
+    this.#writable = true;
+    this.#pump();
+  }
+
+  onAck(ack: Ack): void {
+    const first = Number(ack.first);
+    const last = Number(ack.last);
+    const rejections = new Map(ack.rejections.map((one) => [Number(one.number), one.rejections]));
+    const start = this.#pending.findIndex((pending) => pending.number >= first);
+    if (start < 0) return;
+    let end = start;
+    for (; end < this.#next; end++) {
+      const pending = this.#pending[end];
+      if (pending === undefined || pending.number > last) break;
+      const refused = rejections.get(pending.number);
+      if (refused !== undefined) pending.rejections = refused.map(rejectionOf);
+      this.#onDurable(pending);
+      if (ack.level === this.#options.level) pending.resolve(outcomeOf(pending, ack));
+    }
+    if (ack.level === this.#options.level) {
+      this.#pending.splice(start, end - start);
+      this.#next -= end - start;
+    }
+    this.#pump();
+  }
+
+  /** Nothing will be sent any more: all who wait get the error. */
+  fail(error: unknown): void {
+    this.#failure ??= toStarlingError(error);
+    this.#link = null;
+    for (const pending of this.#pending.splice(0)) pending.reject(this.#failure);
+    for (const { fail } of this.#waiting.splice(0)) fail(this.#failure);
+  }
+
+  #onDurable(pending: Pending): void {
+    if (pending.charged) {
+      pending.charged = false;
+      this.#usedBatches -= 1;
+      this.#usedBytes -= pending.batch.content.length;
+    }
+    if (pending.durable) return;
+    pending.durable = true;
+    const next = this.#waiting.shift();
+    // The place goes from one to the next.
+    if (next === undefined) this.#undurable -= 1;
+    else next.go();
+  }
+
+  #pump(): void {
+    const link = this.#link;
+    while (link !== null && this.#writable) {
+      const pending = this.#pending[this.#next];
+      if (pending === undefined || !this.#hasCredit(link, pending.batch.content.length)) return;
+      const message = encodeBatchMessage(pending.batch, pending.number, this.#lastSent);
+      pending.charged = true;
+      this.#usedBatches += 1;
+      this.#usedBytes += pending.batch.content.length;
+      this.#lastSent = pending.number;
+      this.#next += 1;
+      this.#writable = link.write(message);
+    }
+  }
+
+  #hasCredit(link: SessionLink, bytes: number): boolean {
+    if (this.#usedBatches === 0) return true;
+    // The node counts the numbers before the content as well.
+    const room = link.creditBytes - this.#usedBytes - 32 * (this.#usedBatches + 1);
+    return this.#usedBatches < link.creditBatches && bytes <= room;
+  }
+}
+
+function promiseOfOutcome() {
+  let resolve: (outcome: BatchOutcome) => void = () => {};
+  let reject: (error: StarlingError) => void = () => {};
+  const outcome = new Promise<BatchOutcome>((go, fail) => {
+    resolve = go;
+    reject = fail;
+  });
+  return { outcome, resolve, reject };
+}
+
+function rejectionOf({ index, code, message }: ClientRejection): ClientRejection {
+  return { index, code, message };
+}
+
+function outcomeOf(pending: Pending, ack: Ack): BatchOutcome {
+  const { number, batch, rejections } = pending;
+  const tokens = ack.tokens.map(({ shard, epoch, seq }) => ({ shard, epoch: Number(epoch), seq: Number(seq) }));
+  const accepted = batch.count - rejections.length;
+  const obligations = ack.level === AckLevel.PROCESSED ? ack.obligations : 0;
+  return { number, count: batch.count, accepted, rejections, tokens, obligations };
+}

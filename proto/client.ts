@@ -1,0 +1,213 @@
+import { type AdminClient, createAdminClient } from "./admin-client.ts";
+import { type ClientDatapoint, type EncodedBatch, encodeBatches } from "./client-batch.ts";
+import { ClientLink } from "./client-link.ts";
+import { type BatchOutcome, type ClientRejection, ClientSession, type ClientToken } from "./client-session.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { createEntitiesClient, type EntitiesClient } from "./entities-client.ts";
+import { type Ack, AckLevel } from "./gen/starling_pb.ts";
+import { StarlingError } from "./starling-error.ts";
+
+export interface ConnectOptions {
+  /** `host:port` of a node; or of several, which are tried in turn. */
+  readonly address?: string;
+  readonly addresses?: readonly string[];
+  /** A named session outlives the process: the same batches under the same numbers are taken once. */
+  readonly session?: { readonly name: string };
+  /** The number of the first batch; default 1. Of a named session the caller keeps count. */
+  readonly startNumber?: number;
+  /** When `send` resolves; default `durable`. */
+  readonly level?: "durable" | "processed";
+  readonly onAck?: (ack: AckRange) => void;
+  /** Batches that may wait for their durable acknowledgement at once; default 8, as nodes allow. */
+  readonly maxInFlight?: number;
+  /** Refuses to talk to another cluster. */
+  readonly clusterId?: string;
+  /** Sent as `authorization: Bearer …`; reserved. */
+  readonly token?: string;
+  /** How long `connect` tries; default 60 s. */
+  readonly connectMs?: number;
+  /** How long a broken connection is tried again before everything in flight fails; default 60 s. */
+  readonly giveUpAfterMs?: number;
+  /** Bounds each call of `entities` and `admin`; default 30 s. */
+  readonly callMs?: number;
+  readonly clock?: Clock;
+  readonly random?: () => number;
+}
+
+/** Batches that reached a level. */
+export interface AckRange {
+  readonly level: "durable" | "processed";
+  readonly first: number;
+  readonly last: number;
+  readonly accepted: number;
+}
+
+/** What became of the datapoints of one `send`. */
+export interface SendOutcome {
+  readonly accepted: number;
+  /** `index` counts within the datapoints given to `send`. */
+  readonly rejections: readonly ClientRejection[];
+  readonly tokens: readonly ClientToken[];
+  readonly obligations: number;
+  /** The number of the first batch. */
+  readonly number: number;
+}
+
+/** What became of everything written since the last `flush`. */
+export interface FlushOutcome {
+  readonly accepted: number;
+  readonly rejected: number;
+  /** The first thousand. */
+  readonly rejections: readonly (ClientRejection & { readonly number: number })[];
+}
+
+/** A session with the cluster. */
+export interface Client extends AsyncDisposable {
+  readonly session: string;
+  readonly entities: EntitiesClient;
+  readonly admin: AdminClient;
+  /** Sends datapoints; resolves when they have reached the session's level. Waits for credit. */
+  send(datapoints: readonly ClientDatapoint[], options?: { readonly atomic?: boolean }): Promise<SendOutcome>;
+  /** Sends datapoints; resolves when there is room for more. `flush` says what became of them. */
+  write(datapoints: readonly ClientDatapoint[]): Promise<void>;
+  /** Waits until everything written has reached the session's level. */
+  flush(): Promise<FlushOutcome>;
+  /** Waits for everything in flight, then ends the session (a named one stays). */
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to a cluster. Raises UNAVAILABLE when no node answers in time, and at once WRONG_CLUSTER, VERSION_MISMATCH,
+ * SESSION_CLOSED.
+ */
+export async function connect(options: ConnectOptions): Promise<Client> {
+  const addresses = options.addresses ?? (options.address === undefined ? [] : [options.address]);
+  if (addresses.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an address is needed to connect to");
+  const level = options.level === "processed" ? AckLevel.PROCESSED : AckLevel.DURABLE;
+  const { startNumber = 1, maxInFlight = 8, onAck } = options;
+  const session = new ClientSession({ startNumber, level, maxInFlight });
+  const link = new ClientLink({
+    addresses,
+    session,
+    sessionId: options.session?.name ?? "",
+    named: options.session !== undefined,
+    hello: { level, clusterId: options.clusterId ?? "" },
+    token: options.token ?? null,
+    clock: options.clock ?? systemClock,
+    random: options.random ?? Math.random,
+    connectMs: options.connectMs ?? 60_000,
+    giveUpAfterMs: options.giveUpAfterMs ?? 60_000,
+    onAck: (ack) => onAck?.(rangeOf(ack)),
+  });
+  await link.connected();
+  return new SessionClient(session, link, options.callMs ?? 30_000);
+}
+
+const closeGraceMs = 5_000;
+const keptRejections = 1_000;
+
+class SessionClient implements Client {
+  readonly entities: EntitiesClient;
+  readonly admin: AdminClient;
+  readonly #session: ClientSession;
+  readonly #link: ClientLink;
+  readonly #written = new Set<Promise<void>>();
+  #total: { accepted: number; rejected: number; rejections: (ClientRejection & { number: number })[] };
+  #closing: Promise<void> | null = null;
+
+  constructor(session: ClientSession, link: ClientLink, callMs: number) {
+    this.#session = session;
+    this.#link = link;
+    this.#total = { accepted: 0, rejected: 0, rejections: [] };
+    this.entities = createEntitiesClient(() => link.connected(), callMs);
+    this.admin = createAdminClient(() => link.connected(), callMs);
+  }
+
+  get session(): string {
+    return this.#link.sessionId;
+  }
+
+  async send(
+    datapoints: readonly ClientDatapoint[],
+    options: { readonly atomic?: boolean } = {},
+  ): Promise<SendOutcome> {
+    const added: { readonly number: number; readonly outcome: Promise<BatchOutcome> }[] = [];
+    for (const batch of this.#encode(datapoints, options.atomic ?? false)) added.push(await this.#session.add(batch));
+    const outcomes = await Promise.all(added.map((one) => one.outcome));
+    return joined(outcomes);
+  }
+
+  async write(datapoints: readonly ClientDatapoint[]): Promise<void> {
+    for (const batch of this.#encode(datapoints, false)) {
+      const { outcome } = await this.#session.add(batch);
+      const counted = outcome.then(
+        (one) => this.#count(one),
+        // The session keeps the error: `flush` and the next `write` raise it.
+        () => {},
+      );
+      this.#written.add(counted);
+      void counted.then(() => this.#written.delete(counted));
+    }
+  }
+
+  async flush(): Promise<FlushOutcome> {
+    await Promise.all(this.#written);
+    const { failure } = this.#session;
+    if (failure !== null) throw failure;
+    const total = this.#total;
+    this.#total = { accepted: 0, rejected: 0, rejections: [] };
+    return total;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all(this.#written);
+    const { failure } = this.#session;
+    if (failure === null) await this.#session.settled();
+    await this.#link.close(closeGraceMs);
+  }
+
+  #encode(datapoints: readonly ClientDatapoint[], atomic: boolean): EncodedBatch[] {
+    if (this.#closing !== null) throw new StarlingError("UNAVAILABLE", "the client is closed");
+    if (datapoints.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an empty batch");
+    return encodeBatches(datapoints, atomic);
+  }
+
+  #count(outcome: BatchOutcome): void {
+    this.#total.accepted += outcome.accepted;
+    this.#total.rejected += outcome.rejections.length;
+    const { number } = outcome;
+    for (const rejection of outcome.rejections) {
+      if (this.#total.rejections.length < keptRejections) this.#total.rejections.push({ ...rejection, number });
+    }
+  }
+}
+
+function joined(outcomes: readonly BatchOutcome[]): SendOutcome {
+  let start = 0;
+  const rejections: ClientRejection[] = [];
+  for (const outcome of outcomes) {
+    for (const rejection of outcome.rejections) rejections.push({ ...rejection, index: start + rejection.index });
+    start += outcome.count;
+  }
+  return {
+    accepted: outcomes.reduce((sum, one) => sum + one.accepted, 0),
+    rejections,
+    tokens: outcomes.flatMap((one) => one.tokens),
+    obligations: outcomes.reduce((sum, one) => sum + one.obligations, 0),
+    number: outcomes[0]?.number ?? 0,
+  };
+}
+
+function rangeOf(ack: Ack): AckRange {
+  const level = ack.level === AckLevel.PROCESSED ? "processed" : "durable";
+  return { level, first: Number(ack.first), last: Number(ack.last), accepted: Number(ack.accepted) };
+}

@@ -1,0 +1,154 @@
+import { toWireValue } from "./client-batch.ts";
+import { callStream, callUnary, type Dialled } from "./client-call.ts";
+import type { ClientToken } from "./client-session.ts";
+import { Entities, type RawDatapoint, type Token, type Record as WireRecord } from "./gen/starling_pb.ts";
+
+/** An attribute's newest value; `n` counts the datapoints that were ever applied to it. */
+export interface AttributeValue {
+  readonly v: unknown;
+  readonly t1: number;
+  readonly t2: number;
+  readonly c: number;
+  readonly n: number;
+}
+
+/** A master record. Times are Unix milliseconds. */
+export interface EntityRecord {
+  readonly type: string;
+  readonly eid: string;
+  readonly createdAt: number;
+  readonly attributes: Readonly<Record<string, AttributeValue>>;
+  readonly history: Readonly<Record<string, readonly HistoryEntry[]>>;
+  readonly ttlTokens: Readonly<Record<string, number>>;
+  readonly token: ClientToken | null;
+}
+
+export interface HistoryEntry {
+  readonly v: unknown;
+  readonly t1: number;
+  readonly t2: number;
+  readonly c: number;
+}
+
+export interface RawEntry {
+  readonly type: string;
+  readonly eid: string;
+  readonly attr: string;
+  readonly v: unknown;
+  readonly t1: number | null;
+  readonly t2: number | null;
+  readonly c: number;
+  readonly src: string | null;
+  readonly shard: number;
+  readonly seq: number;
+  readonly at: number;
+}
+
+/** Typed calls of the service Entities; each raises the StarlingError that the node sends. */
+export interface EntitiesClient {
+  /** NOT_FOUND if there is none; BEHIND if the owner has not reached the token yet. */
+  get(key: { type: string; eid: string; token?: ClientToken; historyLimit?: number }): Promise<EntityRecord>;
+  list(query: { type: string; cursor?: string; limit?: number }): Promise<EntityPage>;
+  /** Without a type: all types. */
+  count(type?: string): Promise<{ readonly counts: Readonly<Record<string, number>>; readonly asOf: number }>;
+  /** Newest first; with `follow` from now on until the signal. */
+  raw(query: {
+    type: string;
+    eid?: string;
+    attr?: string;
+    limit?: number;
+    follow?: boolean;
+    signal?: AbortSignal;
+  }): AsyncIterable<RawEntry>;
+  set(value: {
+    type: string;
+    eid: string;
+    attr: string;
+    v: unknown;
+    t1?: number;
+    t2?: number;
+    src?: string;
+  }): Promise<{ readonly tokens: readonly ClientToken[] }>;
+  delete(key: { type: string; eid: string }): Promise<{ readonly token: ClientToken | null }>;
+}
+
+export interface EntityPage {
+  readonly records: readonly EntityRecord[];
+  /** Empty at the end. */
+  readonly cursor: string;
+  readonly asOf: number;
+}
+
+/** `connected` gives the connection to call on; `deadlineMs` bounds each call. */
+export function createEntitiesClient(connected: () => Promise<Dialled>, deadlineMs: number): EntitiesClient {
+  const { method } = Entities;
+  return {
+    get: async ({ token, ...key }) => {
+      const request = { ...key, ...(token === undefined ? {} : { token: toWireToken(token) }) };
+      return toRecord(await callUnary(await connected(), method.get, request, deadlineMs));
+    },
+    list: async (query) => {
+      const { records, cursor, asOf } = await callUnary(await connected(), method.list, query, deadlineMs);
+      return { records: records.map(toRecord), cursor, asOf };
+    },
+    count: async (type = "") => {
+      const { counts, asOf } = await callUnary(await connected(), method.count, { type }, deadlineMs);
+      return { counts, asOf };
+    },
+    raw: async function* ({ signal, ...query }) {
+      for await (const raw of callStream(await connected(), method.raw, query, signal)) yield toRawEntry(raw);
+    },
+    set: async ({ v, ...value }) => {
+      const request = { ...value, v: toWireValue(v) };
+      const { tokens } = await callUnary(await connected(), method.set, request, deadlineMs);
+      return { tokens: tokens.map(toClientToken) };
+    },
+    delete: async (key) => {
+      const { token } = await callUnary(await connected(), method.delete, key, deadlineMs);
+      return { token: token === undefined ? null : toClientToken(token) };
+    },
+  };
+}
+
+function toRecord(record: WireRecord): EntityRecord {
+  const { type, eid, createdAt, token } = record;
+  return {
+    type,
+    eid,
+    createdAt,
+    attributes: parseObject(record.attributesJson),
+    history: parseObject(record.historyJson),
+    ttlTokens: parseObject(record.ttlJson),
+    token: token === undefined ? null : toClientToken(token),
+  };
+}
+
+function toRawEntry(raw: RawDatapoint): RawEntry {
+  const { datapoint, shard, seq, at } = raw;
+  const kind = datapoint?.v?.kind;
+  return {
+    type: datapoint?.type ?? "",
+    eid: datapoint?.eid ?? "",
+    attr: datapoint?.attr ?? "",
+    v: kind?.case === "json" ? JSON.parse(kind.value) : (kind?.value ?? null),
+    t1: datapoint?.t1 ?? null,
+    t2: datapoint?.t2 ?? null,
+    c: datapoint?.c ?? 1,
+    src: datapoint?.src ?? null,
+    shard,
+    seq: Number(seq),
+    at,
+  };
+}
+
+function parseObject<T>(json: string): Readonly<Record<string, T>> {
+  return json === "" ? {} : (JSON.parse(json) as Record<string, T>);
+}
+
+function toClientToken({ shard, epoch, seq }: Token): ClientToken {
+  return { shard, epoch: Number(epoch), seq: Number(seq) };
+}
+
+function toWireToken({ shard, epoch, seq }: ClientToken) {
+  return { shard, epoch: BigInt(epoch), seq: BigInt(seq) };
+}

@@ -1,0 +1,208 @@
+import { expect, test } from "vitest";
+import type { SplitBatch } from "../../actors/batch.ts";
+import type { Part, PartEvent, PartRejection } from "../../actors/part.ts";
+import {
+  acceptedOf,
+  createSessionState,
+  type OpenBatch,
+  restMaxMs,
+  type SessionEffect,
+  type SessionMessage,
+  stepSession,
+} from "../../actors/session.ts";
+import { shardId, toEpoch, toSeq } from "../../proto/ids.ts";
+import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
+
+type Offer = Extract<SessionEffect, { kind: "offer" }>;
+
+const a = shardId("entity", 1);
+const b = shardId("entity", 2);
+
+function part(shard: typeof a, number: number): Part {
+  const hash = "0".repeat(16);
+  return { shard, channel: "c:s", number, predecessor: null, hash, tasks: [], rejections: [], bytes: 1 };
+}
+
+function batch(number: number, shards: (typeof a)[], items = shards.length): SplitBatch {
+  const parts = shards.map((shard) => part(shard, number));
+  const partOf = Int32Array.from({ length: items }, (_, i) => i % shards.length);
+  return { number, bytes: 10, items, accepted: items, parts, rejections: [], partOf, whole: false };
+}
+
+const durable = (seq = 1, rejections: PartRejection[] = [], repeat = false): PartEvent => ({
+  kind: "durable",
+  epoch: toEpoch(1),
+  seq: toSeq(seq),
+  repeat,
+  rejections,
+});
+const refused = (code: ErrorCode): PartEvent => ({ kind: "refused", error: new StarlingError(code, "no") });
+
+/** A session whose offers a test answers by hand. */
+function start(awaitsProcessed = false) {
+  const state = createSessionState(awaitsProcessed);
+  const offers: Offer[] = [];
+  const done: string[] = [];
+  const rests: number[] = [];
+  let last: OpenBatch | null = null;
+  const step = (message: SessionMessage) => {
+    for (const effect of stepSession(state, message)) {
+      if (effect.kind === "offer") offers.push(effect);
+      else if (effect.kind === "rest") rests.push(effect.ms);
+      else if (effect.kind === "opened") last = effect.batch;
+      else done.push(`${effect.kind} ${effect.batch.number}`);
+    }
+  };
+  return {
+    offers,
+    done,
+    rests,
+    send: (...batches: SplitBatch[]) => {
+      for (const one of batches) step({ kind: "batch", batch: one });
+      return last as unknown as OpenBatch;
+    },
+    answer: (offer: Offer | undefined, event: PartEvent) => {
+      if (offer === undefined) throw new Error("no such offer");
+      step({ kind: "part", open: offer.open, offer: offer.offer, event });
+    },
+    rested: (shard = a) => step({ kind: "rested", shard }),
+    numbers: () => offers.splice(0).map(({ open }) => [open.part.number, open.part.predecessor]),
+  };
+}
+
+test("S2: a part names the previous part of the same shard, the first one none", () => {
+  const session = start();
+  session.send(batch(4, [a]), batch(5, [b]), batch(6, [a, b]));
+  expect(session.offers.map(({ open }) => [open.part.shard, open.part.number, open.part.predecessor])).toEqual([
+    [a, 4, null],
+    [b, 5, null],
+    [a, 6, 4],
+    [b, 6, 5],
+  ]);
+});
+
+test("S3: a batch is durable when all its parts are, and never twice", () => {
+  const session = start();
+  session.send(batch(1, [a, b]));
+  const [first, second] = session.offers;
+  session.answer(first, durable());
+  expect(session.done).toEqual([]);
+  session.answer(first, durable());
+  expect(session.done).toEqual([]);
+  session.answer(second, durable());
+  expect(session.done).toEqual(["durable 1"]);
+});
+
+test("S3: a batch is processed when all its parts are, with their obligations", () => {
+  const session = start(true);
+  const open = session.send(batch(1, [a, b]));
+  const [first, second] = session.offers;
+  session.answer(first, durable());
+  session.answer(first, { kind: "processed", obligations: 2 });
+  session.answer(second, durable());
+  session.answer(second, { kind: "processed", obligations: 1 });
+  expect(session.done).toEqual(["durable 1", "processed 1"]);
+  expect(open.obligations).toBe(3);
+});
+
+for (const code of ["BUSY", "MOVED", "FENCED", "STORE", "UNAVAILABLE"] as const) {
+  test(`S1: after ${code} the part and all later ones of the shard are offered again in order`, () => {
+    const session = start();
+    session.send(batch(1, [a]), batch(2, [a]));
+    const [first, second] = session.offers.splice(0);
+    session.answer(first, refused(code));
+    session.send(batch(3, [a]));
+    expect(session.numbers()).toEqual([]);
+    expect(session.rests).toEqual([]);
+    session.answer(second, refused("GAP"));
+    expect(session.rests).toEqual([20]);
+    session.rested();
+    expect(session.numbers()).toEqual([
+      [1, null],
+      [2, 1],
+      [3, 2],
+    ]);
+  });
+}
+
+test("S1: other shards go on meanwhile", () => {
+  const session = start();
+  session.send(batch(1, [a]));
+  session.answer(session.offers[0], refused("BUSY"));
+  session.numbers();
+  session.send(batch(2, [a, b]));
+  expect(session.numbers()).toEqual([[2, null]]);
+});
+
+test("S2: after a gap at the head the predecessor is unknown", () => {
+  const session = start();
+  session.send(batch(1, [a]), batch(2, [a]));
+  const [first, second] = session.offers.splice(0);
+  session.answer(first, durable());
+  session.answer(second, refused("GAP"));
+  session.rested();
+  expect(session.numbers()).toEqual([[2, null]]);
+});
+
+test("rests grow to half a second and start anew after a success", () => {
+  const session = start();
+  session.send(batch(1, [a]));
+  for (let i = 0; i < 8; i++) {
+    session.answer(session.offers.at(-1), refused("BUSY"));
+    session.rested();
+  }
+  expect(session.rests).toEqual([20, 40, 80, 160, 320, restMaxMs, restMaxMs, restMaxMs]);
+  session.answer(session.offers.at(-1), durable());
+  session.send(batch(2, [a]));
+  session.answer(session.offers.at(-1), refused("BUSY"));
+  expect(session.rests.at(-1)).toBe(20);
+});
+
+test("S4: what the store refuses becomes rejections of the part's datapoints, and the number goes on", () => {
+  const session = start(true);
+  const open = session.send(batch(1, [a, b], 5));
+  const [first, second] = session.offers;
+  session.answer(first, refused("STORE_REFUSED"));
+  session.answer(second, durable());
+  session.answer(second, { kind: "processed", obligations: 0 });
+  expect(session.done).toEqual(["durable 1", "processed 1"]);
+  expect(open.rejections.map(({ index, code }) => [index, code])).toEqual([
+    [0, "STORE_REFUSED"],
+    [2, "STORE_REFUSED"],
+    [4, "STORE_REFUSED"],
+  ]);
+  expect(acceptedOf(open)).toBe(2);
+});
+
+test("S4: another final refusal fails the batch", () => {
+  const session = start();
+  session.send(batch(1, [a]));
+  session.answer(session.offers[0], refused("BATCH_CHANGED"));
+  expect(session.done).toEqual(["failed 1"]);
+});
+
+test("R10: of a repeat, the rejections stored the first time are told", () => {
+  const session = start();
+  const open = session.send(batch(1, [a], 3));
+  session.answer(session.offers[0], durable(9, [{ index: 1, code: "INVALID_VALUE", message: "stored" }], true));
+  expect(open.rejections).toEqual([{ index: 1, code: "INVALID_VALUE", message: "stored" }]);
+  expect(acceptedOf(open)).toBe(2);
+});
+
+test("S5: a durable part whose owner went away is offered again and counts once", () => {
+  const session = start(true);
+  session.send(batch(1, [a]), batch(2, [a]));
+  const [first, second] = session.offers.splice(0);
+  session.answer(first, durable());
+  session.answer(second, durable());
+  session.answer(first, refused("MOVED"));
+  session.rested();
+  const [again] = session.offers.splice(0);
+  expect(again?.open.part.number).toBe(1);
+  session.answer(again, durable(1, [], true));
+  session.answer(first, { kind: "processed", obligations: 9 });
+  expect(session.done).toEqual(["durable 1", "durable 2"]);
+  session.answer(again, { kind: "processed", obligations: 0 });
+  session.answer(second, { kind: "processed", obligations: 0 });
+  expect(session.done).toEqual(["durable 1", "durable 2", "processed 1", "processed 2"]);
+});

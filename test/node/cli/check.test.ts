@@ -1,0 +1,91 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { repository } from "../../support/repository.ts";
+import { run } from "./terminal.ts";
+
+let folder = "";
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "starling-check-test-"));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function write(files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(join(folder, name, ".."), { recursive: true });
+    await writeFile(join(folder, name), text);
+  }
+}
+
+const thing =
+  "entity:\n  id: thing\n  name: Thing\n  snapshot: false\nattribs:\n  n: {name: N, type: plain, data_type: int}\n";
+
+describe("starling check", () => {
+  it("finds the example good", async () => {
+    const { code, out, err } = await run(["check", join(repository, "examples/flights/config")]);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toMatch(/good; 2 entity types, \d+ attributes, modules flights/);
+  });
+
+  it("shows five different errors of one directory at once, with file and line", async () => {
+    await write({
+      "db_entities/thing.yml": thing.replace("type: plain", "type: plane"),
+      "db_entities/other.yml": thing,
+      "db_entities/broken.yml": "entity: [\n",
+      "processing_core.yml": "modules_dir: nowhere\nenabled_modules: []\n",
+      "starling.yml": "listen: 4700\nflush_intervall_ms: 5\n",
+    });
+    const { code, out, err } = await run(["check", folder]);
+    expect({ code, out }).toEqual({ code: 1, out: "" });
+    expect(err).toMatch(/^starling: CONFIG: /);
+    for (const place of ["thing.yml", "other.yml", "broken.yml", "processing_core.yml", "starling.yml"]) {
+      expect(err).toContain(place);
+    }
+    const { out: json } = await run(["check", folder, "--json"]);
+    expect(JSON.parse(json)).toMatchObject({ ok: false, problems: [{ code: "CONFIG" }] });
+  });
+
+  it("shows what is wrong with every module, not with the first", async () => {
+    const modules = {
+      "modules/empty.ts": "export const nothing = 1;\n",
+      "modules/throws.ts": 'throw new Error("on load");\n',
+      "modules/wrong.ts": `import { BaseModule } from "starling/modules";
+        export class Wrong extends BaseModule {
+          constructor(...args: ConstructorParameters<typeof BaseModule>) {
+            super(...args);
+            args[2].registerOnNewAttrHook(() => [], "thing", "m");
+          }
+        }`,
+      "modules/old.py": "class Old(BaseModule): pass\n",
+    };
+    const core = "modules_dir: modules\nenabled_modules: [empty, throws, wrong, old, missing, empty]\n";
+    await write({ "db_entities/thing.yml": thing, "processing_core.yml": core, ...modules });
+    const { code, err } = await run(["check", folder]);
+    expect(code).toBe(1);
+    expect(err.match(/^starling: MODULE: /gm)).toHaveLength(6);
+    expect(err).toContain("empty.ts) exports no module");
+    expect(err).toContain("on load");
+    expect(err).toContain("has no attribute 'm'");
+    expect(err).toContain("old.py is a Python module");
+    expect(err).toContain("module 'missing' is not in");
+    expect(err).toContain("module 'empty' is enabled twice");
+  });
+
+  it("checks the types of modules, which loading does not look at", async () => {
+    const text = `import { BaseModule } from "starling/modules";
+      const wrong: number = "text";
+      export class Typed extends BaseModule { readonly value = wrong; }`;
+    const core = "modules_dir: modules\nenabled_modules: [typed]\n";
+    await write({ "db_entities/thing.yml": thing, "processing_core.yml": core, "modules/typed.ts": text });
+    const { code, err } = await run(["check", folder]);
+    expect(code).toBe(1);
+    expect(err).toMatch(/^starling: MODULE: .*typed\.ts:2: TS2322: /);
+  });
+
+  it("says of a directory that holds no configuration that it holds none", async () => {
+    const { code, err } = await run(["check", folder]);
+    expect(code).toBe(1);
+    expect(err).toContain("no configuration");
+  });
+});

@@ -1,0 +1,322 @@
+import { connect as connectHttp2 } from "node:http2";
+import { afterEach, describe, expect, test } from "vitest";
+import type { GrpcServerOptions } from "../../../node/grpc/server.ts";
+import { type Client, type ConnectOptions, connect } from "../../../proto/client.ts";
+import { encodeBatches, encodeBatchMessage } from "../../../proto/client-batch.ts";
+import { dial } from "../../../proto/client-call.ts";
+import { type ClientStream, openClientStream } from "../../../proto/client-stream.ts";
+import { type Ack, AckLevel, type Welcome } from "../../../proto/gen/starling_pb.ts";
+import { StarlingError } from "../../../proto/starling-error.ts";
+import { createFakeEngine, createFakeWorld, type FakeEngine } from "../../support/fake-engine.ts";
+import { startEdge, until } from "../../support/grpc-edge.ts";
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+async function edge(engine: FakeEngine = createFakeEngine(), rest: Partial<GrpcServerOptions> = {}) {
+  const server = await startEdge(engine, rest);
+  closers.push(() => server.close());
+  return server;
+}
+
+async function client(address: string, rest: Partial<ConnectOptions> = {}): Promise<Client> {
+  const one = await connect({ address, connectMs: 5_000, giveUpAfterMs: 5_000, ...rest });
+  closers.push(() => one.close());
+  return one;
+}
+
+const point = (eid: string, v: unknown = "x", attr = "name") => ({ type: "thing", eid, attr, v });
+const eidsOf = (engine: FakeEngine) => engine.world.applied.map((one) => one.eid);
+
+interface RawStream {
+  readonly stream: ClientStream;
+  readonly acks: Ack[];
+  readonly problems: StarlingError[];
+  send(number: number, predecessor: number | null, eid: string): void;
+  welcomed: Promise<Welcome>;
+}
+
+/** A stream without the client's care: it sends what the test says. */
+function rawStream(address: string, session = "", named = false): RawStream {
+  const dialled = dial(address, null);
+  closers.push(() => dialled.grpc.close());
+  const acks: Ack[] = [];
+  const problems: StarlingError[] = [];
+  let welcome: (one: Welcome) => void = () => {};
+  const welcomed = new Promise<Welcome>((resolve) => {
+    welcome = resolve;
+  });
+  const hello = { versionMin: 1, versionMax: 1, session, named, level: AckLevel.DURABLE };
+  const stream = openClientStream(dialled, hello, {
+    onWelcome: (one) => welcome(one),
+    onAck: (ack) => acks.push(ack),
+    onLeaving: () => {},
+    onDrain: () => {},
+    onEnd: (error) => {
+      if (error !== null) problems.push(error);
+    },
+  });
+  const send = (number: number, predecessor: number | null, eid: string) => {
+    for (const batch of encodeBatches([point(eid)], false))
+      stream.write(encodeBatchMessage(batch, number, predecessor));
+  };
+  return { stream, acks, problems, send, welcomed };
+}
+
+describe("a client", () => {
+  test("sends in three lines and learns what was accepted and what not", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine);
+    const one = await client(address);
+    const outcome = await one.send([point("a"), point("b", 1, "nope"), point("c", "seven", "size")]);
+    expect(outcome).toMatchObject({ accepted: 1, number: 1 });
+    expect(outcome.rejections.map(({ index, code }) => [index, code])).toEqual([
+      [1, "UNKNOWN_ATTRIBUTE"],
+      [2, "INVALID_VALUE"],
+    ]);
+    expect(outcome.tokens.length).toBeGreaterThan(0);
+    await one.close();
+    await one.close();
+    expect(eidsOf(engine)).toEqual(["a"]);
+    expect(engine.world.sessions.get("fake-1")?.closed).toBe(true);
+  });
+
+  test("splits what is above the limits into batches of one session, with indices of the whole", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine);
+    const one = await client(address);
+    const points = Array.from({ length: 25_000 }, (_, i) => point(`e${i}`, "x", i === 15_000 ? "nope" : "name"));
+    const outcome = await one.send(points);
+    expect(outcome.accepted).toBe(24_999);
+    expect(outcome.rejections).toMatchObject([{ index: 15_000, code: "UNKNOWN_ATTRIBUTE" }]);
+    const heavy = await one.send(Array.from({ length: 6 }, (_, i) => point(`h${i}`, "y".repeat(1_000_000))));
+    expect(heavy.accepted).toBe(6);
+    await expect(one.send(points, { atomic: true })).rejects.toMatchObject({ code: "TOO_LARGE" });
+  });
+
+  test("an atomic batch with one bad datapoint changes nothing", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine);
+    const one = await client(address);
+    const outcome = await one.send([point("a"), point("b", 1, "nope")], { atomic: true });
+    expect(outcome.rejections.map(({ code }) => code)).toEqual(["ATOMIC_REFUSED", "UNKNOWN_ATTRIBUTE"]);
+    expect(eidsOf(engine)).toEqual([]);
+  });
+
+  test("awaits the processed level when it asks for it", async () => {
+    const engine = createFakeEngine();
+    engine.processes = false;
+    const { address } = await edge(engine);
+    const levels: string[] = [];
+    const one = await client(address, { level: "processed", onAck: (ack) => levels.push(ack.level) });
+    const sent = one.send([point("a")]);
+    await until(() => levels.length > 0, "the durable acknowledgement");
+    expect(levels).toEqual(["durable"]);
+    engine.processAll();
+    expect((await sent).obligations).toBe(1);
+    expect(levels).toEqual(["durable", "processed"]);
+  });
+
+  test("write resolves while there is credit and flush waits for all", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine);
+    const one = await client(address);
+    engine.hold();
+    for (let i = 0; i < 8; i++) await one.write([point(`e${i}`)]);
+    let ninth = false;
+    const waiting = one.write([point("e8"), point("bad", 1, "nope")]).then(() => {
+      ninth = true;
+    });
+    await until(() => engine.offered.length === 8, "eight offers");
+    expect(ninth).toBe(false);
+    engine.release();
+    await waiting;
+    expect(await one.flush()).toMatchObject({ accepted: 9, rejected: 1, rejections: [{ number: 9, index: 1 }] });
+    expect(engine.world.applied.length).toBe(9);
+  });
+
+  test("sees only slowness when shards are busy or move", async () => {
+    const engine = createFakeEngine();
+    let refusals = 0;
+    engine.refuse = () => {
+      refusals += 1;
+      if (refusals % 3 !== 1) return null;
+      return new StarlingError(refusals % 2 === 0 ? "BUSY" : "MOVED", "for now");
+    };
+    const { address } = await edge(engine);
+    const one = await client(address);
+    for (let i = 0; i < 40; i++) await one.write([point("same", `v${i}`), point(`e${i}`)]);
+    await one.flush();
+    const values = engine.world.applied.filter((dp) => dp.eid === "same").map((dp) => dp.v);
+    expect(values).toEqual(Array.from({ length: 40 }, (_, i) => `v${i}`));
+    expect(engine.world.applied.length).toBe(80);
+  });
+
+  test("is refused by another cluster at once", async () => {
+    const { address } = await edge();
+    await expect(connect({ address, clusterId: "c2" })).rejects.toMatchObject({ code: "WRONG_CLUSTER" });
+  });
+
+  test("says where it looked when no node answers", async () => {
+    const failure = await connect({ address: "127.0.0.1:1", connectMs: 300 }).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: "UNAVAILABLE" });
+    expect(String(failure)).toMatch(/127\.0\.0\.1:1.*ECONNREFUSED/);
+  });
+});
+
+describe("a stream", () => {
+  test("answers a repeat from what was stored, and a changed batch with BATCH_CHANGED", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine);
+    const first = rawStream(address, "s", true);
+    await first.welcomed;
+    first.send(1, null, "a");
+    await until(() => first.acks.length === 1, "an acknowledgement");
+    const second = rawStream(address, "s", true);
+    await second.welcomed;
+    second.send(1, null, "a");
+    await until(() => second.acks.length === 1, "an acknowledgement of the repeat");
+    expect(Number(second.acks[0]?.accepted)).toBe(1);
+    expect(eidsOf(engine)).toEqual(["a"]);
+    const third = rawStream(address, "s", true);
+    await third.welcomed;
+    // The same entity, so the same shard: other content under the same number.
+    for (const batch of encodeBatches([point("a", "other")], false))
+      third.stream.write(encodeBatchMessage(batch, 1, null));
+    await until(() => third.problems.length === 1, "a problem");
+    expect(third.problems[0]?.code).toBe("BATCH_CHANGED");
+    expect(third.problems[0]?.message).toMatch(/batch 1/);
+  });
+
+  test("ends with SESSION_TAKEN when another connection opens its session", async () => {
+    const { address } = await edge();
+    const older = rawStream(address, "s", true);
+    await older.welcomed;
+    const newer = rawStream(address, "s", true);
+    await newer.welcomed;
+    await until(() => older.problems.length === 1, "a problem");
+    expect(older.problems[0]?.code).toBe("SESSION_TAKEN");
+    newer.send(1, null, "a");
+    await until(() => newer.acks.length === 1, "an acknowledgement");
+  });
+
+  test("refuses a closed session", async () => {
+    const { address } = await edge();
+    const one = await client(address, { session: { name: "s" } });
+    await one.close();
+    const raw = rawStream(address, "s", true);
+    await raw.welcomed;
+    raw.stream.closeSession();
+    const late = rawStream(address, "s", true);
+    await until(() => late.problems.length === 1, "a problem");
+    expect(late.problems[0]?.code).toBe("SESSION_CLOSED");
+  });
+
+  test("cuts a client that exceeds its credits with BUSY", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine);
+    engine.hold();
+    const raw = rawStream(address);
+    expect((await raw.welcomed).creditBatches).toBe(8);
+    for (let number = 1; number <= 9; number++) raw.send(number, number === 1 ? null : number - 1, "a");
+    await until(() => raw.problems.length === 1, "a problem");
+    expect(raw.problems[0]?.code).toBe("BUSY");
+    expect(engine.offered.length).toBe(8);
+  });
+
+  test("stays alive after a batch that is too large or empty", async () => {
+    const { address } = await edge();
+    const raw = rawStream(address);
+    await raw.welcomed;
+    const content = encodeBatches([point("a", "z".repeat(2_500_000))], false)[0]?.content ?? new Uint8Array(0);
+    const twice = Buffer.concat([content, content]);
+    raw.stream.write(encodeBatchMessage({ content: twice, count: 2 }, 1, null));
+    raw.stream.write(encodeBatchMessage({ content: new Uint8Array(0), count: 0 }, 2, 1));
+    raw.send(3, 2, "a");
+    await until(() => raw.acks.at(-1)?.last === 3n, "three acknowledged batches");
+    const codes = raw.acks.flatMap((ack) => ack.rejections.map((one) => [Number(one.number), one.rejections[0]?.code]));
+    expect(codes).toEqual([
+      [1, "TOO_LARGE"],
+      [2, "INVALID_ARGUMENT"],
+    ]);
+    expect(raw.acks.reduce((sum, ack) => sum + Number(ack.accepted), 0)).toBe(1);
+  });
+
+  test("is cut when there is no hello in time", async () => {
+    const { address } = await edge(createFakeEngine(), { limits: { helloMs: 50 } });
+    const closed = await silentStream(address, []);
+    expect(closed.status).toBe("0");
+  });
+
+  test("a client that never reads its acknowledgements is bounded, then cut", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine, { limits: { stalledMs: 300 } });
+    const hello = Buffer.from([0x0a, 0x04, 0x08, 0x01, 0x10, 0x01]);
+    const bad = Array.from({ length: 2_000 }, () => point("a", 1, "nope"));
+    const [batch] = encodeBatches(bad, false);
+    if (batch === undefined) throw new Error("no batch");
+    const batches = Array.from({ length: 8 }, (_, i) => encodeBatchMessage(batch, i + 1, i === 0 ? null : i));
+    const closed = await silentStream(address, [hello, ...batches]);
+    expect(closed.rstCode).toBe(8);
+    expect(engine.stats.offers).toBeLessThanOrEqual(8);
+  });
+
+  test("a client that vanishes frees everything", async () => {
+    const engine = createFakeEngine();
+    engine.refuse = () => new StarlingError("BUSY", "always");
+    const { address } = await edge(engine);
+    const raw = rawStream(address, "s", true);
+    await raw.welcomed;
+    raw.send(1, null, "a");
+    await until(() => engine.stats.offers > 1, "a retry");
+    raw.stream.cancel();
+    await until(() => engine.offered.length === 0, "no offers");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const { offers } = engine.stats;
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    expect(engine.stats.offers).toBe(offers);
+  });
+
+  test("two engines of one world take a named session once", async () => {
+    const world = createFakeWorld();
+    const points = Array.from({ length: 500 }, (_, i) => point(`e${i}`));
+    for (let run = 0; run < 2; run++) {
+      const { address } = await edge(createFakeEngine(world));
+      const one = await client(address, { session: { name: "import" } });
+      for (let at = 0; at < points.length; at += 50) await one.write(points.slice(at, at + 50));
+      expect((await one.flush()).accepted).toBe(500);
+      await one.close();
+    }
+    expect(world.applied.length).toBe(500);
+  });
+});
+
+/** Opens a stream by hand and reads nothing of the answers. */
+async function silentStream(address: string, messages: readonly Buffer[]) {
+  const session = connectHttp2(`http://${address}`);
+  closers.push(() => session.destroy());
+  const stream = session.request({
+    ":method": "POST",
+    ":path": "/starling.v1.Ingest/Stream",
+    "content-type": "application/grpc",
+    te: "trailers",
+  });
+  let status = "";
+  stream.on("trailers", (trailers) => {
+    status = String(trailers["grpc-status"]);
+  });
+  stream.on("error", () => {});
+  if (messages.length === 0) stream.resume();
+  for (const message of messages) {
+    const frame = Buffer.alloc(5);
+    frame.writeUInt32BE(message.length, 1);
+    stream.write(Buffer.concat([frame, message]));
+  }
+  const closed = new Promise<void>((resolve) => stream.on("close", () => resolve()));
+  const ended = new Promise<void>((resolve) => stream.on("end", () => resolve()));
+  await Promise.race([closed, ended, new Promise((resolve) => setTimeout(resolve, 8_000))]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  return { rstCode: stream.rstCode, status };
+}
