@@ -37,7 +37,7 @@ const doors: Readonly<Record<string, RegExp>> = {
   yaml: /^node\/config\//,
   zod: /^node\/config\//,
   commander: /^node\/cli\//,
-  "csv-parse": /^node\/cli\/csv-reader\.ts$/,
+  "csv-parse": /^node\/(cli\/csv-reader|demo\/flights-data)\.ts$/,
   starling: /^examples\//,
 };
 

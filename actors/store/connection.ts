@@ -79,6 +79,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       tcp_keepalives_interval: 5,
       tcp_keepalives_count: 3,
       jit: false,
+      work_mem: "64MB",
     },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
   const giveUpMs = options.statementTimeoutMs === 0 ? 0 : options.statementTimeoutMs + graceMs;

@@ -19,7 +19,7 @@ export interface CommandContext {
 /** Adds one command to the program. */
 export type CommandAdder = (program: Command, context: CommandContext) => void;
 
-const connectMs = 5_000;
+const connectMs = 3_000;
 
 /** Runs with a connection to a node, closed afterwards. Raises UNAVAILABLE with the address. */
 export async function withClient<T>(

@@ -7,7 +7,7 @@ import { createLog, logLevels } from "../log.ts";
 import { defaultAddress } from "./address.ts";
 import { type CommandContext, examples, withClient } from "./command-context.ts";
 import type { FeedResult } from "./demo-feed.ts";
-import { untilAborted } from "./node-command.ts";
+import { unlessAborted, untilAborted } from "./node-command.ts";
 import { nodeEnvironment } from "./node-options.ts";
 import { formatCount, formatTime, type Output } from "./output.ts";
 import { packageRoot } from "./package-root.ts";
@@ -58,13 +58,16 @@ async function runDemo(context: CommandContext, options: DemoOptions): Promise<v
   const logLevel = logLevels.find((level) => level === env.STARLING_LOG_LEVEL) ?? "warn";
   const log = createLog({ level: logLevel, pretty: output.interactive, colour: output.interactive });
   const flags = { listen: options.listen, dataDir: options.dataDir, databaseUrl: options.databaseUrl, logLevel };
-  const node = await startNode({ configDir: join(example, "config"), flags, env: nodeEnvironment(env), log });
+  const started = startNode({ configDir: join(example, "config"), flags, env: nodeEnvironment(env), log, signal });
+  const node = await unlessAborted(started, signal);
+  if (node === null) return;
   try {
     await withDemoClient(context, node.address, async (client) => {
       const mark = await feedOnce(context, client, options.dataDir, join(example, "data"));
       if (mark !== null && !signal.aborted) await printSummary(context, client, mark, node.address);
     });
-    await untilAborted(signal);
+    const failure = await Promise.race([untilAborted(signal), node.failed]);
+    if (failure !== null) throw failure;
     output.print("\nstopping …");
   } finally {
     await node.close();

@@ -33,8 +33,7 @@ function printModules(output: Output, modules: readonly ModuleState[]): void {
       const count = (counter: string) => formatCount(counters[counter] ?? 0);
       const executions = counters.executions ?? 0;
       const meanUs = executions > 0 ? (counters.duration_ns ?? 0) / executions / 1000 : 0;
-      const denied = counters.decisions_denied;
-      const refused = denied === undefined ? "-" : formatCount(denied);
+      const refused = kind === "allow_entity_creation" ? count("decisions_denied") : "-";
       return [
         kind,
         target,

@@ -27,20 +27,33 @@ export function addNodeCommand(program: Command, context: CommandContext): void 
 async function runNode(context: CommandContext, configDir: string, flags: NodeFlags): Promise<void> {
   // Loaded here, so that the other commands start without a node's packages.
   const { startNode } = await import("../node.ts");
-  const log = createLog({ pretty: context.output.interactive, colour: context.output.interactive });
-  const node = await startNode({ configDir, flags, env: nodeEnvironment(context.env), log });
-  log.info({ address: node.address }, "serving");
+  const { output, env, signal } = context;
+  const log = createLog({ pretty: output.interactive, colour: output.interactive });
+  const started = startNode({ configDir, flags, env: nodeEnvironment(env), log, signal });
+  const node = await unlessAborted(started, signal);
+  if (node === null) return;
   try {
-    await untilAborted(context.signal);
+    const failure = await Promise.race([untilAborted(signal), node.failed]);
     log.info({}, "stopping");
+    if (failure !== null) throw failure;
   } finally {
     await node.close();
+    log.info({}, "stopped");
   }
-  log.info({}, "stopped");
 }
 
 /** Waits for Ctrl-C or SIGTERM. */
-export function untilAborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+export function untilAborted(signal: AbortSignal): Promise<null> {
+  if (signal.aborted) return Promise.resolve(null);
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(null), { once: true }));
+}
+
+/** A node that was started; null when the person gave the start up, whatever error that made. */
+export async function unlessAborted<T>(started: Promise<T>, signal: AbortSignal): Promise<T | null> {
+  try {
+    return await started;
+  } catch (error) {
+    if (signal.aborted) return null;
+    throw error;
+  }
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { StarlingError } from "../../proto/starling-error.ts";
@@ -12,10 +12,4 @@ export function packageRoot(): string {
     folder = parent;
   }
   return folder;
-}
-
-/** The version in package.json. */
-export function packageVersion(): string {
-  const text = readFileSync(join(packageRoot(), "package.json"), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { version } from "../version.ts";
 import { addCheckCommand } from "./check-command.ts";
 import { reportError } from "./cli-error.ts";
 import { type CommandAdder, type CommandContext, examples } from "./command-context.ts";
@@ -7,7 +8,6 @@ import { addDemoCommand } from "./demo-command.ts";
 import { addEntityCommand } from "./entity-command.ts";
 import { addModulesCommand } from "./modules-command.ts";
 import { addNodeCommand } from "./node-command.ts";
-import { packageVersion } from "./package-root.ts";
 import { addRawCommand } from "./raw-command.ts";
 import { addSendCommand } from "./send-command.ts";
 import { addStatusCommand } from "./status-command.ts";
@@ -33,7 +33,7 @@ export function createProgram(context: CommandContext): Command {
     .description(
       "Starling keeps live profiles of entities: datapoints in over gRPC, entities as actors, durable records.",
     )
-    .version(packageVersion())
+    .version(version)
     .addHelpText("after", examples("demo", "node examples/flights/config", "send datapoints.json", "entity count"))
     .addHelpText(
       "after",

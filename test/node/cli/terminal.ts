@@ -13,14 +13,14 @@ export interface RunOptions {
   readonly stdin?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal;
-  /** Standard output and standard error are terminals. */
-  readonly terminal?: boolean;
+  /** Called with each piece of the answer. */
+  readonly onOut?: (text: string) => void;
 }
 
 /** Runs a command line in this process, with streams that keep what is written. */
 export async function run(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const out = createSink(options.terminal ?? false);
-  const err = createSink(options.terminal ?? false);
+  const out = createSink(false, options.onOut);
+  const err = createSink(false);
   const { env = {}, stdin = "", signal = new AbortController().signal } = options;
   const output = createOutput(out.stream, err.stream, env);
   const code = await runCommandLine(args, { output, env, stdin: onePiece(stdin), signal });
@@ -28,11 +28,15 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
 }
 
 /** A stream that keeps its text. */
-export function createSink(isTTY: boolean): { readonly stream: TerminalStream; text(): string } {
+export function createSink(
+  isTTY: boolean,
+  onText: (text: string) => void = () => undefined,
+): { readonly stream: TerminalStream; text(): string } {
   const pieces: string[] = [];
   const stream = new Writable({
     write: (chunk: Buffer, _encoding, done) => {
       pieces.push(chunk.toString("utf8"));
+      onText(chunk.toString("utf8"));
       done();
     },
   });
