@@ -142,7 +142,8 @@ export function writeState(entity: Entity): string {
     pieces.push(pieces.length === 0 ? '{"' : ',"', spec.attributeList[index]?.id ?? "", '":{"v":', json);
     pieces.push(',"t1":', t1, ',"t2":', t2, ',"c":', c, ',"n":', count, "}");
   }
-  if (entity.ttlTokens !== null) pieces.push(pieces.length === 0 ? "{" : ",", '"#ttl":', JSON.stringify(entity.ttlTokens));
+  if (entity.ttlTokens !== null)
+    pieces.push(pieces.length === 0 ? "{" : ",", '"#ttl":', JSON.stringify(entity.ttlTokens));
   return pieces.length === 0 ? "{}" : `${pieces.join("")}}`;
 }
 

@@ -14,8 +14,8 @@ import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import { createLane, type LaneLimits, type Offer, type ReplayLog } from "./lane.ts";
 import { type LaneCell, startLaneCell } from "./lane-cell.ts";
-import { runLetter } from "./run-letter.ts";
 import type { Part, PartListener } from "./part.ts";
+import { runLetter } from "./run-letter.ts";
 import { createShard, type Shard } from "./shard.ts";
 import type { AcquiredShard, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
 

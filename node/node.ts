@@ -8,7 +8,7 @@ import { startEngine } from "../actors/start-engine.ts";
 import { startWatchdog } from "../actors/watchdog.ts";
 import { systemClock } from "../proto/clock.ts";
 import { toNodeId } from "../proto/ids.ts";
-import { StarlingError } from "../proto/starling-error.ts";
+import type { StarlingError } from "../proto/starling-error.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
 import { startGrpcServer } from "./grpc/server.ts";
@@ -62,7 +62,13 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   for (const sentence of config.ignored) log.info({}, sentence);
   const dataDir = resolve(settings.dataDir);
 
-  const database = await openDatabase({ settings, dataDir, log, node: id, ...(options.signal && { signal: options.signal }) });
+  const database = await openDatabase({
+    settings,
+    dataDir,
+    log,
+    node: id,
+    ...(options.signal && { signal: options.signal }),
+  });
   opened.push(() => database.close());
 
   const modules = await loadModules({
@@ -165,4 +171,3 @@ function closeOnce(opened: Closing[], log: Log): Closing {
     return closing;
   };
 }
-

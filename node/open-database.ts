@@ -59,7 +59,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       stores.push(next);
     }
     opened.push(keepHouse(stores, settings.retentionDays, log));
-    const spread = stores.length === 1 ? first : createShardedStore(stores, (shard) => stores[shard % stores.length] ?? first);
+    const spread =
+      stores.length === 1 ? first : createShardedStore(stores, (shard) => stores[shard % stores.length] ?? first);
     return { store: spread, queries: spread, clusterId: first.clusterId, lost, close };
   } catch (error) {
     await close();

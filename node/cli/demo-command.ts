@@ -53,8 +53,7 @@ async function runDemo(context: CommandContext, options: DemoOptions): Promise<v
   const { output, env, signal } = context;
   const example = join(packageRoot(), "examples", "flights");
   output.print(output.paint("bold", "Starling: the flights example on one node"));
-  const database = options.databaseUrl === undefined ? "an embedded PostgreSQL" : "a PostgreSQL of yours";
-  output.print(`starting a node with ${database}, data in ${options.dataDir} …`);
+  output.print(`starting a node, data in ${options.dataDir} …`);
   const logLevel = logLevels.find((level) => level === env.STARLING_LOG_LEVEL) ?? "warn";
   const log = createLog({ level: logLevel, pretty: output.interactive, colour: output.interactive });
   const flags = { listen: options.listen, dataDir: options.dataDir, databaseUrl: options.databaseUrl, logLevel };
@@ -63,8 +62,11 @@ async function runDemo(context: CommandContext, options: DemoOptions): Promise<v
   if (node === null) return;
   try {
     await withDemoClient(context, node.address, async (client) => {
+      const { settings } = node.config;
+      const storedIn = settings.databaseUrl === null ? join(settings.dataDir, "postgres") : "your database";
       const mark = await feedOnce(context, client, options.dataDir, join(example, "data"));
-      if (mark !== null && !signal.aborted) await printSummary(context, client, mark, node.address);
+      if (mark !== null && !signal.aborted)
+        await printSummary(context, client, { mark, address: node.address, storedIn });
     });
     const failure = await Promise.race([untilAborted(signal), node.failed]);
     if (failure !== null) throw failure;
@@ -117,8 +119,15 @@ async function readMark(path: string): Promise<FedMark | null> {
   }
 }
 
-async function printSummary(context: CommandContext, client: Client, mark: FedMark, address: string): Promise<void> {
+interface Summary {
+  readonly mark: FedMark;
+  readonly address: string;
+  readonly storedIn: string;
+}
+
+async function printSummary(context: CommandContext, client: Client, summary: Summary): Promise<void> {
   const { output } = context;
+  const { mark, address, storedIn } = summary;
   const heading = (text: string) => output.print(`\n${output.paint("bold", text)}`);
   heading("What went in");
   printFeed(output, mark);
@@ -132,6 +141,7 @@ async function printSummary(context: CommandContext, client: Client, mark: FedMa
   printRecord(output, await client.entities.get({ type: "route", eid: exampleRoute }));
   heading("What serves where");
   output.print(`gRPC        ${output.paint("cyan", address)}  Ingest, Entities, Admin, health, reflection`);
+  output.print(`PostgreSQL  ${storedIn}  the log, the records, dead letters`);
   heading("What to try next");
   const at = address === defaultAddress ? "" : ` -a ${address}`;
   for (const command of [

@@ -68,7 +68,8 @@ async function main(address: string, plan: SendPlan): Promise<SendReport> {
   const used = process.cpuUsage(cpu);
   await client.close();
   latencies.sort((a, b) => a - b);
-  const quantile = (q: number): number => latencies[Math.min(latencies.length - 1, Math.floor(q * latencies.length))] ?? 0;
+  const quantile = (q: number): number =>
+    latencies[Math.min(latencies.length - 1, Math.floor(q * latencies.length))] ?? 0;
   return {
     datapoints: outcome.accepted,
     rejected: outcome.rejected,
@@ -82,4 +83,3 @@ async function main(address: string, plan: SendPlan): Promise<SendReport> {
 
 const [address = "", plan = "{}"] = process.argv.slice(2);
 process.stdout.write(`${JSON.stringify(await main(address, JSON.parse(plan) as SendPlan))}\n`);
-

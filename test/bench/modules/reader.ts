@@ -2,7 +2,7 @@ import { BaseModule, type Datapoint, type Eid, type HookContext } from "starling
 
 /** Reads the record at every datapoint: the synchronous hook of the benchmarks. */
 export class Reader extends BaseModule {
-  private seen = 0;
+  readonly counts = { seen: 0 };
 
   constructor(...args: ConstructorParameters<typeof BaseModule>) {
     super(...args);
@@ -32,7 +32,7 @@ export class Reader extends BaseModule {
   }
 
   #read(datapoint: Datapoint, ctx: HookContext): null {
-    if (ctx.record?.value(datapoint.attr) !== undefined) this.seen++;
+    if (ctx.record?.value(datapoint.attr) !== undefined) this.counts.seen++;
     return null;
   }
 }

@@ -5,6 +5,7 @@ import { type Client, type ConnectOptions, connect } from "../../../proto/client
 import { encodeBatches, encodeBatchMessage } from "../../../proto/client-batch.ts";
 import { dial } from "../../../proto/client-call.ts";
 import { type ClientStream, openClientStream } from "../../../proto/client-stream.ts";
+import { type Clock, systemClock } from "../../../proto/clock.ts";
 import { type Ack, AckLevel, type Welcome } from "../../../proto/gen/starling_pb.ts";
 import { StarlingError } from "../../../proto/starling-error.ts";
 import { createFakeEngine, createFakeWorld, type FakeEngine } from "../../support/fake-engine.ts";
@@ -263,17 +264,37 @@ describe("a stream", () => {
     expect(engine.stats.offers).toBeLessThanOrEqual(8);
   });
 
+  test("T3: a client that sends on but reads nothing gets no credits back", async () => {
+    const engine = createFakeEngine();
+    const { address } = await edge(engine);
+    const hello = Buffer.from([0x0a, 0x04, 0x08, 0x01, 0x10, 0x01]);
+    // The acknowledgement of one such batch is larger than the connection's window.
+    const [batch] = encodeBatches(
+      Array.from({ length: 2_000 }, () => point("a", 1, "nope")),
+      false,
+    );
+    if (batch === undefined) throw new Error("no batch");
+    const batches = Array.from({ length: 60 }, (_, i) => encodeBatchMessage(batch, i + 1, i === 0 ? null : i));
+    await silentStream(address, [hello, ...batches], { paceMs: 5, waitMs: 100 });
+    expect(engine.stats.offers).toBeGreaterThanOrEqual(8);
+    expect(engine.stats.offers).toBeLessThanOrEqual(17);
+  });
+
   test("a client that vanishes frees everything", async () => {
     const engine = createFakeEngine();
     engine.refuse = () => new StarlingError("BUSY", "always");
-    const { address } = await edge(engine);
+    const clock = createCountingClock();
+    const { address } = await edge(engine, { clock });
     const raw = rawStream(address, "s", true);
     await raw.welcomed;
     raw.send(1, null, "a");
-    await until(() => engine.stats.offers > 1, "a retry");
+    // By now the rests are long: a timer that stayed would be seen.
+    await until(() => engine.stats.offers > 5, "retries");
+    await until(() => engine.offered.length === 0 && clock.timers === 1, "a rest");
     raw.stream.cancel();
-    await until(() => engine.offered.length === 0, "no offers");
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    const cancelled = performance.now();
+    await until(() => clock.timers === 0, "no timers");
+    expect(performance.now() - cancelled).toBeLessThan(250);
     const { offers } = engine.stats;
     await new Promise((resolve) => setTimeout(resolve, 600));
     expect(engine.stats.offers).toBe(offers);
@@ -293,8 +314,35 @@ describe("a stream", () => {
   });
 });
 
+/** The process's clock, which knows how many of its timers are set. */
+function createCountingClock(): Clock & { readonly timers: number } {
+  let timers = 0;
+  return {
+    ...systemClock,
+    after: (ms, run) => {
+      let set = true;
+      timers += 1;
+      const unset = () => {
+        if (set) timers -= 1;
+        set = false;
+      };
+      const cancel = systemClock.after(ms, () => {
+        unset();
+        run();
+      });
+      return () => {
+        unset();
+        cancel();
+      };
+    },
+    get timers() {
+      return timers;
+    },
+  };
+}
+
 /** Opens a stream by hand and reads nothing of the answers. */
-async function silentStream(address: string, messages: readonly Buffer[]) {
+async function silentStream(address: string, messages: readonly Buffer[], { paceMs = 0, waitMs = 8_000 } = {}) {
   const session = connectHttp2(`http://${address}`);
   closers.push(() => session.destroy());
   const stream = session.request({
@@ -313,10 +361,11 @@ async function silentStream(address: string, messages: readonly Buffer[]) {
     const frame = Buffer.alloc(5);
     frame.writeUInt32BE(message.length, 1);
     stream.write(Buffer.concat([frame, message]));
+    if (paceMs > 0) await new Promise((resolve) => setTimeout(resolve, paceMs));
   }
   const closed = new Promise<void>((resolve) => stream.on("close", () => resolve()));
   const ended = new Promise<void>((resolve) => stream.on("end", () => resolve()));
-  await Promise.race([closed, ended, new Promise((resolve) => setTimeout(resolve, 8_000))]);
+  await Promise.race([closed, ended, new Promise((resolve) => setTimeout(resolve, waitMs))]);
   await new Promise((resolve) => setTimeout(resolve, 20));
   return { rstCode: stream.rstCode, status };
 }
