@@ -8,7 +8,8 @@ import type { Part, PartEvent, PartRejection } from "./part.ts";
  * A session on the node that serves it: brings the parts of its numbered batches to the shards, in order per shard.
  *
  * A track is the session's way to one shard. It flows while its parts are taken. When one is refused for now, the track
- * drains (offers nothing until every offered part has its answer), rests, and offers all unfinished parts again.
+ * drains (offers nothing until every offered part has its answer), rests, probes with the oldest unfinished part, and
+ * flows again when that one is taken. To offer all of them at once would end in as many gaps while the shard is busy.
  *
  * S1  Per shard, parts are offered in the order of their batches, again and again until each is durable or refused for good.
  * S2  A part names the number of the previous part offered to the same shard in this connection; the first one, and the
@@ -62,7 +63,7 @@ export interface OpenPart {
 }
 
 interface Track {
-  status: "flowing" | "draining" | "resting";
+  status: "flowing" | "draining" | "resting" | "probing";
   lastNumber: number | null;
   /** Parts not yet durable, in order. */
   readonly waiting: OpenPart[];
@@ -107,7 +108,7 @@ export function stepSession(state: SessionState, message: SessionMessage): Sessi
       if (message.offer === message.open.offer) onPartEvent(state, message.open, message.event, effects);
       break;
     case "rested":
-      offerAgain(trackOf(state, message.shard), effects);
+      probe(trackOf(state, message.shard), effects);
       break;
     default:
       unreachable(message);
@@ -166,7 +167,7 @@ function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effe
 }
 
 function holdBack(track: Track, open: OpenPart, error: StarlingError): void {
-  track.status = track.status === "flowing" ? "draining" : track.status;
+  if (track.status !== "resting") track.status = "draining";
   if (open.status === "offered") {
     track.unanswered -= 1;
     if (error.code === "GAP" && track.waiting[0] === open) track.gap = true;
@@ -214,11 +215,12 @@ function countProcessed(open: OpenPart, effects: SessionEffect[]): void {
   if (open.batch.unprocessed === 0) effects.push({ kind: "processed", batch: open.batch });
 }
 
-/** A track that has drained rests, unless there is nothing to offer again. */
+/** A track that has drained rests; one whose probe was taken flows. */
 function settle(track: Track, shard: ShardId, effects: SessionEffect[]): void {
-  if (track.status !== "draining" || track.unanswered > 0) return;
-  if (track.waiting.length === 0) {
+  if (track.unanswered > 0 || track.status === "flowing" || track.status === "resting") return;
+  if (track.status === "probing" || track.waiting.length === 0) {
     track.status = "flowing";
+    for (const open of track.waiting) offer(track, open, effects);
     return;
   }
   track.status = "resting";
@@ -226,13 +228,13 @@ function settle(track: Track, shard: ShardId, effects: SessionEffect[]): void {
   track.rests += 1;
 }
 
-function offerAgain(track: Track, effects: SessionEffect[]): void {
-  if (track.status !== "resting") return;
-  track.status = "flowing";
-  const head = track.waiting[0];
-  if (track.gap && head !== undefined) head.part = { ...head.part, predecessor: null };
+function probe(track: Track, effects: SessionEffect[]): void {
+  const [head] = track.waiting;
+  if (track.status !== "resting" || head === undefined) return;
+  track.status = "probing";
+  if (track.gap) head.part = { ...head.part, predecessor: null };
   track.gap = false;
-  for (const open of track.waiting) offer(track, open, effects);
+  offer(track, head, effects);
 }
 
 function offer(track: Track, open: OpenPart, effects: SessionEffect[]): void {

@@ -3,6 +3,7 @@ import { readEid } from "../modules/eid.ts";
 import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
+import { withDeadline } from "../proto/deadline.ts";
 import { type NodeId, type ShardId, shardId, toSeq, toSessionId } from "../proto/ids.ts";
 import { shardOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
@@ -77,6 +78,7 @@ async function acquireAll(options: EngineOptions, ids: readonly ShardId[]): Prom
 }
 
 const replayPage = 1000;
+const drainWithinMs = 20_000;
 
 async function readLogs(store: Store, shards: readonly Shard[]): Promise<ReplayLog[]> {
   const logs: ReplayLog[] = [];
@@ -192,8 +194,12 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
     onHealth: health.on,
     close: async () => {
       for (const cell of lanes) cell.tell({ kind: "close" });
-      const giveUp = new Promise<void>((resolve) => clock.after(20_000, resolve));
-      await Promise.race([Promise.all(drained.map((one) => one.promise)), giveUp]);
+      const everything = Promise.all(drained.map((one) => one.promise));
+      const text = "the lanes did not flush everything they hold";
+      await withDeadline(everything, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
+        // Nothing is lost: what was not flushed stands in the log, and the next owner replays it.
+        log.warn({ problem: String(error) }, "stopped before everything was flushed");
+      });
       for (const cell of lanes) await cell.stop();
       await cells.close();
       const fences = lanes.flatMap(({ lane }) =>

@@ -69,18 +69,17 @@ const appendText = "select starling.append_1($1, $2, $3, $4, $5, $6, $7) as lost
 
 function packAppend(node: NodeId, { fences, segments, closings = [] }: AppendRequest) {
   const sorted = [...segments].sort((a, b) => a.shard - b.shard || a.seq - b.seq);
-  const { packed, escaped } = packAll((packer) => [
-    packer.rows(sorted, columnsOf),
-    packer.values(sorted, (segment) => segment.body),
+  const { packed, escaped } = packAll(({ rows, text }) => [
+    rows(sorted, (s) => `${s.shard}\x1f${s.seq}\x1f${s.lastSeq}\x1f${s.at}\x1f${keysOf(s)}\x1f${text(s.head)}`),
+    rows(sorted, (s) => text(s.body)),
   ]);
   const ids = closings.map(({ id }) => parseLetterId(id).join("-")).join(",");
   return [node, ...packFences(fences), escaped, ...packed, ids];
 }
 
-/** The brief is marked, so that a small segment without any key has one too. */
-function columnsOf(s: Segment): (string | number)[] {
-  const brief = s.keys.length <= briefKeysMax * 8;
-  return [s.shard, s.seq, s.lastSeq, s.at, brief ? `.${s.keys}` : "", brief ? "" : s.keys, s.head];
+/** The columns brief and keys. The brief is marked, so that a small segment without any key has one too. */
+function keysOf({ keys }: Segment): string {
+  return keys.length <= briefKeysMax * 8 ? `.${keys}\x1f` : `\x1f${keys}`;
 }
 
 /** Shards and epochs, sorted by shard: all transactions lock in one order. */

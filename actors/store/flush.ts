@@ -2,7 +2,7 @@ import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
 import type { Pool } from "./connection.ts";
 import { type Packer, packAll } from "./pack.ts";
-import type { FlushRequest, WriteResult } from "./store.ts";
+import type { EntityKey, FlushRequest, WriteResult } from "./store.ts";
 
 /**
  * Fence, entities, history, refused seqs, dead letters and progress in one call. An entity changes only upwards
@@ -34,7 +34,7 @@ begin
   end if;
   if p_refused <> '' then
     insert into starling.refused (shard, seq, type, eid)
-      select f[1]::int, f[2]::bigint, f[3], starling.unpack_1(f[4], p_escaped)
+      select f[1]::int, f[4]::bigint, f[2], starling.unpack_1(f[3], p_escaped)
         from (select string_to_array(r, e'\x1f') from string_to_table(p_refused, e'\x1e') r offset 0) s(f)
       on conflict do nothing;
   end if;
@@ -72,17 +72,17 @@ create function starling.flush_letters_1(p_escaped boolean, p_letters text) retu
 language sql begin atomic
   insert into starling.dead_letter (shard, seq, number, kind, hook, type, eid, code, error, at, task)
     select n.shard, n.seq, (select count(*) from starling.dead_letter d where d.shard = n.shard and d.seq = n.seq)
-        + row_number() over (partition by n.shard, n.seq order by n.ordinal), n.f[3],
-        starling.unpack_1(n.f[4], p_escaped), n.f[5], starling.unpack_1(n.f[6], p_escaped), n.f[7],
-        starling.unpack_1(n.f[8], p_escaped), starling.to_time_1(n.f[9]::bigint), starling.unpack_1(n.f[10], p_escaped)
+        + row_number() over (partition by n.shard, n.seq order by n.ordinal), n.f[5], n.hook, n.f[2],
+        starling.unpack_1(n.f[3], p_escaped), n.f[8], starling.unpack_1(n.f[9], p_escaped),
+        starling.to_time_1(n.f[6]::bigint), starling.unpack_1(n.f[10], p_escaped)
       from (
-        select f, f[1]::int, f[2]::bigint, ordinal from (
+        select f, f[1]::int, f[4]::bigint, starling.unpack_1(f[7], p_escaped), ordinal from (
           select string_to_array(r, e'\x1f'), i from string_to_table(p_letters, e'\x1e') with ordinality t(r, i) offset 0
         ) s(f, ordinal)
-      ) n(f, shard, seq, ordinal)
+      ) n(f, shard, seq, hook, ordinal)
       where not exists (
-        select from starling.dead_letter d where d.shard = n.shard and d.seq = n.seq and d.kind = n.f[3]
-          and d.hook = starling.unpack_1(n.f[4], p_escaped)
+        select from starling.dead_letter d where d.shard = n.shard and d.seq = n.seq and d.kind = n.f[5]
+          and d.hook = n.hook
       )
     on conflict do nothing;
 end;
@@ -115,17 +115,22 @@ const flushText = "select starling.flush_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $
 
 function packFlush(packer: Packer, request: FlushRequest): string[] {
   const { entities, history, progress, refused, deadLetters } = request;
+  const { rows, text } = packer;
   const channels = progress.flatMap((p) => p.channels.map((c) => ({ shard: p.shard, ...c })));
+  const key = (k: EntityKey) => `${k.shard}\x1f${text(k.type)}\x1f${text(k.eid)}`;
   return [
-    packer.rows(entities, (e) => [e.shard, e.type, e.eid, e.created, e.createdAt, e.applied, e.tombstone ? 1 : 0]),
-    packer.values(entities, (e) => e.state),
-    packer.rows(history, (h) => [h.shard, h.type, h.eid, h.seq]),
-    packer.values(history, (h) => h.body),
-    packer.rows(progress, (p) => [p.shard, p.watermark, p.delivered, p.at]),
-    packer.rows(channels, (c) => [c.shard, c.channel, c.number]),
-    packer.rows(refused, (r) => [r.shard, r.seq, r.type, r.eid]),
-    packer.rows(deadLetters, (d) => {
-      return [d.shard, d.seq, d.kind, d.hook, d.type, d.eid, d.code, d.error, d.at, d.task];
+    rows(entities, (e) => {
+      return `${key(e)}\x1f${e.created}\x1f${e.createdAt}\x1f${e.applied}\x1f${e.tombstone ? 1 : 0}`;
+    }),
+    rows(entities, (e) => text(e.state)),
+    rows(history, (h) => `${key(h)}\x1f${h.seq}`),
+    rows(history, (h) => text(h.body)),
+    rows(progress, (p) => `${p.shard}\x1f${p.watermark}\x1f${p.delivered}\x1f${p.at}`),
+    rows(channels, (c) => `${c.shard}\x1f${text(c.channel)}\x1f${c.number}`),
+    rows(refused, (r) => `${key(r)}\x1f${r.seq}`),
+    rows(deadLetters, (d) => {
+      const names = [d.hook, d.code, d.error, d.task].map(text).join("\x1f");
+      return `${key(d)}\x1f${d.seq}\x1f${d.kind}\x1f${d.at}\x1f${names}`;
     }),
   ];
 }

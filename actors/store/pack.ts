@@ -5,12 +5,12 @@
  * escaped, and PostgreSQL is told to unescape.
  */
 
-/** Packs the columns of rows for one call; `escaped` says afterwards whether values had to be escaped. */
+/** Packs the rows of one call. Columns are numbers, or texts that went through `text`. */
 export interface Packer {
-  rows<Row>(rows: readonly Row[], columns: (row: Row) => readonly (string | number)[]): string;
-  /** Rows of one large column. */
-  values<Row>(rows: readonly Row[], column: (row: Row) => string): string;
-  readonly escaped: boolean;
+  /** One column of a row: escaped if the call is. */
+  readonly text: (value: string) => string;
+  /** Joins rows; `row` gives a row's columns, joined by U+001F. */
+  rows<Row>(rows: readonly Row[], row: (row: Row) => string): string;
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped
@@ -37,21 +37,7 @@ function createPacker(escaped: boolean): Packer {
     if (!escaped) throw needsEscape;
     return value.replace(specials, (c) => marks[c] ?? c);
   };
-  return {
-    escaped,
-    rows: (rows, columns) => {
-      const out: string[] = [];
-      for (const row of rows) {
-        out.push(
-          columns(row)
-            .map((value) => (typeof value === "string" ? text(value) : value))
-            .join("\x1f"),
-        );
-      }
-      return out.join("\x1e");
-    },
-    values: (rows, column) => rows.map((row) => text(column(row))).join("\x1e"),
-  };
+  return { text, rows: (rows, row) => rows.map(row).join("\x1e") };
 }
 
 /** Three searches for one character are many times faster on long text than one expression. */

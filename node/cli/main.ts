@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=64
 import { createOutput } from "./output.ts";
 import { runCommandLine } from "./program.ts";
 

@@ -106,7 +106,7 @@ test("S3: a batch is processed when all its parts are, with their obligations", 
 });
 
 for (const code of ["BUSY", "MOVED", "FENCED", "STORE", "UNAVAILABLE"] as const) {
-  test(`S1: after ${code} the part and all later ones of the shard are offered again in order`, () => {
+  test(`S1: after ${code} the part is offered again, and when it is taken all later ones of the shard in order`, () => {
     const session = start();
     session.send(batch(1, [a]), batch(2, [a]));
     const [first, second] = session.offers.splice(0);
@@ -117,10 +117,15 @@ for (const code of ["BUSY", "MOVED", "FENCED", "STORE", "UNAVAILABLE"] as const)
     session.answer(second, refused("GAP"));
     expect(session.rests).toEqual([20]);
     session.rested();
+    const [probe] = session.offers;
+    expect(session.numbers()).toEqual([[1, null]]);
+    session.send(batch(4, [a]));
+    expect(session.numbers()).toEqual([]);
+    session.answer(probe, durable());
     expect(session.numbers()).toEqual([
-      [1, null],
       [2, 1],
       [3, 2],
+      [4, 3],
     ]);
   });
 }

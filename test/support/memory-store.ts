@@ -1,3 +1,4 @@
+import { partNeedle } from "../../actors/store/read-log.ts";
 import type {
   AcquiredShard,
   AppendRequest,
@@ -6,19 +7,24 @@ import type {
   FlushRequest,
   HistorySegment,
   NewDeadLetter,
+  Queries,
   Segment,
+  ShardProgress,
   Store,
   StoredDeadLetter,
   StoredEntity,
   StoredSession,
-  WriteResult,
 } from "../../actors/store/store.ts";
 import { type NodeId, type SessionId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { createMemoryQueries } from "./memory-queries.ts";
 
 /** The durable part of one shard. */
-interface MemoryShard {
+export interface MemoryShard {
   epoch: number;
   owner: NodeId | null;
+  /** Who is taking the shard: until it has, nobody else writes or takes. */
+  claim: NodeId | null;
   readonly log: Segment[];
   watermark: number;
   delivered: number;
@@ -30,15 +36,27 @@ interface MemoryShard {
   readonly letters: Map<string, StoredDeadLetter>;
 }
 
-export interface MemoryStore extends Store {
-  readonly shards: ReadonlyMap<ShardId, MemoryShard>;
-  historyOf(key: EntityKey): readonly HistorySegment[];
+/** What outlives every process: a store made over it goes on where the one before ended. */
+export interface MemoryDurable {
+  readonly shards: Map<ShardId, MemoryShard>;
+  readonly sessions: Map<SessionId, StoredSession>;
 }
 
-/** The store in memory: the same rules as PostgreSQL's, at once, and it survives whoever uses it. */
-export function createMemoryStore(): MemoryStore {
-  const shards = new Map<ShardId, MemoryShard>();
-  const sessions = new Map<SessionId, StoredSession>();
+export interface MemoryStore extends Store, Queries {
+  readonly durable: MemoryDurable;
+  readonly shards: ReadonlyMap<ShardId, MemoryShard>;
+  historyOf(key: EntityKey): readonly HistorySegment[];
+  /** Claims shards without taking them, as a node does that dies in between; null lets the claim lapse. */
+  claim(shards: readonly ShardId[], node: NodeId | null): void;
+}
+
+export function createMemoryDurable(): MemoryDurable {
+  return { shards: new Map(), sessions: new Map() };
+}
+
+/** The store in memory: the same rules as PostgreSQL's, at once and without timers. */
+export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()): MemoryStore {
+  const { shards, sessions } = durable;
   const shardOf = (id: ShardId): MemoryShard => {
     const known = shards.get(id);
     if (known !== undefined) return known;
@@ -47,42 +65,42 @@ export function createMemoryStore(): MemoryStore {
     return made;
   };
   const lostOf = (node: NodeId, fences: readonly Fence[]): ShardId[] =>
-    fences
-      .filter(({ shard, epoch }) => shardOf(shard).epoch !== epoch || shardOf(shard).owner !== node)
-      .map((f) => f.shard);
+    fences.filter((fence) => isLost(shardOf(fence.shard), fence, node)).map(({ shard }) => shard);
 
   return {
+    durable,
     shards,
     historyOf: (key) => shardOf(key.shard).history.get(keyOf(key)) ?? [],
-    acquire: async (node, ids) => ids.map((id) => acquire(id, shardOf(id), node)),
+    claim: (ids, node) => {
+      for (const id of ids) shardOf(id).claim = node;
+    },
+    acquire: async (node, ids) =>
+      [...ids]
+        .sort((a, b) => a - b)
+        .filter((id) => [null, node].includes(shardOf(id).claim))
+        .map((id) => acquire(id, shardOf(id), node)),
     release: async (fences, node) => {
-      const lost = new Set(lostOf(node, fences));
-      for (const { shard } of fences) if (!lost.has(shard)) shardOf(shard).owner = null;
+      for (const { shard, epoch } of fences) {
+        const known = shardOf(shard);
+        if (known.epoch === epoch && known.owner === node) known.owner = null;
+      }
     },
     append: async (node, request) => {
       const lost = lostOf(node, request.fences);
       if (lost.length === 0) append(shardOf, request);
       return { lost };
     },
-    flush: async (node, request): Promise<WriteResult> => {
+    flush: async (node, request) => {
       const lost = lostOf(node, request.fences);
       if (lost.length === 0) flush(shardOf, request);
       return { lost };
     },
-    load: async (keys) =>
-      keys.flatMap((key) => {
-        const stored = shardOf(key.shard).entities.get(keyOf(key));
-        return stored === undefined ? [] : [stored];
-      }),
-    readLog: async (id, after, limit) =>
-      shardOf(id)
-        .log.filter((segment) => segment.lastSeq > after)
-        .slice(0, limit),
-    findPart: async (id, channel, number) =>
-      shardOf(id).log.find((segment) => {
-        const head = JSON.parse(segment.head) as { p: [string, number][] };
-        return head.p.some(([name, n]) => name === channel && n === number);
-      }) ?? null,
+    load: async (keys) => keys.flatMap((key) => shardOf(key.shard).entities.get(keyOf(key)) ?? []),
+    readLog: async (id, after, limit) => readLog(shardOf(id).log, after, limit),
+    findPart: async (id, channel, number) => {
+      const needle = partNeedle(channel, number);
+      return shardOf(id).log.findLast((segment) => segment.head.includes(needle)) ?? null;
+    },
     readChannel: async (id, channel) => shardOf(id).channels.get(channel) ?? 0,
     openSession: async (session, named) => {
       const known = sessions.get(session) ?? { session, named, closed: false };
@@ -90,9 +108,9 @@ export function createMemoryStore(): MemoryStore {
       return known;
     },
     closeSession: async (session) => {
-      const known = sessions.get(session);
-      if (known !== undefined) sessions.set(session, { ...known, closed: true });
+      sessions.set(session, { ...(sessions.get(session) ?? { session, named: false }), closed: true });
     },
+    ...createMemoryQueries(durable),
   };
 }
 
@@ -100,6 +118,7 @@ function createMemoryShard(): MemoryShard {
   return {
     epoch: 0,
     owner: null,
+    claim: null,
     log: [],
     watermark: 0,
     delivered: 0,
@@ -112,75 +131,126 @@ function createMemoryShard(): MemoryShard {
   };
 }
 
-const keyOf = ({ type, eid }: { type: string; eid: string }): string => `${type}\t${eid}`;
+/** Where an entity and its history stand in a shard. */
+export const keyOf = ({ type, eid }: { type: string; eid: string }): string => `${type}\t${eid}`;
+
+function isLost(shard: MemoryShard, fence: Fence, node: NodeId): boolean {
+  if (shard.claim !== null && shard.claim !== node) return true;
+  return shard.epoch !== fence.epoch || shard.owner !== node;
+}
 
 function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
   shard.epoch++;
   shard.owner = node;
+  shard.claim = null;
+  const last = shard.log.at(-1);
   return {
     shard: id,
     epoch: toEpoch(shard.epoch),
     watermark: toSeq(shard.watermark),
-    lastSeq: toSeq(Math.max(shard.watermark, shard.log.at(-1)?.lastSeq ?? 0)),
+    lastSeq: toSeq(Math.max(shard.watermark, last?.lastSeq ?? 0)),
     delivered: toSeq(shard.delivered),
-    lastAt: Math.max(shard.at, shard.log.at(-1)?.at ?? 0),
+    lastAt: Math.max(shard.at, last?.at ?? 0),
     channels: new Map(shard.channels),
     refused: [...shard.refused].filter((seq) => seq > shard.watermark).map(toSeq),
     deadAnswers: [...shard.letters.values()]
-      .filter((letter) => letter.seq > shard.watermark && letter.hook !== "")
+      .filter((letter) => letter.seq > shard.watermark && letter.kind === "hook")
       .map(({ seq, hook }) => ({ seq, hook })),
   };
 }
 
-function append(shardOf: (id: ShardId) => MemoryShard, request: AppendRequest): void {
-  for (const segment of request.segments) {
-    const shard = shardOf(segment.shard);
-    const known = shard.log.some(({ seq, at }) => seq === segment.seq && at === segment.at);
-    if (known) continue;
-    const last = shard.log.at(-1)?.lastSeq ?? 0;
+function append(shardOf: (id: ShardId) => MemoryShard, { segments, closings = [] }: AppendRequest): void {
+  for (const segment of segments) refuseNul(segment.head, segment.body, segment.keys);
+  const fresh = segments.filter(({ shard, seq, at }) => !holds(shardOf(shard).log, seq, at));
+  const open = closings.filter(({ shard, id }) => shardOf(shard).letters.get(id)?.status === "open");
+  if (fresh.length > 0 && open.length < closings.length) {
+    throw new StarlingError("STORE_REFUSED", "a dead letter is no longer open");
+  }
+  for (const segment of fresh) {
+    const { log } = shardOf(segment.shard);
+    const last = log.at(-1)?.lastSeq ?? 0;
     if (segment.seq <= last) throw new Error(`shard ${segment.shard}: seq ${segment.seq} after ${last}`);
-    shard.log.push(segment);
+    log.push(segment);
   }
-  for (const { shard, id, status } of request.closings ?? []) {
-    const letter = shardOf(shard).letters.get(id);
-    if (letter !== undefined) shardOf(shard).letters.set(id, { ...letter, status });
+  for (const { shard, id, status } of open) {
+    const { letters } = shardOf(shard);
+    const letter = letters.get(id);
+    if (letter !== undefined) letters.set(id, { ...letter, status });
   }
+}
+
+function holds(log: readonly Segment[], seq: number, at: number): boolean {
+  for (let i = log.length - 1; i >= 0; i--) {
+    const segment = log[i];
+    if (segment === undefined || segment.seq < seq) return false;
+    if (segment.seq === seq && segment.at === at) return true;
+  }
+  return false;
+}
+
+function readLog(log: readonly Segment[], after: number, limit: number): Segment[] {
+  let low = 0;
+  for (let high = log.length; low < high; ) {
+    const middle = (low + high) >>> 1;
+    if ((log[middle]?.lastSeq ?? 0) > after) high = middle;
+    else low = middle + 1;
+  }
+  return log.slice(low, low + limit);
 }
 
 function flush(shardOf: (id: ShardId) => MemoryShard, request: FlushRequest): void {
+  for (const { type, eid, state } of request.entities) refuseNul(type, eid, state);
+  for (const { type, eid, body } of request.history) refuseNul(type, eid, body);
+  for (const { task, error, hook } of request.deadLetters) refuseNul(task, error, hook);
   for (const entity of request.entities) {
-    const shard = shardOf(entity.shard);
-    const known = shard.entities.get(keyOf(entity));
-    if (known !== undefined && known.applied >= entity.applied) continue;
-    shard.entities.set(keyOf(entity), entity);
-    if (entity.tombstone) shard.history.delete(keyOf(entity));
+    const { entities } = shardOf(entity.shard);
+    const known = entities.get(keyOf(entity));
+    if (known === undefined || known.applied < entity.applied) entities.set(keyOf(entity), entity);
   }
-  for (const segment of request.history) {
-    const shard = shardOf(segment.shard);
-    const known = shard.history.get(keyOf(segment)) ?? [];
-    if (!known.some(({ seq }) => seq === segment.seq)) shard.history.set(keyOf(segment), [...known, segment]);
+  for (const segment of request.history) addHistory(shardOf(segment.shard).history, segment);
+  for (const entity of request.entities) {
+    if (entity.tombstone) dropHistory(shardOf(entity.shard).history, entity);
   }
-  for (const { shard: id, seq } of request.refused) shardOf(id).refused.add(seq);
+  for (const { shard, seq } of request.refused) shardOf(shard).refused.add(seq);
   for (const letter of request.deadLetters) addLetter(shardOf(letter.shard), letter);
-  for (const { shard: id, watermark, delivered, at, channels } of request.progress) {
-    const shard = shardOf(id);
-    shard.watermark = Math.max(shard.watermark, watermark);
-    shard.delivered = Math.max(shard.delivered, delivered);
-    shard.at = Math.max(shard.at, at);
-    for (const { channel, number } of channels) {
-      shard.channels.set(channel, Math.max(shard.channels.get(channel) ?? 0, number));
-    }
-    for (const [key, entity] of shard.entities) {
-      if (entity.tombstone && entity.applied <= shard.watermark) shard.entities.delete(key);
-    }
-  }
+  for (const progress of request.progress) advance(shardOf(progress.shard), progress);
+}
+
+function addHistory(history: Map<string, HistorySegment[]>, segment: HistorySegment): void {
+  const known = history.get(keyOf(segment)) ?? [];
+  if (known.some(({ seq }) => seq === segment.seq)) return;
+  history.set(
+    keyOf(segment),
+    [...known, segment].sort((a, b) => a.seq - b.seq),
+  );
+}
+
+function dropHistory(history: Map<string, HistorySegment[]>, entity: StoredEntity): void {
+  const rest = (history.get(keyOf(entity)) ?? []).filter(({ seq }) => seq > entity.applied);
+  if (rest.length === 0) history.delete(keyOf(entity));
+  else history.set(keyOf(entity), rest);
 }
 
 function addLetter(shard: MemoryShard, letter: NewDeadLetter): void {
-  const known = [...shard.letters.values()].some(({ seq, hook, kind }) => {
-    return seq === letter.seq && hook === letter.hook && kind === letter.kind;
-  });
-  if (known) return;
-  const id = `${letter.shard}-${letter.seq}-${shard.letters.size + 1}`;
+  const same = [...shard.letters.values()].filter(({ seq }) => seq === letter.seq);
+  if (same.some(({ hook, kind }) => hook === letter.hook && kind === letter.kind)) return;
+  const id = `${letter.shard}-${letter.seq}-${same.length + 1}`;
   shard.letters.set(id, { ...letter, id, status: "open" });
+}
+
+function advance(shard: MemoryShard, { watermark, delivered, at, channels }: ShardProgress): void {
+  shard.watermark = Math.max(shard.watermark, watermark);
+  shard.delivered = Math.max(shard.delivered, delivered);
+  shard.at = Math.max(shard.at, at);
+  for (const { channel, number } of channels) {
+    shard.channels.set(channel, Math.max(shard.channels.get(channel) ?? 0, number));
+  }
+  for (const [key, entity] of shard.entities) {
+    if (entity.tombstone && entity.applied <= shard.watermark) shard.entities.delete(key);
+  }
+}
+
+/** PostgreSQL holds no U+0000 in a text. */
+function refuseNul(...texts: readonly string[]): void {
+  if (texts.some((text) => text.includes("\0"))) throw new StarlingError("STORE_REFUSED", "a text holds U+0000");
 }

@@ -38,10 +38,14 @@ export async function startNodeProcess(options: NodeProcessOptions): Promise<Nod
   const flags = [...(options.flags ?? [])];
   if (options.databaseUrl !== undefined) flags.push("--database-url", options.databaseUrl);
   if (options.dataDir !== undefined) flags.push("--data-dir", options.dataDir);
-  const child = spawn(process.execPath, [main, "node", options.configDir, "--listen", "127.0.0.1:0", ...flags], {
-    env: { ...process.env, ...options.env },
-    stdio: ["ignore", "ignore", "pipe"],
-  });
+  const child = spawn(
+    process.execPath,
+    ["--max-semi-space-size=64", main, "node", options.configDir, "--listen", "127.0.0.1:0", ...flags],
+    {
+      env: { ...process.env, ...options.env },
+      stdio: ["ignore", "ignore", "pipe"],
+    },
+  );
   const node = watch(child);
   const line = await Promise.race([
     node.logged((text) => text.includes('"msg":"serving"'), options.startWithinMs ?? 60_000),
