@@ -4,6 +4,7 @@ import type { StarlingError } from "../proto/starling-error.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { Cell, CellSystem } from "./cell.ts";
+import { noFailPoint, type OnFailPoint } from "./fail-point.ts";
 import type { Effect, Lane, LaneMessage } from "./lane.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { Shard } from "./shard.ts";
@@ -21,6 +22,8 @@ export interface LaneSurroundings {
   readonly onHealth: (problem: StarlingError | null) => void;
   readonly onDrained: () => void;
   readonly onCrash: (error: unknown) => void;
+  /** Where tests end the process; default nothing. */
+  readonly onFailPoint?: OnFailPoint;
 }
 
 /** A lane in an actor: messages in, effects performed, their outcome in as messages again. */
@@ -54,13 +57,20 @@ export function startLaneCell(
     timers.add(cancel);
   };
   const lane = create(post);
+  const { onFailPoint = noFailPoint } = world;
   let status: "running" | "stopped" = "running";
-  const perform = createPerformer(lane, world, post, after);
+  let phase: "recovering" | "serving" = "serving";
+  const perform = createPerformer(lane, { ...world, onFailPoint }, post, after);
   const cell: Cell<LaneMessage> = cells.spawn({
     name: `lane-${lane.index}`,
     mailboxMax,
     handle: (message) => {
-      for (const effect of step(lane, message)) perform(effect);
+      if (message.kind === "own" && message.replay.length > 0) phase = "recovering";
+      for (const effect of step(lane, message)) {
+        if (phase === "recovering") onFailPoint("in-recovery");
+        perform(effect);
+      }
+      if (message.kind === "flushed") phase = "serving";
     },
     onCrash: world.onCrash,
   });
@@ -85,23 +95,36 @@ export function startLaneCell(
 type Post = (message: LaneMessage) => void;
 type After = (ms: number, run: () => void) => void;
 
-function createPerformer(lane: Lane, world: LaneSurroundings, post: Post, after: After): (effect: Effect) => void {
-  const { store } = world;
+function createPerformer(
+  lane: Lane,
+  world: Required<LaneSurroundings>,
+  post: Post,
+  after: After,
+): (effect: Effect) => void {
+  const { store, onFailPoint } = world;
   /** Runs a store call and posts what came of it. Never rejects. */
   const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
     after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
-  const deliver = (shard: Shard, part: Part): void =>
+  const deliver = (shard: Shard, part: Part): void => {
+    onFailPoint("outbox-written-not-sent");
     world.offer(part, (event) => {
-      if (event.kind === "durable") post({ kind: "delivered", shard, seq: part.number });
       if (event.kind === "refused") after(redeliverAfterMs, () => deliver(shard, part));
+      if (event.kind !== "durable") return;
+      onFailPoint("sent-not-marked");
+      post({ kind: "delivered", shard, seq: part.number });
     });
+  };
   return (effect) => {
     switch (effect.kind) {
       case "append":
         return call(
           effect.delayMs,
-          () => store.append(lane.node, effect.request),
+          () => {
+            onFailPoint("before-append");
+            return store.append(lane.node, effect.request);
+          },
           (result) => {
+            onFailPoint("committed-not-acknowledged");
             if (result.lost.length === 0) world.onAppended(effect.request.segments);
             post({ kind: "committed", result });
           },
@@ -110,8 +133,14 @@ function createPerformer(lane: Lane, world: LaneSurroundings, post: Post, after:
       case "flush":
         return call(
           effect.delayMs,
-          () => store.flush(lane.node, effect.request),
-          (result) => post({ kind: "flushed", result }),
+          () => {
+            onFailPoint("before-flush");
+            return store.flush(lane.node, effect.request);
+          },
+          (result) => {
+            onFailPoint("between-flush-and-watermark");
+            post({ kind: "flushed", result });
+          },
           (error) => post({ kind: "flush-failed", error }),
         );
       case "load": {

@@ -10,6 +10,7 @@ import { StarlingError } from "../proto/starling-error.ts";
 import { startCellSystem } from "./cell.ts";
 import type { Counters } from "./counters.ts";
 import type { Engine, OwnedRecord } from "./engine.ts";
+import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./fail-point.ts";
 import { createFollowers } from "./follow.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
@@ -39,6 +40,8 @@ export interface EngineOptions {
   readonly wall: () => number;
   readonly newSessionId: () => string;
   readonly log: EngineLog;
+  /** Where tests end the process; default nothing. */
+  readonly onFailPoint?: OnFailPoint;
 }
 
 export interface EngineLog {
@@ -57,6 +60,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   const acquired = await acquireAll(options, ids);
   const shards = acquired.map((one) => createShard(one, model));
   const replay = await readLogs(store, shards);
+  options.onFailPoint?.("acquired");
   return createEngine(options, shards, replay);
 }
 
@@ -99,7 +103,7 @@ async function readLogs(store: Store, shards: readonly Shard[]): Promise<ReplayL
 }
 
 function createEngine(options: EngineOptions, shards: readonly Shard[], replay: readonly ReplayLog[]): Engine {
-  const { model, entityShards, store, counters, clock, log } = options;
+  const { model, entityShards, store, counters, clock, log, onFailPoint = noFailPoint } = options;
   const cells = startCellSystem();
   const followers = createFollowers(model);
   const health = createHealth(log);
@@ -117,7 +121,7 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
           now: options.wall,
           monotonic: clock.now,
           shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
-          runHook: options.runHook,
+          runHook: withHookFailPoints(options.runHook, onFailPoint),
           post,
         }),
       {
@@ -131,6 +135,7 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
         },
         onHealth: (problem) => health.report(problem),
         onDrained: done.resolve,
+        onFailPoint,
         onCrash: (error) => {
           log.error({ err: error, lane: index }, "a lane failed: this is a bug");
           health.report(new StarlingError("INTERNAL", `lane ${index} failed: ${String(error)}`, { cause: error }));

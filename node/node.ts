@@ -9,6 +9,7 @@ import { startWatchdog } from "../actors/watchdog.ts";
 import { systemClock } from "../proto/clock.ts";
 import { toNodeId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
+import { armFailPoint } from "./armed-fail-point.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
 import { startGrpcServer } from "./grpc/server.ts";
@@ -125,6 +126,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     wall: Date.now,
     newSessionId: randomUUID,
     log,
+    onFailPoint: armFailPoint(options.env),
   });
   const serving = engine;
   opened.push(() => serving.close());

@@ -38,8 +38,8 @@ interface Given {
 
 type Issue = z.core.$ZodIssue;
 
-/** Variables with our prefix that others read: the command line, or Kubernetes for a service of that name. */
-const otherVariable = /^STARLING_(?:CONFIG|SERVER|SERVICE_|PORT)/;
+/** Variables with our prefix that others read: the command line, tests, or Kubernetes for a service of that name. */
+const otherVariable = /^STARLING_(?:CONFIG|SERVER|SERVICE_|PORT|FAIL_POINT)/;
 
 function readFile(file: ConfigFile | null, given: Map<SettingName, Given>, problems: ConfigProblem[]): void {
   if (file === null) return;
