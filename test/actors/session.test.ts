@@ -149,6 +149,29 @@ test("S2: after a gap at the head the predecessor is unknown", () => {
   expect(session.numbers()).toEqual([[2, null]]);
 });
 
+test("S1: a shard that refuses every seventh offer is got through, however many parts wait", () => {
+  const session = start();
+  let offers = 0;
+  let last = 0;
+  session.send(...[1, 2, 3, 4, 5, 6, 7].map((number) => batch(number, [a])));
+  // The first part is refused, so that all seven wait.
+  offers = 6;
+  for (let turn = 0; turn < 100 && last < 7; turn++) {
+    for (const offer of session.offers.splice(0)) {
+      const { number, predecessor } = offer.open.part;
+      offers += 1;
+      if (offers % 7 === 0) session.answer(offer, refused("BUSY"));
+      else if (predecessor !== null && predecessor !== last) session.answer(offer, refused("GAP"));
+      else {
+        last = number;
+        session.answer(offer, durable());
+      }
+    }
+    session.rested();
+  }
+  expect(session.done).toEqual([1, 2, 3, 4, 5, 6, 7].map((number) => `durable ${number}`));
+});
+
 test("rests grow to half a second and start anew after a success", () => {
   const session = start();
   session.send(batch(1, [a]));
