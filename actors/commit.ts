@@ -5,7 +5,7 @@ import type { Entry } from "./entry.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
 import { linesOf } from "./line.ts";
 import { sendOutbox } from "./outbox.ts";
-import type { Part, PartTask } from "./part.ts";
+import { type Part, type PartTask, wholePart } from "./part.ts";
 import { enqueue, settle } from "./processing.ts";
 import { type AnswerBlock, linesOfBlock, writeSegment } from "./segment.ts";
 import { answerKey, type PendingBlock, type Shard } from "./shard.ts";
@@ -221,7 +221,7 @@ function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: Sta
     const channel = shard.channels.get(block.part.channel);
     const recent = channel?.recent.get(block.part.number);
     const { message } = error;
-    const rejections = [...block.part.rejections, { index: -1, code: error.code, message }];
+    const rejections = [...block.part.rejections, { index: wholePart, code: error.code, message }];
     if (recent !== undefined) recent.rejections = rejections;
     shard.backlogTasks -= block.part.tasks.length;
     shard.blocks.unshift({ block: { kind: "part", part: { ...block.part, tasks: [], rejections } }, entry: null });

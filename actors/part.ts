@@ -34,7 +34,11 @@ export interface Cause {
   readonly depth: number;
 }
 
+/** Index of a rejection that stands for every datapoint of its part. */
+export const wholePart = -1;
+
 export interface PartRejection {
+  /** Of the datapoint within its batch, or {@link wholePart}. */
   readonly index: number;
   readonly code: string;
   readonly message: string;

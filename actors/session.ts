@@ -2,7 +2,7 @@ import type { Epoch, Seq, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { SplitBatch } from "./batch.ts";
-import type { Part, PartEvent, PartRejection } from "./part.ts";
+import { type Part, type PartEvent, type PartRejection, wholePart } from "./part.ts";
 
 /**
  * A session on the node that serves it: brings the parts of its numbered batches to the shards, in order per shard.
@@ -15,7 +15,7 @@ import type { Part, PartEvent, PartRejection } from "./part.ts";
  * S2  A part names the number of the previous part offered to the same shard in this connection; the first one, and the
  *     first one after GAP, names null ("unknown"): everything before it is durable or was acknowledged earlier (R9).
  * S3  A batch is durable when all its parts are, and processed when all its parts are; each is said once.
- * S4  STORE_REFUSED turns into rejections of the part's datapoints; any other final refusal fails the batch.
+ * S4  A part that the store refused is durable as a refusal of its datapoints; a final refusal fails the batch.
  * S5  A part that is durable but whose owner went away before it was processed is offered again, as a repeat.
  *
  * The step changes the state in place; it does nothing else, and is deterministic.
@@ -143,7 +143,7 @@ function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effe
       if (open.status !== "offered") return;
       take(track, open, "durable");
       if (!open.counted) {
-        for (const rejection of event.rejections) open.batch.rejections.push(rejection);
+        for (const rejection of event.rejections) reject(open, rejection);
         open.batch.tokens.push({ shard: open.part.shard, epoch: event.epoch, seq: event.seq });
         countDurable(open, effects);
       }
@@ -180,17 +180,19 @@ function holdBack(track: Track, open: OpenPart, error: StarlingError): void {
 function refuse(track: Track, open: OpenPart, error: StarlingError, effects: SessionEffect[]): void {
   if (open.status === "offered") take(track, open, "done");
   open.status = "done";
-  if (error.code !== "STORE_REFUSED" || open.counted) {
-    effects.push({ kind: "failed", batch: open.batch, error });
+  effects.push({ kind: "failed", batch: open.batch, error });
+}
+
+/** Notes a rejection; one of the whole part stands for each of its datapoints. */
+function reject(open: OpenPart, rejection: PartRejection): void {
+  const { rejections, partOf } = open.batch;
+  if (rejection.index !== wholePart) {
+    rejections.push(rejection);
     return;
   }
-  const { rejections, partOf } = open.batch;
-  for (const rejection of open.part.rejections) rejections.push(rejection);
   partOf.forEach((position, index) => {
-    if (position === open.position) rejections.push({ index, code: error.code, message: error.message });
+    if (position === open.position) rejections.push({ ...rejection, index });
   });
-  countDurable(open, effects);
-  countProcessed(open, effects);
 }
 
 function take(track: Track, open: OpenPart, status: "durable" | "done"): void {

@@ -22,16 +22,17 @@ function blocks(language: string): string[] {
 }
 
 /** Cells of the rows of the table with this header. */
-function table(header: string): string[][] {
-  const [, rows = ""] = readme.split(`${header}\n`);
-  const lines = rows.split("\n").slice(1);
-  const end = lines.findIndex((line) => !line.startsWith("|"));
-  return lines.slice(0, end).map((line) =>
-    line
-      .split("|")
-      .slice(1, -1)
-      .map((cell) => cell.trim()),
-  );
+function table(...header: readonly string[]): string[][] {
+  const lines = readme.split("\n").map(cellsOf);
+  const start = lines.findIndex((cells) => cells?.join("|") === header.join("|"));
+  const rows = lines.slice(start + 2);
+  return rows.slice(0, rows.indexOf(null)).filter((cells) => cells !== null);
+}
+
+function cellsOf(line: string): string[] | null {
+  if (!line.startsWith("|")) return null;
+  const cells = line.split("|").slice(1, -1);
+  return cells.map((cell) => cell.trim());
 }
 
 const commands = blocks("sh").flatMap((block) => block.trim().split("\n"));
@@ -46,7 +47,7 @@ describe("the README's tables", () => {
       retry ? "yes" : "no",
       means,
     ]);
-    expect(table("| code | retry | meaning |")).toEqual(codes);
+    expect(table("code", "retry", "meaning")).toEqual(codes);
   });
 
   it("of settings is what the configuration knows", () => {
@@ -54,11 +55,11 @@ describe("the README's tables", () => {
       const none = fallback === null || (Array.isArray(fallback) && fallback.length === 0);
       return [`\`${yamlKey}\``, none ? "none" : `\`${fallback}\``, description];
     });
-    expect(table("| key | default | meaning |")).toEqual(settings);
+    expect(table("key", "default", "meaning")).toEqual(settings);
   });
 
   it("of commands names commands that exist, and all of them", async () => {
-    const named = table("| command | does |").map(([cell = ""]) => cell.replaceAll("`", "").split(" ").slice(1));
+    const named = table("command", "does").map(([cell = ""]) => cell.replaceAll("`", "").split(" ").slice(1));
     const words = named.map((parts) => parts.filter((part) => /^[a-z-]+$/.test(part)));
     for (const command of words) expect((await run([...command, "--help"])).code, command.join(" ")).toBe(0);
     const { out } = await run(["--help"]);
@@ -85,7 +86,7 @@ describe("the README's commands", () => {
         if (said.includes("serving until Ctrl-C")) resolve();
       });
     });
-    address = /gRPC +(\S+)/.exec(said)?.[1] ?? "";
+    address = /^gRPC +(\S+)/m.exec(said)?.[1] ?? "";
   }, 120_000);
 
   afterAll(async () => {
@@ -145,7 +146,7 @@ describe("the README's commands", () => {
   });
 
   it("and a datapoint of a file as it shows one is accepted", async () => {
-    const [datapoint = ""] = blocks("json");
+    const [datapoint = ""] = blocks("jsonl");
     const ran = await run(["send", "-"], { stdin: datapoint, env: { STARLING_ADDRESS: address } });
     expect(ran).toMatchObject({ code: 0, out: expect.stringContaining("accepted  1") });
   });

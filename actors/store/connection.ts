@@ -83,7 +83,12 @@ export function createConnection(options: ConnectionOptions): Connection {
     },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
   const giveUpMs = options.statementTimeoutMs === 0 ? 0 : options.statementTimeoutMs + graceMs;
-  const bounded = <T>(work: Promise<T>): Promise<T> => withDeadline(work, giveUpMs, () => socket?.destroy());
+  let work: Promise<unknown> = Promise.resolve();
+  const bounded = <T>(started: Promise<T>): Promise<T> => {
+    const result = withDeadline(started, giveUpMs, () => socket?.destroy());
+    work = result.catch(() => undefined); // the caller has the error
+    return result;
+  };
   return {
     query: async <Row extends object>(text: string, parameters: readonly Parameter[] = []) =>
       await bounded(sql.unsafe<Row[]>(text, [...parameters], { prepare: true }).execute()),
@@ -91,7 +96,8 @@ export function createConnection(options: ConnectionOptions): Connection {
       await bounded(sql.unsafe(text).simple().execute());
     },
     close: async () => {
-      await sql.end({ timeout: graceMs / 1000 }).catch(() => undefined); // it is gone already
+      await work;
+      await sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
     },
   };
 }

@@ -30,9 +30,15 @@ end
 $$;
 
 -- A value that jsonb refuses (U+0000, a lone surrogate) is shown as a string of its JSON text.
-create function starling.to_jsonb_1(p_json text) returns jsonb language sql immutable parallel safe
-return case when strpos(p_json, '\u') > 0 and not pg_input_is_valid(p_json, 'jsonb')
-  then to_jsonb(p_json) else p_json::jsonb end;
+-- In plpgsql: of an SQL expression the planner would evaluate the branch that fails.
+create function starling.to_jsonb_1(p_json text) returns jsonb language plpgsql immutable parallel safe as $$
+begin
+  if strpos(p_json, '\u') > 0 and not pg_input_is_valid(p_json, 'jsonb') then
+    return to_jsonb(p_json);
+  end if;
+  return p_json::jsonb;
+end
+$$;
 
 -- The datapoints of one segment: line number from 0, that of the task's first line, and the fields as they stand.
 create function starling.lines_1(p_body text) returns table (line bigint, task bigint, f text[])

@@ -117,10 +117,11 @@ create table starling.session (
 
 /** Functions that several families use. */
 export const commonFunctions = String.raw`
+-- Both are as volatile as what they call, or the planner would not inline them.
 create function starling.to_time_1(p_ms bigint) returns timestamptz language sql immutable parallel safe
-return 'epoch'::timestamptz + p_ms * interval '1 ms';
+return to_timestamp(p_ms::float8 / 1000);
 
-create function starling.to_ms_1(p_at timestamptz) returns float8 language sql immutable parallel safe
+create function starling.to_ms_1(p_at timestamptz) returns float8 language sql stable parallel safe
 return round(extract(epoch from p_at) * 1000)::float8;
 
 -- The opposite of pack.ts's escaping.

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { SplitBatch } from "../../actors/batch.ts";
-import type { Part, PartEvent, PartRejection } from "../../actors/part.ts";
+import { type Part, type PartEvent, type PartRejection, wholePart } from "../../actors/part.ts";
 import {
   acceptedOf,
   createSessionState,
@@ -190,7 +190,9 @@ test("S4: what the store refuses becomes rejections of the part's datapoints, an
   const session = start(true);
   const open = session.send(batch(1, [a, b], 5));
   const [first, second] = session.offers;
-  session.answer(first, refused("STORE_REFUSED"));
+  const whole = [{ index: wholePart, code: "STORE_REFUSED", message: "22P05" }];
+  session.answer(first, durable(1, whole));
+  session.answer(first, { kind: "processed", obligations: 0 });
   session.answer(second, durable());
   session.answer(second, { kind: "processed", obligations: 0 });
   expect(session.done).toEqual(["durable 1", "processed 1"]);

@@ -5,7 +5,8 @@ import { openPostgresStore } from "../../actors/store/postgres-store.ts";
 import { connect } from "../../proto/client.ts";
 import { shardId, toNodeId, toSeq } from "../../proto/ids.ts";
 import { startNodeProcess } from "../support/node-process.ts";
-import { type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { testDatabase } from "../support/postgres.ts";
+import type { TestDatabase } from "../support/postgres-server.ts";
 import { repository } from "../support/repository.ts";
 
 let database: TestDatabase;

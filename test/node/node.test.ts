@@ -5,7 +5,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
-import { type TestDatabase, testDatabase } from "../support/postgres.ts";
+import { testDatabase } from "../support/postgres.ts";
+import type { TestDatabase } from "../support/postgres-server.ts";
 import { repository } from "../support/repository.ts";
 
 /** One node on a real PostgreSQL, from datapoints in over gRPC to records out, over restarts. */

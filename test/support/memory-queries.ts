@@ -2,7 +2,10 @@ import { unescapeText } from "../../actors/line.ts";
 import { parseLetterId } from "../../actors/store/dead-letter.ts";
 import type { EntityKey, Queries, RawRow, Segment, StoredDeadLetter, StoredEntity } from "../../actors/store/store.ts";
 import { type ShardId, toSeq, toShardId } from "../../proto/ids.ts";
-import { keyOf, type MemoryDurable, type MemoryShard } from "./memory-store.ts";
+import type { MemoryDurable, MemoryShard } from "./memory-store.ts";
+
+/** Where an entity and its history stand in a shard. */
+export const keyOf = ({ type, eid }: { type: string; eid: string }): string => `${type}\t${eid}`;
 
 /** The questions of the store in memory. */
 export function createMemoryQueries({ shards }: MemoryDurable): Queries {

@@ -17,7 +17,7 @@ import type {
 } from "../../actors/store/store.ts";
 import { type NodeId, type SessionId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { createMemoryQueries } from "./memory-queries.ts";
+import { createMemoryQueries, keyOf } from "./memory-queries.ts";
 
 /** The durable part of one shard. */
 export interface MemoryShard {
@@ -130,9 +130,6 @@ function createMemoryShard(): MemoryShard {
     letters: new Map(),
   };
 }
-
-/** Where an entity and its history stand in a shard. */
-export const keyOf = ({ type, eid }: { type: string; eid: string }): string => `${type}\t${eid}`;
 
 function isLost(shard: MemoryShard, fence: Fence, node: NodeId): boolean {
   if (shard.claim !== null && shard.claim !== node) return true;

@@ -13,6 +13,8 @@ export interface TestPostgres {
   readonly pid: number;
   /** A fresh, empty database. */
   createDatabase(): Promise<TestDatabase>;
+  /** Stops it, if it still runs, and starts it on the same data. */
+  restart(): Promise<TestPostgres>;
   close(): Promise<void>;
 }
 
@@ -31,6 +33,10 @@ export async function startTestPostgres(settings: Readonly<Record<string, string
   // `-a` keeps the owner, which is not root.
   await runProgram(["cp", "-a", await openTemplate(), join(dataDir, "postgres")], { deadlineMs: 30_000 });
   await chmod(dataDir, 0o755);
+  return await serve(dataDir, settings);
+}
+
+async function serve(dataDir: string, settings: Readonly<Record<string, string>>): Promise<TestPostgres> {
   const defaults = { shared_buffers: "64MB", autovacuum_naptime: "5s", max_connections: "200" };
   const server = await startEmbeddedPostgres({ dataDir, log: silent, settings: { ...defaults, ...settings } });
   let next = 0;
@@ -39,6 +45,10 @@ export async function startTestPostgres(settings: Readonly<Record<string, string
     url: server.url,
     pid: server.pid,
     createDatabase: () => createDatabase(server, `test_${process.pid}_${next++}`),
+    restart: async () => {
+      await server.close();
+      return await serve(dataDir, settings);
+    },
     close: () => {
       closing ??= server.close().then(() => rm(dataDir, { recursive: true, force: true }));
       return closing;

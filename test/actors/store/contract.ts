@@ -1,0 +1,345 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Queries, Store } from "../../../actors/store/store.ts";
+import { type NodeId, type ShardId, toSeq, toSessionId } from "../../../proto/ids.ts";
+import {
+  entityOf,
+  fencesOf,
+  flushOf,
+  letterOf,
+  nodeA,
+  nodeB,
+  progressOf,
+  segmentOf,
+  shard1,
+  shard2,
+  shard3,
+} from "./samples.ts";
+
+/** A store under test. */
+export interface StoreHarness {
+  readonly store: Store & Queries;
+  /** Claims shards for a node without taking them; null ends the claim. */
+  claim(shards: readonly ShardId[], node: NodeId | null): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What every store holds: `open` makes an empty one. */
+export function describeStore(open: () => Promise<StoreHarness>): void {
+  let harness: StoreHarness;
+  let store: Store & Queries;
+  beforeEach(async () => {
+    harness = await open();
+    store = harness.store;
+  });
+  afterEach(() => harness.close());
+  const own = async (...shards: ShardId[]) => fencesOf(await store.acquire(nodeA, shards));
+
+  describe("ownership", () => {
+    it("grows the epoch by one whenever a shard is taken", async () => {
+      expect(fencesOf(await store.acquire(nodeA, [shard2, shard1]))).toEqual([
+        { shard: shard1, epoch: 1 },
+        { shard: shard2, epoch: 1 },
+      ]);
+      expect(fencesOf(await store.acquire(nodeB, [shard1]))).toEqual([{ shard: shard1, epoch: 2 }]);
+      expect(fencesOf(await store.acquire(nodeB, [shard1]))).toEqual([{ shard: shard1, epoch: 3 }]);
+    });
+
+    it("names all lost shards and writes nothing of the group", async () => {
+      const fences = await own(shard1, shard2, shard3);
+      await store.acquire(nodeB, [shard1, shard3]);
+      const segments = [shard1, shard2, shard3].map((shard) => segmentOf(1, ["a"], { shard }));
+      expect(await store.append(nodeA, { fences, segments })).toEqual({ lost: [shard1, shard3] });
+      expect(await store.readLog(shard2, toSeq(0), 10)).toEqual([]);
+    });
+
+    it("refuses the flush of an old epoch as a whole", async () => {
+      const fences = await own(shard1, shard2);
+      await store.acquire(nodeA, [shard1]);
+      const request = flushOf(fences, {
+        entities: [entityOf("a", 1, { shard: shard2 })],
+        progress: [progressOf(1, { shard: shard2 })],
+      });
+      expect(await store.flush(nodeA, request)).toEqual({ lost: [shard1] });
+      expect(await store.load([{ shard: shard2, type: "ip", eid: "a" }])).toEqual([]);
+      expect((await store.acquire(nodeA, [shard2]))[0]?.watermark).toBe(0);
+    });
+
+    it("lets nobody write for another node", async () => {
+      const fences = await own(shard1);
+      expect(await store.append(nodeB, { fences, segments: [segmentOf(1, ["a"])] })).toEqual({ lost: [shard1] });
+    });
+
+    it("counts a shard that somebody else claims as lost, until the claim lapses", async () => {
+      const fences = await own(shard1, shard2);
+      await harness.claim([shard2], nodeB);
+      const request = { fences, segments: [segmentOf(1, ["a"])] };
+      expect(await store.append(nodeA, request)).toEqual({ lost: [shard2] });
+      expect((await store.acquire(nodeA, [shard1, shard2])).map(({ shard }) => shard)).toEqual([shard1]);
+      await harness.claim([shard2], null);
+      expect((await store.acquire(nodeA, [shard2])).map(({ epoch }) => epoch)).toEqual([2]);
+    });
+
+    it("gives a shard up only under its epoch", async () => {
+      const [fence] = await own(shard1);
+      const [newer] = await own(shard1);
+      if (fence === undefined || newer === undefined) throw new Error("the shard was not acquired");
+      await store.release([fence], nodeA);
+      expect(await store.append(nodeA, { fences: [newer], segments: [] })).toEqual({ lost: [] });
+      await store.release([newer], nodeA);
+      expect(await store.append(nodeA, { fences: [newer], segments: [] })).toEqual({ lost: [shard1] });
+    });
+  });
+
+  describe("the log", () => {
+    it("accepts a repeat of rows that are there", async () => {
+      const fences = await own(shard1);
+      const first = segmentOf(1, ["a", "b"]);
+      const second = segmentOf(3, ["c"]);
+      await store.append(nodeA, { fences, segments: [first] });
+      expect(await store.append(nodeA, { fences, segments: [first, second] })).toEqual({ lost: [] });
+      expect(await store.readLog(shard1, toSeq(0), 10)).toEqual([first, second]);
+    });
+
+    it("is read from the segment that holds the seq after the given one", async () => {
+      const fences = await own(shard1);
+      const segments = [segmentOf(1, ["a", "b", "c"]), segmentOf(4, []), segmentOf(5, ["d", "e"])];
+      await store.append(nodeA, { fences, segments });
+      const seqsFrom = async (after: number, limit: number) =>
+        (await store.readLog(shard1, toSeq(after), limit)).map(({ seq }) => seq);
+      expect(await seqsFrom(0, 10)).toEqual([1, 4, 5]);
+      expect(await seqsFrom(2, 10)).toEqual([1, 4, 5]);
+      expect(await seqsFrom(3, 1)).toEqual([4]);
+      expect(await seqsFrom(6, 10)).toEqual([]);
+    });
+
+    it("tells the next owner its last seq and time, also above the watermark", async () => {
+      const fences = await own(shard1);
+      await store.append(nodeA, { fences, segments: [segmentOf(1, ["a", "b"], { at: segmentOf(1, []).at + 5 })] });
+      const [acquired] = await store.acquire(nodeB, [shard1]);
+      expect(acquired).toMatchObject({ lastSeq: 2, watermark: 0, lastAt: segmentOf(1, []).at + 5 });
+    });
+
+    it("does not give seqs back when the watermark outlives the log", async () => {
+      const fences = await own(shard1);
+      await store.flush(nodeA, flushOf(fences, { progress: [progressOf(70, { delivered: toSeq(60) })] }));
+      const [acquired] = await store.acquire(nodeB, [shard1]);
+      expect(acquired).toMatchObject({ lastSeq: 70, watermark: 70, delivered: 60 });
+    });
+
+    it("finds the part of a channel", async () => {
+      const fences = await own(shard1);
+      const head = (number: number) => `{"p":[["c:a\\"b",${number},null,"00ff",0,1]],"a":[],"c":[]}`;
+      const segments = [1, 2, 12].map((number, i) => segmentOf(i + 1, ["a"], { head: head(number) }));
+      await store.append(nodeA, { fences, segments });
+      expect((await store.findPart(shard1, 'c:a"b', 2))?.seq).toBe(2);
+      expect(await store.findPart(shard1, 'c:a"b', 3)).toBeNull();
+      expect(await store.findPart(shard2, 'c:a"b', 2)).toBeNull();
+    });
+
+    it("keeps odd characters", async () => {
+      const fences = await own(shard1);
+      const odd = "tab\tline\nback\\slash \x1c\x1d\x1e\x1fe\x1df 'quote' \"$1\" 😀 é {NULL}";
+      const segment = segmentOf(1, ["a"], { head: JSON.stringify({ odd }), body: odd });
+      await store.append(nodeA, { fences, segments: [segment] });
+      expect(await store.readLog(shard1, toSeq(0), 1)).toEqual([segment]);
+      const entity = entityOf(`e${odd}`, 1, { state: odd });
+      const history = [{ shard: shard1, type: "ip", eid: entity.eid, seq: toSeq(1), body: odd }];
+      const channels = [{ channel: `c:${odd}`, number: 4 }];
+      await store.flush(
+        nodeA,
+        flushOf(fences, { entities: [entity], history, progress: [progressOf(1, { channels })] }),
+      );
+      expect(await store.load([entity])).toEqual([entity]);
+      expect(await store.history(entity, 1)).toEqual(history);
+      expect(await store.readChannel(shard1, `c:${odd}`)).toBe(4);
+    });
+
+    it("keeps texts of a mebibyte", async () => {
+      const fences = await own(shard1);
+      const state = `"${"é".repeat(1 << 20)}"`;
+      await store.append(nodeA, { fences, segments: [segmentOf(1, ["a"], { body: state })] });
+      await store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", 1, { state })] }));
+      expect((await store.readLog(shard1, toSeq(0), 1))[0]?.body).toBe(state);
+      expect((await store.load([entityOf("a", 1)]))[0]?.state).toBe(state);
+    });
+
+    it("refuses U+0000 by code, and keeps nothing of the group", async () => {
+      const fences = await own(shard1);
+      const segments = [segmentOf(1, ["a"]), segmentOf(2, ["b"], { body: "a\0b" })];
+      await expect(store.append(nodeA, { fences, segments })).rejects.toMatchObject({ code: "STORE_REFUSED" });
+      expect(await store.readLog(shard1, toSeq(0), 10)).toEqual([]);
+      const entities = [entityOf("a", 1, { state: "\0" })];
+      await expect(store.flush(nodeA, flushOf(fences, { entities }))).rejects.toMatchObject({ code: "STORE_REFUSED" });
+    });
+  });
+
+  describe("the flush", () => {
+    it("changes an entity only upwards", async () => {
+      const fences = await own(shard1);
+      for (const applied of [5, 4, 5]) {
+        await store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", applied, { state: `"${applied}"` })] }));
+      }
+      expect(await store.load([entityOf("a", 0), entityOf("b", 0)])).toEqual([entityOf("a", 5, { state: '"5"' })]);
+    });
+
+    it("moves watermarks, outbox and channels only forward", async () => {
+      const fences = await own(shard1);
+      for (const n of [9, 8]) {
+        const progress = [progressOf(n, { channels: [{ channel: "c:x", number: n }] })];
+        await store.flush(nodeA, flushOf(fences, { progress }));
+      }
+      expect(await store.readChannel(shard1, "c:x")).toBe(9);
+      expect(await store.readChannel(shard1, "c:y")).toBe(0);
+      const [acquired] = await store.acquire(nodeA, [shard1]);
+      expect(acquired).toMatchObject({ watermark: 9, delivered: 9 });
+      expect([...(acquired?.channels ?? [])]).toEqual([["c:x", 9]]);
+    });
+
+    it("takes the history of a deleted entity along, and its tombstone when the watermark has passed", async () => {
+      const fences = await own(shard1);
+      const history = [3, 4].map((seq) => ({ ...entityOf("a", 0), seq: toSeq(seq), body: "h" }));
+      const entities = [entityOf("a", 4), entityOf("b", 4)];
+      await store.flush(nodeA, flushOf(fences, { entities, history }));
+      await store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", 6, { tombstone: true, state: "" })] }));
+      expect(await store.history(entityOf("a", 0), 10)).toEqual([]);
+      expect((await store.load([entityOf("a", 0)]))[0]?.tombstone).toBe(true);
+      expect((await store.list({ type: "ip", after: "", limit: 10 })).map(({ eid }) => eid)).toEqual(["b"]);
+      expect(await store.count(null)).toEqual(new Map([["ip", 1]]));
+      await store.flush(nodeA, flushOf(fences, { progress: [progressOf(5)] }));
+      expect(await store.load([entityOf("a", 0)])).toHaveLength(1);
+      await store.flush(nodeA, flushOf(fences, { progress: [progressOf(6)] }));
+      expect(await store.load([entityOf("a", 0)])).toEqual([]);
+    });
+
+    it("tells the next owner what was refused and which answers are dead letters, above the watermark", async () => {
+      const fences = await own(shard1);
+      const refused = [4, 6].map((seq) => ({ shard: shard1, type: "ip", eid: "a", seq: toSeq(seq) }));
+      const deadLetters = [
+        letterOf(5, { hook: "old" }),
+        letterOf(7, { hook: "h" }),
+        letterOf(8, { kind: "unapplied", hook: "" }),
+      ];
+      await store.flush(nodeA, flushOf(fences, { refused, deadLetters, progress: [progressOf(5)] }));
+      const [acquired] = await store.acquire(nodeB, [shard1]);
+      expect(acquired?.refused).toEqual([6]);
+      expect(acquired?.deadAnswers).toEqual([{ seq: 7, hook: "h" }]);
+    });
+  });
+
+  describeQueries(() => store);
+}
+
+function describeQueries(current: () => Store & Queries): void {
+  const own = async (...shards: ShardId[]) => fencesOf(await current().acquire(nodeA, shards));
+
+  it("opens a session once, and keeps it closed", async () => {
+    const store = current();
+    const session = toSessionId("s-1");
+    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: false });
+    expect(await store.openSession(session, false)).toEqual({ session, named: true, closed: false });
+    await store.closeSession(session);
+    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: true });
+    await store.closeSession(toSessionId("never opened"));
+    expect((await store.openSession(toSessionId("never opened"), false)).closed).toBe(true);
+  });
+
+  it("lists entities in pages, by eid", async () => {
+    const store = current();
+    const fences = await own(shard1, shard2);
+    const entities = ["b", "a", "ä", "Z"].map((eid, i) => entityOf(eid, 1, { shard: i % 2 === 0 ? shard1 : shard2 }));
+    await store.flush(nodeA, flushOf(fences, { entities: [...entities, entityOf("x", 1, { type: "other" })] }));
+    const page = async (after: string) => (await store.list({ type: "ip", after, limit: 2 })).map(({ eid }) => eid);
+    expect(await page("")).toEqual(["Z", "a"]);
+    expect(await page("a")).toEqual(["b", "ä"]);
+    expect(await store.count(null)).toEqual(
+      new Map([
+        ["ip", 4],
+        ["other", 1],
+      ]),
+    );
+    expect(await store.count("other")).toEqual(new Map([["other", 1]]));
+  });
+
+  it("shows raw datapoints newest first, without refused tasks, foreign entities and other lines", async () => {
+    const store = current();
+    const fences = await own(shard1);
+    const body = [
+      "d\tip\ta\\tb\tport\tsrc \\\\n\\n\\x1f\t1000\t2000\t0.5\t[1]",
+      '+\tip\ta\\tb\tname\t\\e\t\t\t1\t"x\\ty"',
+      "x\tip\ta\\tb",
+      'd\tip\ta\\tb\tport\t\t\t\t1\t"refused"',
+      '+\tip\ta\\tb\tport\t\t\t\t1\t"refused too"',
+      "t\tip\ta\\tb\t{}",
+      "+\tip\ta\\tb\tport\t\t\t\t1\t3",
+      "n",
+      "d\tip\tother\tport\t\t\t\t1\t4",
+    ].join("\n");
+    const keys = segmentOf(1, ["a\tb", "other"]).keys;
+    const large =
+      segmentOf(
+        1,
+        Array.from({ length: 40 }, (_, i) => `other ${i}`),
+      ).keys + segmentOf(1, ["a\tb"]).keys;
+    const segments = [
+      segmentOf(1, [], { lastSeq: toSeq(9), body, keys }),
+      segmentOf(10, [], { body: "d\tip\ta\\tb\tport\t\t\t\t1\t5", keys: large }),
+      segmentOf(11, ["other"]),
+    ];
+    await store.append(nodeA, { fences, segments });
+    await store.flush(nodeA, flushOf(fences, { refused: [{ shard: shard1, type: "ip", eid: "a\tb", seq: toSeq(4) }] }));
+    const raw = (attr: string | null, limit: number) =>
+      store.raw({ shard: shard1, type: "ip", eid: "a\tb", attr, limit });
+    const rows = await raw(null, 10);
+    expect(rows.map(({ seq, json }) => [seq, json])).toEqual([
+      [10, "5"],
+      [7, "3"],
+      [2, '"x\\ty"'],
+      [1, "[1]"],
+    ]);
+    expect(rows[3]).toMatchObject({
+      eid: "a\tb",
+      src: "src \\n\n\x1f",
+      t1: 1000,
+      t2: 2000,
+      c: 0.5,
+      at: segments[0]?.at,
+    });
+    expect(rows[2]).toMatchObject({ src: "", t1: null, t2: null, c: 1, attr: "name" });
+    expect(rows[0]).toMatchObject({ src: null });
+    expect((await raw("port", 2)).map(({ seq }) => seq)).toEqual([10, 7]);
+  });
+
+  it("keeps history, newest first", async () => {
+    const store = current();
+    const fences = await own(shard1);
+    const history = [3, 9, 5].map((seq) => ({ shard: shard1, type: "ip", eid: "a", seq: toSeq(seq), body: `${seq}` }));
+    await store.flush(nodeA, flushOf(fences, { history }));
+    await store.flush(nodeA, flushOf(fences, { history }));
+    expect((await store.history(entityOf("a", 0), 2)).map(({ seq }) => seq)).toEqual([9, 5]);
+  });
+
+  it("keeps a dead letter once, lists, discards and replays it", async () => {
+    const store = current();
+    const fences = await own(shard1);
+    const deadLetters = [letterOf(5), letterOf(5, { hook: "other" }), letterOf(6)];
+    await store.flush(nodeA, flushOf(fences, { deadLetters }));
+    await store.flush(nodeA, flushOf(fences, { deadLetters: [letterOf(5, { error: "again" })] }));
+    const ids = async (after: string, status: "open" | null) =>
+      (await store.deadLetters({ after, limit: 2, status })).map(({ id }) => id);
+    expect(await ids("", null)).toEqual(["1-5-1", "1-5-2"]);
+    expect(await ids("1-5-2", null)).toEqual(["1-6-1"]);
+    expect(await store.deadLetter("1-5-1")).toEqual({ ...letterOf(5), id: "1-5-1", status: "open" });
+    expect(await store.deadLetter("1-9-1")).toBeNull();
+    expect((await store.discardDeadLetter("1-5-1"))?.status).toBe("discarded");
+    expect(await ids("", "open")).toEqual(["1-5-2", "1-6-1"]);
+    const closings = [{ shard: shard1, id: "1-6-1", status: "replayed" as const }];
+    const request = { fences, segments: [segmentOf(7, ["a"])], closings };
+    await store.append(nodeA, request);
+    expect((await store.deadLetter("1-6-1"))?.status).toBe("replayed");
+    expect((await store.discardDeadLetter("1-6-1"))?.status).toBe("replayed");
+    expect(await store.append(nodeA, request)).toEqual({ lost: [] });
+    const twice = store.append(nodeA, { ...request, segments: [segmentOf(8, ["a"])] });
+    await expect(twice).rejects.toMatchObject({ code: "STORE_REFUSED" });
+    expect(await store.readLog(shard1, toSeq(7), 10)).toEqual([]);
+  });
+}

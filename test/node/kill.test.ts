@@ -1,0 +1,58 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { checkKillFacts, type KillFacts } from "../support/kill-checker.ts";
+import { type KillDatabase, openKillDatabase } from "../support/kill-facts.ts";
+import { startKillLoad } from "../support/kill-load.ts";
+import { freePort, type KillHits, killNodes } from "../support/kill-run.ts";
+import { startNodeProcess } from "../support/node-process.ts";
+import { testDatabase } from "../support/postgres.ts";
+import { createRandom, seedOfRun } from "../support/random.ts";
+import { repository } from "../support/repository.ts";
+
+/** A longer run: STARLING_KILLS=200. */
+const kills = Number(process.env.STARLING_KILLS ?? 24);
+const configDir = join(repository, "test/support/kill-config");
+
+test(
+  "a node that dies at any fail-point loses nothing, doubles nothing, and keeps every entity's order",
+  async ({ onTestFailed }) => {
+    const seed = seedOfRun();
+    onTestFailed(() => console.error(`repeat with STARLING_SEED=${seed}`));
+    console.log(`kill test: seed ${seed}, ${kills} kills`);
+    const random = createRandom(seed);
+    const dataDir = await mkdtemp(join(tmpdir(), "starling-kill-"));
+    const database = await testDatabase();
+    const address = `127.0.0.1:${await freePort()}`;
+    const flags = ["--listen", address, "--entity-shards", "16", "--system-shards", "2"];
+    const node = { configDir, dataDir, databaseUrl: database.url, flags };
+    const load = startKillLoad({ address, seed });
+    const hits = await killNodes({ node, kills, random, failed: load.failed });
+
+    await using look = openKillDatabase(database.url);
+    const last = await startNodeProcess(node);
+    await Promise.race([load.finish(), load.failed]);
+    await expect.poll(() => findUnprocessed(look), { timeout: 30_000, interval: 100 }).toEqual([]);
+    expect(await last.stop()).toBe(0);
+    const facts = { ...(await look.facts()), sent: load.sent, acknowledged: load.acknowledged };
+    console.log(summaryOf(facts, hits));
+    expect(checkKillFacts(facts).slice(0, 20)).toEqual([]);
+    expect([...hits].filter(([, count]) => count === 0)).toEqual([]);
+    await rm(dataDir, { recursive: true });
+    await database.close();
+  },
+  60_000 + kills * 6_000,
+);
+
+/** Shards whose log is not yet processed and delivered to its end. */
+async function findUnprocessed(database: KillDatabase): Promise<unknown[]> {
+  const logs = await database.logs();
+  return logs.filter(({ end, watermark, delivered }) => end !== watermark || end !== delivered);
+}
+
+function summaryOf({ sent, raw, entities, refused }: KillFacts, hits: KillHits): string {
+  const table = [...hits].map(([place, count]) => `  ${place.padEnd(28)} ${count}`).join("\n");
+  const counts = `${sent.length} datapoints sent, ${raw.length} in the log, ${entities.length} entities, ${refused.length} tasks refused`;
+  return `${counts}; kills by fail-point:\n${table}`;
+}
