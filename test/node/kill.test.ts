@@ -14,6 +14,11 @@ import { repository } from "../support/repository.ts";
 /** A longer run: STARLING_KILLS=200. */
 const kills = Number(process.env.STARLING_KILLS ?? 24);
 const configDir = join(repository, "test/support/kill-config");
+// Few entities in a flush, and short lives in memory: much of the work is half done at any moment.
+const settings = [
+  ...["--entity-shards", "16", "--system-shards", "2"],
+  ...["--flush-max-entities", "25", "--passivate-after-ms", "200"],
+];
 
 test(
   "a node that dies at any fail-point loses nothing, doubles nothing, and keeps every entity's order",
@@ -25,8 +30,7 @@ test(
     const dataDir = await mkdtemp(join(tmpdir(), "starling-kill-"));
     const database = await testDatabase();
     const address = `127.0.0.1:${await freePort()}`;
-    const flags = ["--listen", address, "--entity-shards", "16", "--system-shards", "2"];
-    const node = { configDir, dataDir, databaseUrl: database.url, flags };
+    const node = { configDir, dataDir, databaseUrl: database.url, flags: ["--listen", address, ...settings] };
     const load = startKillLoad({ address, seed });
     const hits = await killNodes({ node, kills, random, failed: load.failed });
 

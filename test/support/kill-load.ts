@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { type Client, connect } from "../../proto/client.ts";
+import { type Clock, systemClock } from "../../proto/clock.ts";
 import type { SentDatapoint } from "./kill-model.ts";
 import { createRandom, type Random } from "./random.ts";
 
@@ -26,20 +27,20 @@ const sessions = [
   { name: "steady", level: "processed", named: true },
 ] as const;
 const itemsPerSession = 40;
-const batchMaxItems = 30;
+const batchMaxItems = 40;
 const inFlightMax = 5;
 const firstAt = 1_700_000_000_000;
 
 /** Starts the sessions. Each has items of its own, so that the order of each item's datapoints is known. */
-export function startKillLoad({ address, seed, paceMs = 15 }: KillLoadOptions): KillLoad {
+export function startKillLoad({ address, seed, paceMs = 5 }: KillLoadOptions): KillLoad {
   const sent: SentDatapoint[] = [];
   const acknowledged = new Set<string>();
   const stop = new AbortController();
   const numbers = { next: 1 };
   const running = sessions.map(async ({ name, level, named }, index) => {
     const random = createRandom(seed + index);
-    const client = await connect({ address, level, random: random.next, ...(named && { session: { name } }) });
-    await using _ = client;
+    const options = { address, level, random: random.next, clock: impatientClock, ...(named && { session: { name } }) };
+    await using client = await connect(options);
     await sendUntil(client, stop.signal, paceMs, acknowledged, (batch) => {
       const datapoints = makeBatch(random, numbers, name, `${name}#${batch}`);
       sent.push(...datapoints);
@@ -55,6 +56,12 @@ export function startKillLoad({ address, seed, paceMs = 15 }: KillLoadOptions): 
   };
   return { sent, acknowledged, failed, finish };
 }
+
+/** Sessions are back soon after the node is, so that it dies under load: the longest back-offs are cut short. */
+const impatientClock: Clock = {
+  ...systemClock,
+  after: (ms, run) => systemClock.after(ms <= 2000 ? Math.min(ms, 150) : ms, run),
+};
 
 async function sendUntil(
   client: Client,

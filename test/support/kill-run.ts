@@ -20,18 +20,18 @@ export type KillHits = ReadonlyMap<KillPlace, number>;
 
 const places: readonly KillPlace[] = [...failPoints, "any-moment"];
 
-/** How many hits to let pass, at most: what one node of a second or two has of each. */
+/** Which hit is the last one: from what recovery alone brings to what a node under load has of each in a second or two. */
 const countMax: Readonly<Record<FailPoint, number>> = {
   acquired: 1,
-  "in-recovery": 30,
-  "before-append": 60,
-  "committed-not-acknowledged": 60,
-  "before-flush": 6,
-  "between-flush-and-watermark": 6,
-  "outbox-written-not-sent": 300,
-  "sent-not-marked": 300,
-  "in-hook": 300,
-  "hook-answered": 600,
+  "in-recovery": 100,
+  "before-append": 150,
+  "committed-not-acknowledged": 150,
+  "before-flush": 15,
+  "between-flush-and-watermark": 15,
+  "outbox-written-not-sent": 1500,
+  "sent-not-marked": 1500,
+  "in-hook": 2000,
+  "hook-answered": 4000,
 };
 /** A node that does not come to its fail-point is killed where it is, and the next one dies at the first hit. */
 const patienceMs = 5_000;
