@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { link, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { StarlingError } from "../proto/starling-error.ts";
 
@@ -16,6 +17,8 @@ interface LockHolder {
 }
 
 const lockName = "node.lock";
+/** A process that was killed just now may take a moment to be gone. */
+const patienceMs = 1_000;
 
 /**
  * Takes a data folder for this process, by a lock file that names the process and its start. A lock whose process is
@@ -44,7 +47,8 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
 
 /** A hard link either takes the lock with its content or fails: no other process ever sees half a lock. */
 async function take(lock: string, draft: string, path: string): Promise<void> {
-  for (let attempt = 0; attempt < 5; attempt++) {
+  const deadline = performance.now() + patienceMs;
+  for (;;) {
     try {
       await link(draft, lock);
       return;
@@ -52,12 +56,12 @@ async function take(lock: string, draft: string, path: string): Promise<void> {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     }
     const holder = await readHolder(lock);
-    if (holder !== null && (await isRunning(holder))) {
-      throw new StarlingError("DATA_FOLDER_TAKEN", `process ${holder.pid} uses the data folder ${path}`);
+    if (performance.now() > deadline) {
+      throw new StarlingError("DATA_FOLDER_TAKEN", `process ${holder?.pid} uses the data folder ${path}`);
     }
-    await removeStale(lock, `${draft}.stale`);
+    if (holder !== null && (await isRunning(holder))) await delay(20);
+    else await removeStale(lock, `${draft}.stale`);
   }
-  throw new StarlingError("DATA_FOLDER_TAKEN", `other processes are taking the data folder ${path}`);
 }
 
 /** Moves the lock aside, looks again, and puts it back if a live process took it meanwhile. */
@@ -99,8 +103,9 @@ async function startOf(pid: number): Promise<string | null> {
     if (process.platform === "linux") {
       const stat = await readFile(`/proc/${pid}/stat`, "utf8");
       const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
-      const ticks = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-      return `${boot.trim()}/${ticks}`;
+      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      // A zombie is dead: it has no start that a lock could name.
+      return fields[0] === "Z" ? "" : `${boot.trim()}/${fields[19]}`;
     }
     if (process.platform === "win32") return null;
     const { stdout } = await promisify(execFile)("ps", ["-o", "lstart=", "-p", String(pid)]);
