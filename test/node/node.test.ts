@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
@@ -11,7 +11,7 @@ import { repository } from "../support/repository.ts";
 
 /** One node on a real PostgreSQL, from datapoints in over gRPC to records out, over restarts. */
 const dataDir = mkdtempSync(join(tmpdir(), "starling-node-"));
-let database: TestDatabase;
+let databases: TestDatabase[];
 let node: Node;
 let client: Client;
 
@@ -19,7 +19,7 @@ async function start(): Promise<void> {
   node = await startNode({
     configDir: join(repository, "test/support/node-config"),
     env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", logLevel: "error" },
+    flags: { ...flagsOf(databases), listen: "127.0.0.1:0", logLevel: "error" },
     log: createLog({ level: "error" }),
   });
   client = await connect({ address: node.address, level: "processed" });
@@ -30,127 +30,137 @@ async function stop(): Promise<void> {
   await node.close();
 }
 
-beforeAll(async () => {
-  database = await testDatabase();
-  await start();
-});
+function flagsOf([first, ...more]: readonly TestDatabase[]): Record<string, string> {
+  const urls = more.map(({ url }) => url).join(",");
+  return { dataDir, databaseUrl: first?.url ?? "", ...(urls !== "" && { databaseUrls: urls }) };
+}
 
-afterAll(async () => {
-  await stop();
-  await database.close();
-  rmSync(dataDir, { recursive: true, force: true });
-});
+afterAll(() => rmSync(dataDir, { recursive: true, force: true }));
 
-const level = (eid: string, v: number, t1: number) => ({ type: "device", eid, attr: "level", v, t1 });
-
-test("what was sent, and what hooks derived from it, is in the records and in the raw datapoints", async () => {
-  const { accepted, rejections } = await client.send([level("a", 7, 1000), level("a", 9, 3000), level("a", 8, 2000)]);
-  expect({ accepted, rejections }).toEqual({ accepted: 3, rejections: [] });
-  await expect.poll(async () => (await client.entities.get({ type: "device", eid: "a" })).attributes.echo?.n).toBe(3);
-  const record = await client.entities.get({ type: "device", eid: "a", historyLimit: 10 });
-  expect(record.attributes.level).toEqual({ v: 9, t1: 3000, t2: 3000, c: 1, n: 3 });
-  expect(record.history.level?.map(({ v }) => v).sort()).toEqual([7, 8, 9]);
-  await expect.poll(async () => (await client.entities.get({ type: "site", eid: "2" })).attributes.total?.v).toBe(8);
-  const raw = [];
-  for await (const row of client.entities.raw({ type: "device", eid: "a", attr: "level" })) raw.push(row.v);
-  expect(raw).toEqual([8, 9, 7]);
-});
-
-test("everything is there after a stop and a start, and goes on", async () => {
-  const before = await client.entities.get({ type: "device", eid: "a", historyLimit: 10 });
-  await stop();
-  await start();
-  const after = await client.entities.get({ type: "device", eid: "a", historyLimit: 10 });
-  expect({ ...after, token: null }).toEqual({ ...before, token: null });
-  await client.send([level("a", 30, 4000)]);
-  const { attributes } = await client.entities.get({ type: "device", eid: "a" });
-  expect(attributes.level).toMatchObject({ v: 30, n: 4 });
-});
-
-test("a refused entity leaves no record and no raw datapoints", async () => {
-  await client.send([level("refused-1", 5, 1000)]);
-  await expect(client.entities.get({ type: "device", eid: "refused-1" })).rejects.toMatchObject({ code: "NOT_FOUND" });
-  const raw = [];
-  for await (const row of client.entities.raw({ type: "device", eid: "refused-1" })) raw.push(row);
-  expect(raw).toEqual([]);
-});
-
-test("a deleted entity is gone with its history, and what comes after creates it anew", async () => {
-  await client.send([level("b", 1, 1000), level("b", 2, 2000)]);
-  await expect.poll(async () => (await client.entities.get({ type: "device", eid: "b" })).attributes.echo?.n).toBe(2);
-  await client.entities.delete({ type: "device", eid: "b" });
-  const gone = () =>
-    client.entities.get({ type: "device", eid: "b" }).then(
-      () => "there",
-      (error) => error.code,
-    );
-  await expect.poll(gone).toBe("NOT_FOUND");
-  await client.send([level("b", 3, 3000)]);
-  const record = await client.entities.get({ type: "device", eid: "b", historyLimit: 10 });
-  expect(record.attributes.level).toMatchObject({ v: 3, n: 1 });
-  expect(record.history.level?.map(({ v }) => v)).toEqual([3]);
-});
-
-test("a failing hook becomes a dead letter that can be listed, shown and replayed once its cause is gone", async () => {
-  await client.send([{ type: "device", eid: "c", attr: "label", v: "throw" }]);
-  const { letters } = await client.admin.deadLetters({ status: "open" });
-  expect(letters).toHaveLength(1);
-  const [letter] = letters;
-  if (letter === undefined) throw new Error("no letter");
-  expect(letter).toMatchObject({ kind: "hook", type: "device", eid: "c", code: "HOOK_FAILED" });
-  expect(letter.error).toContain("no echo yet");
-  // The datapoint itself was applied.
-  expect((await client.entities.get({ type: "device", eid: "c" })).attributes.label?.v).toBe("throw");
-  await expect(client.admin.replay(letter.id)).rejects.toMatchObject({ code: "HOOK_FAILED" });
-  await client.entities.set({ type: "device", eid: "c", attr: "echo", v: 1 });
-  expect((await client.admin.replay(letter.id)).status).toBe("replayed");
-  await expect(client.admin.replay(letter.id)).rejects.toMatchObject({ code: "NOT_FOUND" });
-  expect((await client.admin.deadLetters({ status: "open" })).letters).toEqual([]);
-});
-
-test("lists page by page and counts, saying as of when", async () => {
-  await client.send(Array.from({ length: 25 }, (_, i) => level(`p${String(i).padStart(2, "0")}`, i, 1000)));
-  const seen: string[] = [];
-  let cursor = "";
-  do {
-    const page = await client.entities.list({ type: "device", cursor, limit: 10 });
-    seen.push(...page.records.map(({ eid }) => eid));
-    cursor = page.cursor;
-  } while (cursor !== "");
-  expect(seen).toEqual([...new Set(seen)].sort());
-  expect(seen.filter((eid) => eid.startsWith("p"))).toHaveLength(25);
-  const { counts, asOf } = await client.entities.count();
-  expect(counts.device).toBe(seen.length);
-  expect(asOf).toBeGreaterThan(Date.now() - 5000);
-});
-
-test("raw --follow shows what arrives from then on", async () => {
-  const stop = new AbortController();
-  const rows: unknown[] = [];
-  const following = (async () => {
-    for await (const row of client.entities.raw({ type: "device", eid: "f", follow: true, signal: stop.signal })) {
-      rows.push(row.v);
-      if (rows.length === 2) stop.abort();
-    }
-  })();
-  // The stream is open once one datapoint came through it.
-  await expect
-    .poll(async () => {
-      await client.send([level("f", 1, 1000)]);
-      return rows.length;
-    })
-    .toBeGreaterThan(0);
-  await client.send([level("f", 2, 2000)]);
-  await following.catch(() => {});
-  expect(rows).toHaveLength(2);
-});
-
-test("a second node on the same database is refused and names the first", async () => {
-  const second = startNode({
-    configDir: join(repository, "test/support/node-config"),
-    env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", logLevel: "silent" },
-    log: createLog({ level: "silent" }),
+describe.each([1, 2])("with its shards over %i database(s)", (count) => {
+  beforeAll(async () => {
+    databases = await Promise.all(Array.from({ length: count }, () => testDatabase()));
+    await start();
   });
-  await expect(second).rejects.toMatchObject({ code: "DATA_FOLDER_TAKEN", message: expect.stringContaining("node") });
+
+  afterAll(async () => {
+    await stop();
+    await Promise.all(databases.map((database) => database.close()));
+  });
+
+  const level = (eid: string, v: number, t1: number) => ({ type: "device", eid, attr: "level", v, t1 });
+
+  test("what was sent, and what hooks derived from it, is in the records and in the raw datapoints", async () => {
+    const { accepted, rejections } = await client.send([level("a", 7, 1000), level("a", 9, 3000), level("a", 8, 2000)]);
+    expect({ accepted, rejections }).toEqual({ accepted: 3, rejections: [] });
+    await expect.poll(async () => (await client.entities.get({ type: "device", eid: "a" })).attributes.echo?.n).toBe(3);
+    const record = await client.entities.get({ type: "device", eid: "a", historyLimit: 10 });
+    expect(record.attributes.level).toEqual({ v: 9, t1: 3000, t2: 3000, c: 1, n: 3 });
+    expect(record.history.level?.map(({ v }) => v).sort()).toEqual([7, 8, 9]);
+    await expect.poll(async () => (await client.entities.get({ type: "site", eid: "2" })).attributes.total?.v).toBe(8);
+    const raw = [];
+    for await (const row of client.entities.raw({ type: "device", eid: "a", attr: "level" })) raw.push(row.v);
+    expect(raw).toEqual([8, 9, 7]);
+  });
+
+  test("everything is there after a stop and a start, and goes on", async () => {
+    const before = await client.entities.get({ type: "device", eid: "a", historyLimit: 10 });
+    await stop();
+    await start();
+    const after = await client.entities.get({ type: "device", eid: "a", historyLimit: 10 });
+    expect({ ...after, token: null }).toEqual({ ...before, token: null });
+    await client.send([level("a", 30, 4000)]);
+    const { attributes } = await client.entities.get({ type: "device", eid: "a" });
+    expect(attributes.level).toMatchObject({ v: 30, n: 4 });
+  });
+
+  test("a refused entity leaves no record and no raw datapoints", async () => {
+    await client.send([level("refused-1", 5, 1000)]);
+    await expect(client.entities.get({ type: "device", eid: "refused-1" })).rejects.toMatchObject({
+      code: "NOT_FOUND",
+    });
+    const raw = [];
+    for await (const row of client.entities.raw({ type: "device", eid: "refused-1" })) raw.push(row);
+    expect(raw).toEqual([]);
+  });
+
+  test("a deleted entity is gone with its history, and what comes after creates it anew", async () => {
+    await client.send([level("b", 1, 1000), level("b", 2, 2000)]);
+    await expect.poll(async () => (await client.entities.get({ type: "device", eid: "b" })).attributes.echo?.n).toBe(2);
+    await client.entities.delete({ type: "device", eid: "b" });
+    const gone = () =>
+      client.entities.get({ type: "device", eid: "b" }).then(
+        () => "there",
+        (error) => error.code,
+      );
+    await expect.poll(gone).toBe("NOT_FOUND");
+    await client.send([level("b", 3, 3000)]);
+    const record = await client.entities.get({ type: "device", eid: "b", historyLimit: 10 });
+    expect(record.attributes.level).toMatchObject({ v: 3, n: 1 });
+    expect(record.history.level?.map(({ v }) => v)).toEqual([3]);
+  });
+
+  test("a failing hook becomes a dead letter that can be listed, shown and replayed once its cause is gone", async () => {
+    await client.send([{ type: "device", eid: "c", attr: "label", v: "throw" }]);
+    const { letters } = await client.admin.deadLetters({ status: "open" });
+    expect(letters).toHaveLength(1);
+    const [letter] = letters;
+    if (letter === undefined) throw new Error("no letter");
+    expect(letter).toMatchObject({ kind: "hook", type: "device", eid: "c", code: "HOOK_FAILED" });
+    expect(letter.error).toContain("no echo yet");
+    // The datapoint itself was applied.
+    expect((await client.entities.get({ type: "device", eid: "c" })).attributes.label?.v).toBe("throw");
+    await expect(client.admin.replay(letter.id)).rejects.toMatchObject({ code: "HOOK_FAILED" });
+    await client.entities.set({ type: "device", eid: "c", attr: "echo", v: 1 });
+    expect((await client.admin.replay(letter.id)).status).toBe("replayed");
+    await expect(client.admin.replay(letter.id)).rejects.toMatchObject({ code: "NOT_FOUND" });
+    expect((await client.admin.deadLetters({ status: "open" })).letters).toEqual([]);
+  });
+
+  test("lists page by page and counts, saying as of when", async () => {
+    await client.send(Array.from({ length: 25 }, (_, i) => level(`p${String(i).padStart(2, "0")}`, i, 1000)));
+    const seen: string[] = [];
+    let cursor = "";
+    do {
+      const page = await client.entities.list({ type: "device", cursor, limit: 10 });
+      seen.push(...page.records.map(({ eid }) => eid));
+      cursor = page.cursor;
+    } while (cursor !== "");
+    expect(seen).toEqual([...new Set(seen)].sort());
+    expect(seen.filter((eid) => eid.startsWith("p"))).toHaveLength(25);
+    const { counts, asOf } = await client.entities.count();
+    expect(counts.device).toBe(seen.length);
+    expect(asOf).toBeGreaterThan(Date.now() - 5000);
+  });
+
+  test("raw --follow shows what arrives from then on", async () => {
+    const stop = new AbortController();
+    const rows: unknown[] = [];
+    const following = (async () => {
+      for await (const row of client.entities.raw({ type: "device", eid: "f", follow: true, signal: stop.signal })) {
+        rows.push(row.v);
+        if (rows.length === 2) stop.abort();
+      }
+    })();
+    // The stream is open once one datapoint came through it.
+    await expect
+      .poll(async () => {
+        await client.send([level("f", 1, 1000)]);
+        return rows.length;
+      })
+      .toBeGreaterThan(0);
+    await client.send([level("f", 2, 2000)]);
+    await following.catch(() => {});
+    expect(rows).toHaveLength(2);
+  });
+
+  test("a second node on the same database is refused and names the first", async () => {
+    const second = startNode({
+      configDir: join(repository, "test/support/node-config"),
+      env: {},
+      flags: { ...flagsOf(databases), listen: "127.0.0.1:0", logLevel: "silent" },
+      log: createLog({ level: "silent" }),
+    });
+    await expect(second).rejects.toMatchObject({ code: "DATA_FOLDER_TAKEN", message: expect.stringContaining("node") });
+  });
 });
