@@ -1,6 +1,8 @@
+import type { Seq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { planAdmission, type RecentPart } from "./channel.ts";
 import type { Lane, Offer } from "./lane.ts";
+import { countOwed } from "./obligation.ts";
 import type { PartEvent, PartListener } from "./part.ts";
 import { findPart } from "./segment.ts";
 import { createChannel, type Shard } from "./shard.ts";
@@ -49,6 +51,7 @@ export function admit(lane: Lane, offer: Offer): void {
   const recent = {
     number: part.number,
     hash: part.hash,
+    firstSeq: null,
     lastSeq: null,
     rejections: part.rejections,
     listeners: [listener],
@@ -73,20 +76,25 @@ function findFullBound(lane: Lane, shard: Shard): string | null {
 }
 
 function tellRepeat(lane: Lane, shard: Shard, recent: RecentPart, listener: PartListener): void {
-  if (recent.lastSeq === null) {
+  const { epoch } = shard;
+  const { firstSeq, lastSeq: seq, rejections } = recent;
+  if (firstSeq === null || seq === null) {
     recent.listeners.push(listener);
     return;
   }
-  const { epoch } = shard;
-  const { lastSeq: seq, rejections } = recent;
   tell(lane, listener, { kind: "durable", epoch, seq, repeat: true, rejections });
-  tellWhenProcessed(lane, shard, seq, listener);
+  tellWhenProcessed(lane, shard, { firstSeq, lastSeq: seq }, listener);
 }
 
-/** Says `processed` as soon as the watermark has passed `seq`: at the level that really holds (R10). */
-export function tellWhenProcessed(lane: Lane, shard: Shard, seq: Shard["lastSeq"], listener: PartListener): void {
-  if (shard.watermark >= seq) tell(lane, listener, { kind: "processed", obligations: 0 });
-  else shard.unprocessed.push({ seq, listener });
+/** Says `processed` as soon as the watermark has passed a part: at the level that really holds (R10). */
+export function tellWhenProcessed(
+  lane: Lane,
+  shard: Shard,
+  { firstSeq, lastSeq: seq }: { readonly firstSeq: Seq; readonly lastSeq: Seq },
+  listener: PartListener,
+): void {
+  if (shard.watermark < seq) shard.unprocessed.push({ firstSeq, seq, listener });
+  else tell(lane, listener, { kind: "processed", obligations: countOwed(shard, firstSeq, seq) });
 }
 
 /** Answers a repeat from the log: the same content, other content, or a number that has no entry (R10). */
@@ -105,7 +113,7 @@ export function answerLookUp(lane: Lane, offer: Offer, segment: Segment | null):
     repeat: true,
     rejections: found.rejections,
   });
-  tellWhenProcessed(lane, shard, found.lastSeq, listener);
+  tellWhenProcessed(lane, shard, found, listener);
 }
 
 export function tell(lane: Lane, listener: PartListener, event: PartEvent): void {

@@ -22,6 +22,7 @@ export interface RecentPart {
   readonly number: number;
   readonly hash: string;
   /** Set once durable. */
+  firstSeq: Seq | null;
   lastSeq: Seq | null;
   rejections: readonly PartRejection[];
   /** Who waits for this part, repeats included. */

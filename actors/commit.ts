@@ -97,7 +97,7 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
 }
 
 function onBlockDurable(lane: Lane, shard: Shard, pending: PendingBlock, seq: Seq, at: number): void {
-  const { block, entry, closing } = pending;
+  const { block, entry, cursor, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error: null });
   if (block.kind === "part") {
     onPartDurable(lane, shard, block.part, seq, at);
@@ -108,6 +108,8 @@ function onBlockDurable(lane: Lane, shard: Shard, pending: PendingBlock, seq: Se
   shard.recorded.answers.delete(answerKey(block.cause, block.hook));
   if (entry !== null) {
     entry.unrecorded--;
+    const held = entry.obligation?.held;
+    if (held && cursor !== undefined) held.cursor = cursor;
     settle(lane, shard, entry);
   }
 }
@@ -115,12 +117,14 @@ function onBlockDurable(lane: Lane, shard: Shard, pending: PendingBlock, seq: Se
 function onPartDurable(lane: Lane, shard: Shard, part: Part, seq: Seq, at: number): void {
   const recent = shard.channels.get(part.channel)?.recent.get(part.number);
   if (recent === undefined) throw new Error(`part ${part.channel} ${part.number} became durable but is not known`);
-  recent.lastSeq = toSeq(seq + linesOfBlock({ kind: "part", part }) - 1);
+  const lastSeq = toSeq(seq + linesOfBlock({ kind: "part", part }) - 1);
+  recent.firstSeq = seq;
+  recent.lastSeq = lastSeq;
   const { epoch } = shard;
   for (const [index, listener] of recent.listeners.entries()) {
-    const { lastSeq, rejections } = recent;
+    const { rejections } = recent;
     tell(lane, listener, { kind: "durable", epoch, seq: lastSeq, repeat: index > 0, rejections });
-    if (!isOutboxChannel(part.channel)) tellWhenProcessed(lane, shard, lastSeq, listener);
+    if (!isOutboxChannel(part.channel)) tellWhenProcessed(lane, shard, { firstSeq: seq, lastSeq }, listener);
   }
   recent.listeners.length = 0;
   enqueueTasks(lane, shard, part.tasks, seq, at);
@@ -155,10 +159,10 @@ export function createEntry(task: PartTask | null, seq: Seq, lastSeq: Seq, at: n
     phase: "waiting",
     hook: 0,
     datapoint: 0,
-    run: 0,
     running: null,
     unrecorded: 0,
     needsFlush: toSeq(0),
+    obligation: null,
   };
 }
 

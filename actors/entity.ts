@@ -4,6 +4,7 @@ import type { EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entry } from "./entry.ts";
 import { readValue, writeSource } from "./line.ts";
+import type { Obligation } from "./obligation.ts";
 import type { StoredEntity } from "./store/store.ts";
 
 /**
@@ -34,6 +35,8 @@ export interface Entity {
   readonly mailbox: Entry[];
   /** Entries of this entity whose hooks or answers are open. */
   open: number;
+  /** Set while entries below the watermark are open (R16). */
+  obligation: Obligation | null;
   dirty: boolean;
   /** Deleted, and the flush that says so is not done. */
   tombstone: boolean;
@@ -51,6 +54,8 @@ export interface AttributeState {
   t2: number;
   c: number;
   count: number;
+  /** The attribute as {@link writeState} writes it, kept from flush to flush; null once it has changed. */
+  text: string | null;
 }
 
 /** An activation whose record is still to be loaded. */
@@ -73,6 +78,7 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     historySeq: none,
     mailbox: [],
     open: 0,
+    obligation: null,
     dirty: false,
     tombstone: false,
     usedAt: 0,
@@ -88,9 +94,10 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
   const t1 = plain ? at : (datapoint.t1 ?? at);
   const t2 = plain ? at : (datapoint.t2 ?? t1);
   if (state === undefined) {
-    entity.attributes[spec.index] = { json, v, t1, t2, c, count: 1 };
+    entity.attributes[spec.index] = { json, v, t1, t2, c, count: 1, text: null };
   } else {
     state.count++;
+    state.text = null;
     if (plain || t1 >= state.t1) {
       state.json = json;
       state.v = v;
@@ -133,18 +140,20 @@ export function clearEntity(entity: Entity): void {
 /** The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`. */
 export function writeState(entity: Entity): string {
   const { attributes, spec } = entity;
-  // Joined, not concatenated: a chain of concatenations is a tree of many small objects until somebody flattens it.
-  const pieces: (string | number)[] = [];
+  const texts: string[] = [];
   for (let index = 0; index < attributes.length; index++) {
     const state = attributes[index];
     if (state === undefined) continue;
-    const { json, t1, t2, c, count } = state;
-    pieces.push(pieces.length === 0 ? '{"' : ',"', spec.attributeList[index]?.id ?? "", '":{"v":', json);
-    pieces.push(',"t1":', t1, ',"t2":', t2, ',"c":', c, ',"n":', count, "}");
+    state.text ??= writeAttribute(spec.attributeList[index]?.id ?? "", state);
+    texts.push(state.text);
   }
-  if (entity.ttlTokens !== null)
-    pieces.push(pieces.length === 0 ? "{" : ",", '"#ttl":', JSON.stringify(entity.ttlTokens));
-  return pieces.length === 0 ? "{}" : `${pieces.join("")}}`;
+  if (entity.ttlTokens !== null) texts.push(`"#ttl":${JSON.stringify(entity.ttlTokens)}`);
+  return `{${texts.join(",")}}`;
+}
+
+/** Joined, not concatenated: a kept chain of concatenations is a tree of many small objects. */
+function writeAttribute(attr: string, { json, t1, t2, c, count }: AttributeState): string {
+  return ['"', attr, '":{"v":', json, ',"t1":', t1, ',"t2":', t2, ',"c":', c, ',"n":', count, "}"].join("");
 }
 
 /** Fills an activation from what is stored; attributes that the model no longer has are left out. */
@@ -180,7 +189,8 @@ function readState(entity: Entity, state: string): void {
     const spec = entity.spec.attributes.get(head[1] ?? "");
     if (spec !== undefined) {
       const json = state.slice(start, end);
-      entity.attributes[spec.index] = { json, v: undefined, t1: rest.t1, t2: rest.t2, c: rest.c, count: rest.n };
+      const { t1, t2, c, n: count } = rest;
+      entity.attributes[spec.index] = { json, v: undefined, t1, t2, c, count, text: state.slice(at, close + 1) };
     }
     at = close + 2;
   }

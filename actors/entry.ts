@@ -1,10 +1,11 @@
 import type { Hook } from "../modules/hook.ts";
-import type { Seq } from "../proto/ids.ts";
+import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entity } from "./entity.ts";
+import type { Obligation } from "./obligation.ts";
 import type { PartTask } from "./part.ts";
 
 /**
- * A task in the log that the watermark has not passed, and how far its processing is.
+ * A task in the log that the watermark has not passed, or that its entity still owes, and how far its processing is.
  *
  * `phase` walks start → allow → creation → apply → attributes → ended; `hook` and `datapoint` are the cursor within it.
  */
@@ -22,17 +23,50 @@ export interface Entry {
   hook: number;
   datapoint: number;
   /** The run whose answer is awaited; an answer of any other run is late and ignored (R15). */
-  run: number;
-  running: Hook | null;
+  running: Run | null;
   /** Answers that are on their way into the log. */
   unrecorded: number;
   /** The seq whose state must be flushed before the watermark may pass; 0: none. */
   needsFlush: Seq;
+  /** Set when the watermark has passed the entry though something of it is open (R16). */
+  obligation: Obligation | null;
 }
 
 export type Phase = "waiting" | "start" | "allow" | "creation" | "apply" | "attributes" | "ended";
 
+/** A hook that did not end at once. */
+export interface Run {
+  readonly id: number;
+  readonly hook: Hook;
+  /** When it began: monotonic ms, and the shard's newest seq. */
+  readonly since: number;
+  readonly sinceSeq: Seq;
+}
+
+/** A place in an entry's processing: what stands before it has ended. */
+export interface Cursor {
+  readonly phase: Phase;
+  readonly datapoint: number;
+  readonly hook: number;
+}
+
+/** Where an entry is. */
+export function cursorOf({ phase, datapoint, hook }: Entry): Cursor {
+  return { phase, datapoint, hook };
+}
+
+/** The seq that stands for what the entry's next hook is called for: the datapoint's own, or the task's first. */
+export function causeOf({ phase, task, seq, lastSeq, datapoint }: Entry): Seq {
+  if (phase !== "attributes" || task === null) return seq;
+  return toSeq(lastSeq - task.datapoints.length + 1 + datapoint);
+}
+
 /** Whether nothing of the entry is open but, perhaps, its flush. */
 export function isSettled(entry: Entry): boolean {
   return entry.phase === "ended" && entry.unrecorded === 0;
+}
+
+/** Whether the entry's state is in PostgreSQL once the flush in hand is. */
+export function isFlushed(entry: Entry): boolean {
+  return entry.needsFlush === 0 || (entry.entity?.flushing ?? 0) >= entry.needsFlush;
 }

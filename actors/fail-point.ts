@@ -9,7 +9,7 @@ import type { HookOutcome } from "./hook-outcome.ts";
  * | fail-point                    | hit                                                                             |
  * | ----------------------------- | ------------------------------------------------------------------------------- |
  * | `acquired`                    | the epochs are bumped and the logs are read, nothing is replayed yet            |
- * | `in-recovery`                 | before each effect between a take-over with a log to replay and the first flush |
+ * | `in-recovery`                 | before each effect of a lane that has not processed what it replays             |
  * | `before-append`               | a group is about to go to PostgreSQL                                            |
  * | `committed-not-acknowledged`  | PostgreSQL has committed it, the lane does not know                             |
  * | `before-flush`                | a flush is about to go to PostgreSQL                                            |

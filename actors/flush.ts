@@ -3,8 +3,10 @@ import type { StarlingError } from "../proto/starling-error.ts";
 import { tell } from "./admission.ts";
 import { loseShards } from "./commit.ts";
 import { type Entity, writeHistory, writeState } from "./entity.ts";
-import { isSettled } from "./entry.ts";
+import { isFlushed, isSettled } from "./entry.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
+import { countOwed, owe, planObligations } from "./obligation.ts";
+import { needsMark, onMarked, planAttempts } from "./poison.ts";
 import { advance } from "./processing.ts";
 import { deliveredUpTo, type Shard } from "./shard.ts";
 import type { HistorySegment, ShardProgress, StoredEntity, WriteResult } from "./store/store.ts";
@@ -17,12 +19,15 @@ export function startFlush(lane: Lane): void {
   lane.flushDueAt = null;
   if (lane.flush !== null) return;
   const entities = takeDirty(lane);
-  const progress = [...lane.touched].map((shard) => planProgress(shard));
+  const progress = [...lane.touched].map((shard) => planProgress(lane, shard));
+  const obligations = progress.flatMap(({ shard }) => planObligations(lane, shard));
   const changed = progress.filter(({ shard, progress: next }) => isNews(shard, next));
   lane.touched.clear();
   const letters = progress.flatMap(({ shard }) => shard.deadLetters.splice(0));
   const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
-  if (entities.length === 0 && changed.length === 0 && letters.length === 0 && refused.length === 0) return drain(lane);
+  const attempts = planAttempts(lane);
+  const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
+  if (news === 0 && attempts === undefined) return drain(lane);
   const shards = new Set([...entities, ...progress].map(({ shard }) => shard));
   const history: HistorySegment[] = [];
   const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history));
@@ -33,6 +38,8 @@ export function startFlush(lane: Lane): void {
     progress: changed.map(({ progress: next }) => next),
     refused,
     deadLetters: letters,
+    ...(obligations.length > 0 && { obligations }),
+    ...(attempts && { attempts }),
   };
   lane.flush = { request, entities, progress: changed, startedAt: lane.world.monotonic(), attempts: 0 };
   lane.effects.push({ kind: "flush", request, delayMs: 0 });
@@ -85,12 +92,12 @@ function takeState(shard: Shard, entity: Entity, history: HistorySegment[]): Sto
 }
 
 /** How far the shard will be processed once the flush at hand is durable (R14). */
-function planProgress(shard: Shard): Flush["progress"][number] {
+function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
   let index = shard.firstEntry;
   for (; index < shard.entries.length; index++) {
     const entry = shard.entries[index];
-    if (entry === undefined || !isSettled(entry)) break;
-    if (entry.needsFlush > 0 && (entry.entity?.flushing ?? 0) < entry.needsFlush) break;
+    if (entry === undefined) break;
+    if (!(isSettled(entry) && isFlushed(entry)) && !owe(lane, shard, entry)) break;
   }
   const waiting = shard.entries[index];
   const watermark = waiting === undefined ? shard.durableSeq : toSeq(waiting.seq - 1);
@@ -131,6 +138,7 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
   for (const { shard, progress, entries } of flush.progress) {
     if (lane.shards.get(shard.id) === shard) moveWatermark(lane, shard, progress, entries);
   }
+  if (flush.request.attempts !== undefined) onMarked(lane);
   planNextFlush(lane, lane.world.monotonic() - flush.startedAt);
 }
 
@@ -148,7 +156,7 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, entrie
   shard.savedDelivered = progress.delivered;
   for (; shard.firstEntry < entries; shard.firstEntry++) {
     const entry = shard.entries[shard.firstEntry];
-    if (entry === undefined) continue;
+    if (entry === undefined || entry.obligation !== null) continue;
     shard.backlogTasks--;
     shard.backlogBytes -= entry.bytes;
     lane.backlogBytes -= entry.bytes;
@@ -160,7 +168,9 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, entrie
   }
   while ((shard.unprocessed[0]?.seq ?? Number.POSITIVE_INFINITY) <= shard.watermark) {
     const waiting = shard.unprocessed.shift();
-    if (waiting !== undefined) tell(lane, waiting.listener, { kind: "processed", obligations: 0 });
+    if (waiting === undefined) continue;
+    const obligations = countOwed(shard, waiting.firstSeq, waiting.seq);
+    tell(lane, waiting.listener, { kind: "processed", obligations });
   }
   for (const channel of shard.channels.values()) {
     if (!channel.dirty) continue;
@@ -171,8 +181,9 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, entrie
   }
 }
 
-/** What was recorded about entries that the watermark has passed is of no more use. */
+/** What was recorded about entries that the watermark has passed is of no more use, unless entities still owe some. */
 function forgetRecorded(shard: Shard): void {
+  if (shard.obligations.size > 0) return;
   for (const seq of shard.recorded.refused) if (seq <= shard.watermark) shard.recorded.refused.delete(seq);
   for (const key of shard.recorded.answers) {
     if (Number(key.slice(0, key.indexOf("\t"))) <= shard.watermark) shard.recorded.answers.delete(key);
@@ -189,6 +200,8 @@ function retryWithoutLost(lane: Lane, flush: Flush): void {
     progress: request.progress.filter(owns),
     refused: request.refused.filter(owns),
     deadLetters: request.deadLetters.filter(owns),
+    ...(request.obligations && { obligations: request.obligations.filter(owns) }),
+    ...(request.attempts && { attempts: request.attempts.filter(owns) }),
   };
   if (next.fences.length === 0) {
     lane.flush = null;
@@ -219,13 +232,14 @@ const quietMs = 100;
 export function planNextFlush(lane: Lane, lastTookMs: number): void {
   if (lane.flush !== null) return;
   const dirty = lane.dirty.items.length - lane.dirty.first;
-  if (dirty === 0 && lane.touched.size === 0) return drain(lane);
+  const marks = needsMark(lane);
+  if (dirty === 0 && lane.touched.size === 0 && !marks) return drain(lane);
   const { limits } = lane.world;
   const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.world.monotonic();
   const pressed = lane.backlogBytes > limits.backlogMaxBytes / 2;
   let afterMs = Math.max(limits.flushIntervalMs, 2 * lastTookMs);
   if (dirty < 200) afterMs = Math.min(afterMs, 50);
-  if ((idle && lastTookMs > 0) || pressed || lane.status === "closing") afterMs = 0;
+  if ((idle && lastTookMs > 0) || pressed || marks || lane.status === "closing") afterMs = 0;
   const dueAt = lane.world.monotonic() + afterMs;
   if (lane.flushDueAt !== null && lane.flushDueAt <= dueAt) return;
   lane.flushDueAt = dueAt;

@@ -1,5 +1,5 @@
 import type { Clock } from "../proto/clock.ts";
-import type { ShardId } from "../proto/ids.ts";
+import type { Seq, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
@@ -59,18 +59,19 @@ export function startLaneCell(
   const lane = create(post);
   const { onFailPoint = noFailPoint } = world;
   let status: "running" | "stopped" = "running";
-  let phase: "recovering" | "serving" = "serving";
+  /** Shards that were taken over, and the place at which their replay ends. */
+  let recovering: { readonly shard: Shard; readonly end: Seq }[] = [];
   const perform = createPerformer(lane, { ...world, onFailPoint }, post, after);
   const cell: Cell<LaneMessage> = cells.spawn({
     name: `lane-${lane.index}`,
     mailboxMax,
     handle: (message) => {
-      if (message.kind === "own" && message.replay.length > 0) phase = "recovering";
+      if (message.kind === "own") recovering = message.replay.map(({ shard }) => ({ shard, end: shard.lastSeq }));
       for (const effect of step(lane, message)) {
-        if (phase === "recovering") onFailPoint("in-recovery");
+        if (recovering.length > 0) onFailPoint("in-recovery");
         perform(effect);
       }
-      if (message.kind === "flushed") phase = "serving";
+      if (message.kind === "flushed") recovering = recovering.filter(({ shard, end }) => shard.watermark < end);
     },
     onCrash: world.onCrash,
   });

@@ -7,6 +7,7 @@ import type { Counters } from "./counters.ts";
 import type { LogPlace, OwnedRecord } from "./engine.ts";
 import type { Entity } from "./entity.ts";
 import type { Entry } from "./entry.ts";
+import type { Gate } from "./gate.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import type { Part, PartEvent, PartListener } from "./part.ts";
@@ -22,6 +23,7 @@ import type {
   StoredEntity,
   WriteResult,
 } from "./store/store.ts";
+import type { Turn } from "./turn.ts";
 
 /**
  * A lane: a fixed set of a node's shards with at most one append and one flush in flight. It is the protocol's step
@@ -44,6 +46,8 @@ export interface Lane {
   readonly waiting: Set<Shard>;
   commit: Commit | null;
   flush: Flush | null;
+  /** Set while hooks of a dead owner's range run window by window (R17). */
+  gate: Gate | null;
   /** Entities whose state is newer than PostgreSQL's, oldest change first. */
   readonly dirty: DirtyQueue;
   /** Shards whose progress may have changed since their last flush. */
@@ -100,6 +104,8 @@ export interface LaneWorld {
   readonly now: () => number;
   readonly monotonic: () => number;
   readonly shardOf: (type: string, eid: string) => ShardId;
+  /** Shared by the node's lanes: who may open a gate's windows. */
+  readonly turn: Turn;
   /** Runs a hook; a promise when it did not end at once. */
   readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
   /** Sends a message to the lane, from a hook's promise. */
@@ -117,6 +123,8 @@ export interface LaneLimits {
   readonly residentMaxEntities: number;
   readonly passivateAfterMs: number;
   readonly chainMaxDepth: number;
+  readonly obligationAfterMs: number;
+  readonly obligationAfterSeqs: number;
 }
 
 export type LaneMessage =
@@ -200,6 +208,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     waiting: new Set(),
     commit: null,
     flush: null,
+    gate: null,
     dirty: { items: [], first: 0 },
     touched: new Set(),
     toLoad: [],

@@ -54,6 +54,7 @@ export type PartEvent =
       /** As stored with the part: of a repeat, what was said the first time. */
       readonly rejections: readonly PartRejection[];
     }
+  /** `obligations`: tasks of the part whose hooks go on all the same, or wait behind such a one (R16). */
   | { readonly kind: "processed"; readonly obligations: number }
   /** GAP, BATCH_CHANGED, BUSY, MOVED, FENCED, STORE_REFUSED … */
   | { readonly kind: "refused"; readonly error: StarlingError };

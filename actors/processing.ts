@@ -3,14 +3,16 @@ import type { Hook } from "../modules/hook.ts";
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { applyDatapoint, applyTtl, clearEntity, type Entity, viewOf } from "./entity.ts";
-import { type Entry, isSettled } from "./entry.ts";
+import { causeOf, cursorOf, type Entry, isSettled } from "./entry.ts";
+import { giveUp, isPoisoned } from "./gate.ts";
 import { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import type { Lane } from "./lane.ts";
+import { letterOfHook, letterOfTask } from "./letter.ts";
+import { resume } from "./obligation.ts";
 import type { PartTask } from "./part.ts";
 import type { AnswerBlock } from "./segment.ts";
 import { answerKey, entityOf, type Shard } from "./shard.ts";
-import type { NewDeadLetter } from "./store/store.ts";
 
 /**
  * The processing of tasks by entities, in DP³'s order (reference 4.4): on_task_start; for an entity that does not exist
@@ -19,6 +21,11 @@ import type { NewDeadLetter } from "./store/store.ts";
  */
 export function enqueue(lane: Lane, shard: Shard, entry: Entry): void {
   shard.entries.push(entry);
+  deliver(lane, shard, entry);
+}
+
+/** Gives an entry to its entity; it counts as waiting until the watermark passes it, or until it is no longer owed (R7). */
+export function deliver(lane: Lane, shard: Shard, entry: Entry): void {
   shard.backlogTasks++;
   shard.backlogBytes += entry.bytes;
   lane.backlogBytes += entry.bytes;
@@ -70,7 +77,7 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
   for (;;) {
     switch (entry.phase) {
       case "waiting":
-        entry.phase = isOver(shard, entity, entry) ? "ended" : "start";
+        begin(lane, shard, entity, entry, task);
         break;
       case "start":
         if (!runHooks(lane, shard, entry, hooks.onTaskStart)) return false;
@@ -99,6 +106,16 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         lane.world.counters.add("task_processed");
         return true;
     }
+  }
+}
+
+function begin(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): void {
+  const held = entry.obligation?.held;
+  if (isOver(shard, entity, entry)) entry.phase = "ended";
+  else if (held?.entry !== entry) entry.phase = "start";
+  else {
+    resume(lane.world.hooks, held);
+    if (entry.phase === "attributes" || entry.phase === "ended") apply(lane, shard, entity, entry, task);
   }
 }
 
@@ -171,8 +188,17 @@ function runHooks(
     const hook = hooks[entry.hook];
     if (hook === undefined || entry.task === null || entry.entity === null) return true;
     const seq = causeOf(entry);
+    if (seq > shard.openTo) {
+      lane.gate?.parked.set(entry.entity, shard);
+      return false;
+    }
     if (entry.replayed && shard.recorded.answers.has(answerKey(seq, hook.id))) {
       entry.hook++;
+      continue;
+    }
+    if (entry.replayed && isPoisoned(lane.gate, shard, seq)) {
+      lane.world.counters.add("poisoned_hooks");
+      take(lane, shard, entry, hook, giveUp(hook));
       continue;
     }
     const record = entry.entity.exists ? viewOf(entry.entity) : null;
@@ -192,17 +218,10 @@ function runHooks(
   return true;
 }
 
-/** The seq that stands for what a hook is called for: the datapoint's own, or the task's first. */
-function causeOf(entry: Entry): Seq {
-  if (entry.phase !== "attributes" || entry.task === null) return entry.seq;
-  return toSeq(entry.lastSeq - entry.task.datapoints.length + 1 + entry.datapoint);
-}
-
 function suspend(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: Promise<HookOutcome>): void {
   const run = lane.nextRun++;
-  entry.run = run;
-  entry.running = hook;
-  const { post } = lane.world;
+  const { post, monotonic } = lane.world;
+  entry.running = { id: run, hook, since: monotonic(), sinceSeq: shard.durableSeq };
   // The runner answers failures as outcomes; a rejection is a bug, and ends as the hook's failure all the same.
   void outcome
     .catch(
@@ -217,10 +236,10 @@ function suspend(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: Pr
 
 /** An asynchronous hook has ended: its entity goes on. */
 export function onHookEnded(lane: Lane, shard: Shard, entry: Entry, run: number, outcome: HookOutcome): void {
-  const hook = entry.running;
-  if (hook === null || entry.run !== run || lane.shards.get(shard.id) !== shard || entry.entity === null) return;
+  const { running } = entry;
+  if (running?.id !== run || lane.shards.get(shard.id) !== shard || entry.entity === null) return;
   entry.running = null;
-  take(lane, shard, entry, hook, outcome);
+  take(lane, shard, entry, running.hook, outcome);
   advance(lane, shard, entry.entity);
 }
 
@@ -233,12 +252,12 @@ function take(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: HookO
       if (outcome.tasks.length > 0) recordAnswer(lane, shard, entry, hook, cause, outcome.tasks);
       return;
     case "decision":
-      if (outcome.failed !== undefined) letter(shard, entry, cause, hook.id, outcome.failed);
+      if (outcome.failed !== undefined) letterOfHook(shard, entry, cause, hook.id, outcome.failed);
       if (!outcome.allowed) refuseCreation(lane, shard, entry);
       return;
     case "failed":
       lane.world.counters.add("module_error");
-      letter(shard, entry, cause, hook.id, outcome.error);
+      letterOfHook(shard, entry, cause, hook.id, outcome.error);
       return;
   }
 }
@@ -261,11 +280,13 @@ function recordAnswer(
   const depth = (entry.task?.cause?.depth ?? 0) + 1;
   if (depth > lane.world.limits.chainMaxDepth) {
     const error = new StarlingError("CHAIN_TOO_DEEP", `${hook.id} derives tasks at depth ${depth}`);
-    for (const [ordinal, task] of tasks.entries()) unapplied(shard, entry, cause, `${hook.id}#${ordinal}`, error, task);
+    for (const [ordinal, task] of tasks.entries())
+      letterOfTask(shard, entry, { seq: cause, hook: `${hook.id}#${ordinal}` }, error, task);
     return;
   }
   entry.unrecorded++;
-  shard.blocks.push({ block: createAnswer(lane, shard, { cause, hook: hook.id, depth }, tasks), entry });
+  const block = createAnswer(lane, shard, { cause, hook: hook.id, depth }, tasks);
+  shard.blocks.push(entry.obligation === null ? { block, entry } : { block, entry, cursor: cursorOf(entry) });
   lane.waiting.add(shard);
   lane.world.counters.add("derived_tasks", tasks.length);
 }
@@ -287,46 +308,4 @@ export function createAnswer(
     list.push({ ...task, cause: from });
   }
   return { kind: "answer", ...of, own, others: [...others].map(([target, list]) => ({ target, tasks: list })) };
-}
-
-/** A hook that failed for good: it stands as a dead letter, and the watermark may pass (R14). */
-function letter(shard: Shard, entry: Entry, seq: Seq, hook: string, error: StarlingError): void {
-  if (entry.task === null) return;
-  const datapoint = entry.task.datapoints[entry.datapoint];
-  const only = entry.phase === "attributes" && datapoint !== undefined;
-  // A hook of one datapoint is replayed with that datapoint alone.
-  const task = only ? { ...entry.task, datapoints: [datapoint] } : entry.task;
-  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "hook", hook }, error, task));
-}
-
-function unapplied(shard: Shard, entry: Entry, seq: Seq, hook: string, error: StarlingError, task: CheckedTask): void {
-  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "unapplied", hook }, error, task));
-}
-
-/** A dead letter that holds its task, so that it can be replayed when the log is gone. */
-export function createLetter(
-  shard: Shard,
-  of: Pick<NewDeadLetter, "seq" | "at" | "kind" | "hook">,
-  error: StarlingError,
-  task: CheckedTask,
-): NewDeadLetter {
-  return {
-    ...of,
-    shard: shard.id,
-    type: task.entity.id,
-    eid: task.eid,
-    code: error.code,
-    error: error.message.slice(0, 4000),
-    task: writeTaskJson(task),
-  };
-}
-
-function writeTaskJson(task: CheckedTask): string {
-  const datapoints = task.datapoints.map((d) => {
-    const times = `"t1":${d.t1},"t2":${d.t2},"c":${d.c},"src":${JSON.stringify(d.src)}`;
-    return `{"attr":"${d.attr}","v":${d.json},${times}}`;
-  });
-  const ttl = task.ttlTokens === null ? "" : `,"ttlTokens":${JSON.stringify(task.ttlTokens)}`;
-  const head = `"type":"${task.entity.id}","eid":${JSON.stringify(task.eid)}`;
-  return `{${head},"delete":${task.delete}${ttl},"datapoints":[${datapoints.join(",")}]}`;
 }

@@ -1,34 +1,43 @@
 import { StarlingError } from "../proto/starling-error.ts";
 import { createEntry } from "./commit.ts";
 import type { Lane, ReplayLog } from "./lane.ts";
+import { letterOfMisfit } from "./letter.ts";
+import { addOwed } from "./obligation.ts";
 import { sendOutbox } from "./outbox.ts";
-import { enqueue } from "./processing.ts";
+import { gateShards } from "./poison.ts";
+import { deliver, enqueue } from "./processing.ts";
+import { type Debts, restoreObligations } from "./restore-obligations.ts";
 import { type ReadSegment, readSegment } from "./segment.ts";
 import { answerKey, createChannel, type Shard } from "./shard.ts";
 
 /**
  * Takes shards over: what stands in the log above the watermark is processed again. State is replayed by applied seq,
  * hooks by watermark and recorded answers (R14); channels go on from the checkpoint and the entries above it (R9); outbox
- * lines above `delivered` are sent again, in order, the first of each target as "unknown" (R12).
+ * lines above `delivered` are sent again, in order, the first of each target as "unknown" (R12). What entities owe below
+ * the watermark comes from its rows, and what waits behind that from the log (R16). Hooks may have to wait for a gate (R17).
  */
 export function ownShards(lane: Lane, shards: readonly Shard[], logs: readonly ReplayLog[]): void {
   for (const shard of shards) lane.shards.set(shard.id, shard);
+  const debts = new Map(shards.map((shard) => [shard, restoreObligations(lane, shard)]));
   for (const { shard, segments } of logs) {
+    const owed: Debts = debts.get(shard) ?? new Map();
     const read = segments.map((segment) => readSegment(segment, lane.world.model));
     restoreRecorded(shard, read);
     for (const segment of read) {
       restoreChannels(shard, segment);
       for (const line of segment.outbox) if (line.seq > shard.savedDelivered) sendOutbox(lane, shard, line, line.seq);
-      restoreEntries(lane, shard, segment);
+      restoreEntries(lane, shard, segment, owed);
     }
     lane.touched.add(shard);
   }
+  gateShards(lane, shards);
 }
 
+/** All that are found: of what the watermark has passed too, since entities may owe it. */
 function restoreRecorded(shard: Shard, read: readonly ReadSegment[]): void {
   for (const { answers } of read) {
-    for (const answer of answers) {
-      if (answer.cause > shard.watermark) shard.recorded.answers.add(answerKey(answer.cause, answer.hook));
+    for (const { cause, hook } of answers) {
+      if (cause > shard.watermark || shard.owed.length > 0) shard.recorded.answers.add(answerKey(cause, hook));
     }
   }
 }
@@ -40,45 +49,25 @@ function restoreChannels(shard: Shard, read: ReadSegment): void {
     if (part.number <= channel.last) continue;
     channel.last = part.number;
     channel.dirty = true;
-    const { number, hash, lastSeq, rejections } = part;
-    channel.recent.set(number, { number, hash, lastSeq, rejections, listeners: [] });
+    const { number, hash, firstSeq, lastSeq, rejections } = part;
+    channel.recent.set(number, { number, hash, firstSeq, lastSeq, rejections, listeners: [] });
   }
 }
 
-function restoreEntries(lane: Lane, shard: Shard, read: ReadSegment): void {
+function restoreEntries(lane: Lane, shard: Shard, read: ReadSegment, debts: Debts): void {
   for (const { seq, logged, cause } of read.tasks) {
-    if (seq <= shard.watermark) continue;
+    const debt = seq > shard.watermark ? null : debts.get(`${logged.type}\t${logged.eid}`);
+    if (debt === undefined || (debt !== null && seq < debt.from)) continue;
+    const { task } = logged;
     const last = (seq + logged.lines - 1) as typeof seq;
-    if (logged.task instanceof StarlingError) {
-      letterOfMisfit(shard, seq, read.segment.at, logged.type, logged.eid, logged.task);
-      enqueue(lane, shard, createEntry(null, seq, last, read.segment.at, true));
-    } else {
-      enqueue(lane, shard, createEntry({ ...logged.task, cause }, seq, last, read.segment.at, true));
-    }
+    if (task instanceof StarlingError) letterOfMisfit(shard, seq, read.segment.at, logged, task);
+    const taken = task instanceof StarlingError ? null : { ...task, cause };
+    const entry = createEntry(taken, seq, last, read.segment.at, true);
     lane.world.counters.add("replayed_tasks");
+    if (debt === null) enqueue(lane, shard, entry);
+    else if (taken !== null) {
+      addOwed(debt.obligation, entry);
+      deliver(lane, shard, entry);
+    }
   }
-}
-
-/** A logged task that the model of now does not take: a dead letter, never a crash. */
-function letterOfMisfit(
-  shard: Shard,
-  seq: Shard["lastSeq"],
-  at: number,
-  type: string,
-  eid: string,
-  error: StarlingError,
-): void {
-  const { code, message } = error;
-  shard.deadLetters.push({
-    shard: shard.id,
-    seq,
-    kind: "unapplied",
-    hook: "",
-    type,
-    eid,
-    code,
-    error: message,
-    at,
-    task: JSON.stringify({ type, eid }),
-  });
 }

@@ -1,6 +1,7 @@
 import { StarlingError } from "../proto/starling-error.ts";
 import { copyView, type Entity, restoreEntity } from "./entity.ts";
 import type { GetReply, Lane, LaneMessage, LoadWanted } from "./lane.ts";
+import { isOverdue } from "./obligation.ts";
 import { advance } from "./processing.ts";
 import { dropEntity, entityOf, type Shard } from "./shard.ts";
 import type { StoredEntity } from "./store/store.ts";
@@ -76,12 +77,19 @@ function answer(lane: Lane, reply: GetReply, record: Parameters<GetReply>[0]): v
   lane.effects.push({ kind: "reply", reply, record });
 }
 
-/** Forgets activations that have not been used for a while, and the oldest ones when there are too many. */
+/**
+ * Forgets activations that have not been used for a while, and the oldest ones when there are too many; and looks for hooks
+ * that hold a watermark for too long.
+ */
 export function sweep(lane: Lane): void {
   const { limits } = lane.world;
   const now = lane.world.monotonic();
   let residents = 0;
-  for (const shard of lane.shards.values()) residents += shard.residents;
+  for (const shard of lane.shards.values()) {
+    residents += shard.residents;
+    const first = shard.entries[shard.firstEntry];
+    if (first !== undefined && isOverdue(lane, shard, first)) lane.touched.add(shard);
+  }
   // Over the bound everything that is clean and older than a second may go, oldest shard maps first.
   const idleMs = residents > limits.residentMaxEntities ? 1000 : limits.passivateAfterMs;
   for (const shard of lane.shards.values()) {
@@ -104,6 +112,7 @@ function isClean(entity: Entity): boolean {
     !entity.dirty &&
     entity.flushed === entity.applied &&
     entity.open === 0 &&
+    entity.obligation === null &&
     entity.mailbox.length === 0
   );
 }

@@ -123,6 +123,7 @@ export interface ReadPart {
   readonly channel: string;
   readonly number: number;
   readonly hash: string;
+  readonly firstSeq: Seq;
   readonly lastSeq: Seq;
   readonly rejections: readonly PartRejection[];
 }
@@ -164,7 +165,9 @@ export function readSegment(segment: Segment, model: Model): ReadSegment {
 }
 
 function readPart(p: PartFields, start: Seq): ReadPart {
-  return { channel: p[0], number: p[1], hash: p[3], lastSeq: toSeq(start + p[4] + p[5] - 1), rejections: p[6] ?? [] };
+  const firstSeq = toSeq(start + p[4]);
+  const lastSeq = toSeq(firstSeq + p[5] - 1);
+  return { channel: p[0], number: p[1], hash: p[3], firstSeq, lastSeq, rejections: p[6] ?? [] };
 }
 
 /** The part of a channel in a segment, if it is there. */

@@ -4,10 +4,11 @@ import { type Epoch, type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Channel } from "./channel.ts";
 import { createEntity, type Entity } from "./entity.ts";
-import type { Entry } from "./entry.ts";
+import type { Cursor, Entry } from "./entry.ts";
+import type { Obligation } from "./obligation.ts";
 import type { PartListener } from "./part.ts";
 import type { Block } from "./segment.ts";
-import type { AcquiredShard, FlushRequest, NewDeadLetter } from "./store/store.ts";
+import type { AcquiredShard, AttemptMark, FlushRequest, NewDeadLetter, StoredObligation } from "./store/store.ts";
 
 /** A shard as its owner holds it: log position, channels, entities, and what is on its way. Changed only by its lane's steps. */
 export interface Shard {
@@ -31,7 +32,16 @@ export interface Shard {
   residents: number;
   readonly outbox: Outbox;
   /** Listeners that wait for the watermark. */
-  readonly unprocessed: { readonly seq: Seq; readonly listener: PartListener }[];
+  readonly unprocessed: { readonly firstSeq: Seq; readonly seq: Seq; readonly listener: PartListener }[];
+  /** What entities owe below the watermark; as acquired; and rows of what the model no longer knows: they end (R16). */
+  readonly obligations: Set<Obligation>;
+  readonly owed: readonly StoredObligation[];
+  /** Whether the owner before gave the shard up, and the window it was in (R17). */
+  readonly clean: boolean;
+  readonly attempt: AttemptMark | null;
+  /** Hooks of seqs above wait: they are behind the window of a gate. */
+  openTo: number;
+  readonly misfits: StoredObligation[];
   /** For the next flush. */
   deadLetters: NewDeadLetter[];
   refused: FlushRequest["refused"][number][];
@@ -49,6 +59,8 @@ export interface PendingBlock {
   readonly block: Block;
   /** The entry whose answer it is; null for a part, and for the answer of a replayed dead letter. */
   readonly entry: Entry | null;
+  /** Where a held entry stands once this answer is durable (R16). */
+  readonly cursor?: Cursor;
   /** The dead letter that is closed by the same append, and who waits for that (R20). */
   readonly closing?: { readonly id: string; readonly reply: (error: StarlingError | null) => void };
 }
@@ -84,6 +96,12 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     residents: 0,
     outbox: { last: new Map(), sent: [], first: 0 },
     unprocessed: [],
+    obligations: new Set(),
+    owed: acquired.obligations,
+    clean: acquired.clean,
+    attempt: acquired.attempt,
+    openTo: acquired.clean && acquired.attempt === null ? Number.POSITIVE_INFINITY : 0,
+    misfits: [],
     deadLetters: [],
     refused: [],
     recorded: { answers, refused: new Set(acquired.refused) },
@@ -118,6 +136,13 @@ export function entityOf(shard: Shard, spec: EntitySpec, eid: string, eidValue: 
 /** Forgets an activation. */
 export function dropEntity(shard: Shard, entity: Entity): void {
   if (shard.entities[entity.spec.index]?.delete(entity.eid)) shard.residents--;
+}
+
+/** The log is replayed from above here, for outbox and obligations too. */
+export function replayAfter(shard: Shard): Seq {
+  let after: number = Math.min(shard.watermark, shard.savedDelivered);
+  for (const { firstWaiting } of shard.owed) if (firstWaiting !== null) after = Math.min(after, firstWaiting - 1);
+  return toSeq(after);
 }
 
 /** Outbox lines up to here are delivered. */

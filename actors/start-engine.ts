@@ -4,7 +4,7 @@ import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import { type NodeId, type ShardId, shardId, toSeq, toSessionId } from "../proto/ids.ts";
+import { type NodeId, type ShardId, shardId, toSessionId } from "../proto/ids.ts";
 import { shardOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { startCellSystem } from "./cell.ts";
@@ -18,8 +18,9 @@ import { createLane, type LaneLimits, type Offer, type ReplayLog } from "./lane.
 import { type LaneCell, startLaneCell } from "./lane-cell.ts";
 import type { Part, PartListener } from "./part.ts";
 import { runLetter } from "./run-letter.ts";
-import { createShard, type Shard } from "./shard.ts";
+import { createShard, replayAfter, type Shard } from "./shard.ts";
 import type { AcquiredShard, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
+import { createTurn } from "./turn.ts";
 
 export interface EngineOptions {
   readonly node: NodeId;
@@ -87,10 +88,10 @@ const drainWithinMs = 20_000;
 async function readLogs(store: Store, shards: readonly Shard[]): Promise<ReplayLog[]> {
   const logs: ReplayLog[] = [];
   for (const shard of shards) {
-    const from = Math.min(shard.watermark, shard.savedDelivered);
+    const from = replayAfter(shard);
     if (shard.lastSeq <= from) continue;
     const segments: Segment[] = [];
-    for (let after = toSeq(from); ; ) {
+    for (let after = from; ; ) {
       const page = await store.readLog(shard.id, after, replayPage);
       segments.push(...page);
       const last = page.at(-1);
@@ -107,6 +108,7 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
   const cells = startCellSystem();
   const followers = createFollowers(model);
   const health = createHealth(log);
+  const turn = createTurn();
   const laneCount = options.lanes * options.databases;
   const drained = Array.from({ length: laneCount }, () => deferred());
   const lanes: LaneCell[] = drained.map((done, index) =>
@@ -121,6 +123,7 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
           now: options.wall,
           monotonic: clock.now,
           shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
+          turn,
           runHook: withHookFailPoints(options.runHook, onFailPoint),
           post,
         }),

@@ -5,6 +5,7 @@ import { onFlushed, onFlushFailed, planNextFlush, startFlush } from "./flush.ts"
 import type { Effect, Lane, LaneMessage } from "./lane.ts";
 import { onLetterReplayed } from "./letter-replay.ts";
 import { onDelivered } from "./outbox.ts";
+import { tendGate } from "./poison.ts";
 import { onHookEnded } from "./processing.ts";
 import { ownShards } from "./replay.ts";
 import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts";
@@ -16,6 +17,7 @@ import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts
 export function step(lane: Lane, message: LaneMessage): Effect[] {
   lane.effects = [];
   take(lane, message);
+  tendGate(lane);
   startCommit(lane);
   startLoads(lane);
   planNextFlush(lane, 0);

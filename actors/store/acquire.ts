@@ -1,6 +1,7 @@
 import { type NodeId, type ShardId, toEpoch, toSeq, toShardId } from "../../proto/ids.ts";
 import { packFences } from "./append.ts";
 import type { Pool } from "./connection.ts";
+import { type ObligationFields, toAttempt, toObligation } from "./obligation.ts";
 import { packNumbers } from "./pack.ts";
 import { fenceLockClass } from "./schema.ts";
 import type { AcquiredShard, Fence } from "./store.ts";
@@ -26,14 +27,16 @@ end;
 
 create function starling.acquire_1(p_node text, p_shards int[])
   returns table (shard int, epoch float8, watermark float8, last_seq float8, delivered float8, last_at float8,
-    channels json, refused json, letters json) language plpgsql as $$
+    channels json, refused json, letters json, clean boolean, obligations json, attempt json) language plpgsql as $$
 #variable_conflict use_column
 declare
   v_taken int[];
+  v_owned int[];
 begin
   perform pg_advisory_xact_lock(${fenceLockClass}, f.shard) from unnest(p_shards) f(shard);
   insert into starling.shard (shard, epoch, owner) select f.shard, 0, null from unnest(p_shards) f(shard)
     on conflict do nothing;
+  v_owned := array(select s.shard from starling.shard s where s.shard = any(p_shards) and s.owner is not null);
   with bumped as (
     update starling.shard s set epoch = s.epoch + 1, owner = p_node from starling.claim c
       where s.shard = any(p_shards) and c.shard = s.shard and c.claimant = p_node and c.until > clock_timestamp()
@@ -44,12 +47,15 @@ begin
       greatest(l.last_seq, p.watermark, 0)::float8, coalesce(p.delivered, 0)::float8,
       coalesce(starling.to_ms_1(greatest(l.at, p.at)), 0),
       (select json_agg(json_build_array(c.channel, c.number)) from starling.channel c where c.shard = s.shard),
-      (select json_agg(r.seq) from starling.refused r where r.shard = s.shard and r.seq > coalesce(p.watermark, 0)),
+      (select json_agg(r.seq) from starling.refused r where r.shard = s.shard and r.seq > b.floor),
       (select json_agg(json_build_array(d.seq, d.hook)) from starling.dead_letter d
-        where d.shard = s.shard and d.seq > coalesce(p.watermark, 0) and d.kind = 'hook')
+        where d.shard = s.shard and d.seq > b.floor and d.kind = 'hook'),
+      not s.shard = any(v_owned), starling.obligations_1(s.shard),
+      (select json_build_array(a.from_seq, a.to_seq, a.deaths) from starling.attempt a where a.shard = s.shard)
     from unnest(v_taken) f(shard)
       join starling.shard s on s.shard = f.shard
       left join starling.progress p on p.shard = f.shard
+      cross join lateral (select starling.floor_1(f.shard) offset 0) b(floor)
       left join lateral (
         select g.last_seq, g.at from starling.log g where g.shard = f.shard order by g.seq desc limit 1
       ) l on true
@@ -81,6 +87,9 @@ interface AcquiredRow {
   readonly channels: readonly (readonly [string, number])[] | null;
   readonly refused: readonly number[] | null;
   readonly letters: readonly (readonly [number, string])[] | null;
+  readonly clean: boolean;
+  readonly obligations: readonly ObligationFields[] | null;
+  readonly attempt: readonly [number, number, number] | null;
 }
 
 /** See {@link Store.acquire}. `guard` ends what blocks: a pool of its own, since `control` may be in use. */
@@ -136,6 +145,9 @@ function toAcquired(row: AcquiredRow): AcquiredShard {
     channels: new Map(row.channels ?? []),
     refused: (row.refused ?? []).map(toSeq),
     deadAnswers: (row.letters ?? []).map(([seq, hook]) => ({ seq: toSeq(seq), hook })),
+    clean: row.clean,
+    obligations: (row.obligations ?? []).map((fields) => toObligation(row.shard, fields)),
+    attempt: toAttempt(row.attempt),
   };
 }
 

@@ -1,17 +1,18 @@
 import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
 import type { Pool } from "./connection.ts";
+import { packObligations } from "./obligation.ts";
 import { type Packer, packAll } from "./pack.ts";
 import type { EntityKey, FlushRequest, WriteResult } from "./store.ts";
 
 /**
- * Fence, entities, history, refused seqs, dead letters and progress in one call. An entity changes only upwards
+ * Fence, entities, history, refused seqs, dead letters, obligations and progress in one call. An entity changes only upwards
  * (`applied < new`); a tombstone takes the history of its life along, and goes when the watermark has passed it (R19).
  */
 export const flushFunctions = String.raw`
 create function starling.flush_1(p_node text, p_shards int[], p_epochs bigint[], p_escaped boolean,
   p_entities text, p_states text, p_history text, p_bodies text, p_progress text, p_channels text, p_refused text,
-  p_letters text) returns text language plpgsql as $$
+  p_letters text, p_obligations text, p_attempts text) returns text language plpgsql as $$
 declare
   v_lost text := starling.fence_1(p_node, p_shards, p_epochs);
 begin
@@ -40,6 +41,12 @@ begin
   end if;
   if p_letters <> '' then
     perform starling.flush_letters_1(p_escaped, p_letters);
+  end if;
+  if p_obligations <> '' then
+    perform starling.flush_obligations_1(p_escaped, p_obligations);
+  end if;
+  if p_attempts <> '' then
+    perform starling.flush_attempts_1(p_attempts);
   end if;
   if p_progress <> '' then
     perform starling.flush_progress_1(p_escaped, p_progress, p_channels);
@@ -111,7 +118,7 @@ export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Pr
   return toWriteResult(await pool.query<{ lost: string | null }>(flushText, parameters));
 }
 
-const flushText = "select starling.flush_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) as lost";
+const flushText = "select starling.flush_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as lost";
 
 function packFlush(packer: Packer, request: FlushRequest): string[] {
   const { entities, history, progress, refused, deadLetters } = request;
@@ -132,5 +139,6 @@ function packFlush(packer: Packer, request: FlushRequest): string[] {
       const names = [d.hook, d.code, d.error, d.task].map(text).join("\x1f");
       return `${key(d)}\x1f${d.seq}\x1f${d.kind}\x1f${d.at}\x1f${names}`;
     }),
+    ...packObligations(packer, request),
   ];
 }

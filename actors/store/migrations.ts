@@ -4,6 +4,7 @@ import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions } from "./flush.ts";
 import { loadFunctions } from "./load.ts";
+import { obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
@@ -20,6 +21,7 @@ const steps: readonly string[] = [
     commonFunctions,
     partitionFunctions,
     appendFunctions,
+    obligationFunctions,
     flushFunctions,
     acquireFunctions,
     loadFunctions,

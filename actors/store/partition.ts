@@ -30,9 +30,11 @@ declare
   v_passed boolean;
 begin
   execute format($q$
-    select coalesce(bool_and(coalesce(least(p.watermark, p.delivered), -1) >= m.last_seq), true)
+    select coalesce(bool_and(coalesce(least(p.watermark, p.delivered, o.passed), -1) >= m.last_seq), true)
       from (select shard, max(last_seq) as last_seq from starling.%I group by shard) m
         left join starling.progress p on p.shard = m.shard
+        left join (select shard, min(first_waiting) - 1 as passed from starling.obligation group by shard) o
+          on o.shard = m.shard
   $q$, p_name) into v_passed;
   return v_passed;
 end
@@ -102,8 +104,8 @@ function dateOf(day: number): string {
 }
 
 /**
- * Drops the partitions that end at or before `before` (Unix ms) and that every shard has passed, by watermark and by
- * outbox (R8). Detaching first and concurrently: a plain drop waits behind long readers, and every append behind it.
+ * Drops the partitions that end at or before `before` (Unix ms) and that every shard has passed, by watermark, by
+ * outbox and by what entities owe (R8). Detaching first and concurrently: a plain drop waits behind long readers, and every append behind it.
  * Returns the days that went, as `YYYY-MM-DD`. Raises STORE if the lock is not had in time; then try again later.
  */
 export async function dropPartitions(maintenance: Connection, before: number): Promise<string[]> {

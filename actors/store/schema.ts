@@ -107,6 +107,28 @@ create table starling.dead_letter (
   unique (shard, seq, kind, hook)
 );
 
+-- What an entity owes below the watermark. seq to task are null when only entries behind the held one are left.
+create table starling.obligation (
+  shard int not null,
+  type text collate "C" not null,
+  eid text collate "C" not null,
+  seq bigint,
+  last_seq bigint,
+  at timestamptz,
+  hook text collate "C",
+  place text,
+  task text collate "C",
+  first_waiting bigint,
+  primary key (shard, type, eid)
+);
+
+create table starling.attempt (
+  shard int primary key,
+  from_seq bigint not null,
+  to_seq bigint not null,
+  deaths int not null
+);
+
 create table starling.session (
   session text collate "C" primary key,
   named boolean not null,

@@ -112,6 +112,8 @@ function splitFlush<S>(request: FlushRequest, storeOf: (shard: ShardId) => S): M
       progress: here(request.progress),
       refused: here(request.refused),
       deadLetters: here(request.deadLetters),
+      obligations: here(request.obligations ?? []),
+      attempts: here(request.attempts ?? []),
     });
   }
   return parts;

@@ -53,6 +53,41 @@ export interface AcquiredShard extends Fence {
   readonly refused: readonly Seq[];
   /** Answers above the watermark that stand as dead letters: `seq` and hook id. */
   readonly deadAnswers: readonly { readonly seq: Seq; readonly hook: string }[];
+  /** Whether the owner before gave the shard up; if not, it may have died of what stands in the log (R17). */
+  readonly clean: boolean;
+  /** What entities owe below the watermark. `refused` and `deadAnswers` begin with the first entry of these (R16). */
+  readonly obligations: readonly StoredObligation[];
+  readonly attempt: AttemptMark | null;
+}
+
+/** What one entity owes below the watermark (R16). */
+export interface StoredObligation extends EntityKey {
+  /** The entry whose hook took too long; null when it has ended, and others behind it have not. */
+  readonly held: HeldEntry | null;
+  /** The first of the entity's entries behind it that the watermark has passed. */
+  readonly firstWaiting: Seq | null;
+}
+
+/** A task whose hook runs on below the watermark, whole, so that the log may go. */
+export interface HeldEntry {
+  readonly seq: Seq;
+  readonly lastSeq: Seq;
+  /** Arrival time, Unix ms. */
+  readonly at: number;
+  /** Id of the hook that runs. */
+  readonly hook: string;
+  /** JSON text: how far the task is, and its cause; see `actors/obligation.ts`. */
+  readonly place: string;
+  /** Its lines, as in the log. */
+  readonly task: string;
+}
+
+/** A window of the log whose hooks run after an unplanned take-over (R17). */
+export interface AttemptMark {
+  readonly from: Seq;
+  readonly to: Seq;
+  /** Of processes, while exactly this stood. */
+  readonly deaths: number;
 }
 
 /** One row of the log: what one commit appended to one shard. See `actors/log-format.ts` for head and body. */
@@ -116,6 +151,10 @@ export interface FlushRequest {
   readonly progress: readonly ShardProgress[];
   readonly refused: readonly (EntityKey & { readonly seq: Seq })[];
   readonly deadLetters: readonly NewDeadLetter[];
+  /** Obligations that changed; one that neither holds an entry nor names one is over. */
+  readonly obligations?: readonly StoredObligation[];
+  /** Windows that begin; null: the shard's last one has ended. */
+  readonly attempts?: readonly { readonly shard: ShardId; readonly mark: AttemptMark | null }[];
 }
 
 export interface ShardProgress {

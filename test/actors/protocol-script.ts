@@ -1,10 +1,9 @@
 import type { HookCall } from "../../actors/hook-call.ts";
 import type { HookOutcome } from "../../actors/hook-outcome.ts";
-import type { Part, PartTask } from "../../actors/part.ts";
 import type { Store } from "../../actors/store/store.ts";
 import type { CheckedDatapoint, CheckedTask } from "../../modules/datapoint.ts";
 import type { Hook, HookTable } from "../../modules/hook.ts";
-import { type ShardId, shardId, toSeq } from "../../proto/ids.ts";
+import { shardId, toSeq } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { testModel } from "../support/test-model.ts";
 
@@ -33,7 +32,8 @@ export function task(type: string, eid: string, attr: string, v: number, t1: num
   return { entity, eid, eidValue: eid, datapoints: [datapoint], ttlTokens: null, delete: false };
 }
 
-function removal(type: string, eid: string): CheckedTask {
+/** The task that deletes an entity. */
+export function removal(type: string, eid: string): CheckedTask {
   const entity = model.entities.get(type);
   if (entity === undefined) throw new Error(`no ${type}`);
   return { entity, eid, eidValue: eid, datapoints: [], ttlTokens: null, delete: true };
@@ -51,23 +51,8 @@ export const batches: readonly (readonly CheckedTask[])[] = Array.from({ length:
   return eid === other ? tasks.slice(0, 1) : tasks;
 });
 
-/** Splits a batch into the parts that a session would offer. */
-export function partsOf(index: number, previous: Map<ShardId, number>, resumed: boolean): Part[] {
-  const byShard = new Map<ShardId, PartTask[]>();
-  for (const each of batches[index] ?? []) {
-    const shard = shardOf("entity", each.entity.id, each.eid, shards);
-    byShard.set(shard, [...(byShard.get(shard) ?? []), { ...each, cause: null }]);
-  }
-  return [...byShard].map(([shard, tasks]) => {
-    const number = index + 1;
-    const known = previous.get(shard);
-    previous.set(shard, number);
-    const predecessor = known ?? (resumed ? null : 0);
-    return { shard, channel: "c:test", number, predecessor, hash: `h${number}`, tasks, rejections: [], bytes: 100 };
-  });
-}
-
-function hook(kind: Hook["kind"], type: string, attr: string | null, name: string): Hook<never> {
+/** A hook of the test's own; what it does says `runHook`. */
+export function hook(kind: Hook["kind"], type: string, attr: string | null, name: string): Hook<never> {
   const target = attr === null ? type : `${type}.${attr}`;
   const run = (() => null) as never;
   return {

@@ -1,38 +1,9 @@
 import { expect, test } from "vitest";
-import type { PartEvent } from "../../actors/part.ts";
 import type { Store } from "../../actors/store/store.ts";
-import type { ShardId } from "../../proto/ids.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
-import { type SimulatedNode, startSimulatedNode } from "../support/simulated-node.ts";
-import { batches, type Found, hooks, inspect, model, partsOf, removalAt, runHook, shards } from "./protocol-script.ts";
-
-/** A client that knows what was acknowledged, and sends the rest again to the next node. */
-function createClient() {
-  const acked = new Set<number>();
-  let previous = new Map<ShardId, number>();
-  let resumed = false;
-  return {
-    acked,
-    reconnect: () => {
-      previous = new Map();
-      resumed = true;
-    },
-    /** Offers all unacknowledged batches of a range, in order. */
-    offer: (node: SimulatedNode, from: number, to: number) => {
-      for (let index = from; index < to; index++) {
-        if (acked.has(index)) continue;
-        const parts = partsOf(index, previous, resumed);
-        let open = parts.length;
-        for (const part of parts) {
-          node.offer(part, (event: PartEvent) => {
-            if (event.kind === "refused") throw event.error;
-            if (event.kind === "durable" && --open === 0) acked.add(index);
-          });
-        }
-      }
-    },
-  };
-}
+import { startSimulatedNode } from "../support/simulated-node.ts";
+import { createClient } from "./protocol-client.ts";
+import { batches, type Found, hooks, inspect, model, removalAt, runHook, shards } from "./protocol-script.ts";
 
 const phases: readonly (readonly [number, number])[] = [
   [0, 5],
@@ -51,7 +22,7 @@ interface Run {
 /** Runs the whole script; node k dies after `deaths[k]` effects. */
 async function play(deaths: readonly number[]): Promise<Run> {
   const store = createMemoryStore();
-  const client = createClient();
+  const client = createClient(batches);
   let phase = 0;
   for (let life = 0; ; life++) {
     let effects = 0;

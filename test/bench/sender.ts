@@ -1,84 +1,131 @@
-import { connect } from "../../proto/client.ts";
-import { shuffled, thingDatapoint } from "./things.ts";
+import { setTimeout as delay, setImmediate } from "node:timers/promises";
+import { type Client, connect } from "../../proto/client.ts";
+import { createPlanOrder, passLength, type SendPlan } from "./plan.ts";
+import { type ThingDatapoint, thingDatapoint } from "./things.ts";
 
 /**
  * The client process of the benchmarks: sends a plan's datapoints and prints one line of JSON with what it saw. Started as
  * `node sender.js ADDRESS PLAN`, the plan as JSON.
  */
-export interface SendPlan {
-  readonly entities: number;
-  readonly attributes: readonly number[];
-  readonly generation: number;
-  readonly seed: number;
-  readonly batch: number;
-  readonly maxInFlight: number;
-  /** Datapoints per second of an open loop; null: as fast as credits allow. */
-  readonly rate: number | null;
-}
-
 export interface SendReport {
-  readonly datapoints: number;
+  /** Datapoints. */
+  readonly sent: number;
+  readonly accepted: number;
   readonly rejected: number;
+  /** Unix ms of the first send. */
+  readonly startedAt: number;
+  /** From the first send to the last durable, and the last processed acknowledgement. */
   readonly ackedS: number;
   readonly processedS: number;
   readonly ackP50Ms: number;
   readonly ackP99Ms: number;
+  /** By windows of the plan's length, by time of sending. */
+  readonly windows: readonly { readonly p50Ms: number; readonly p99Ms: number }[];
+  /** Most batches that were sent and not acknowledged as durable at once. */
+  readonly unackedMax: number;
   readonly cpuS: number;
+  readonly rssPeakMb: number;
+}
+
+interface Progress {
+  /** When each batch was sent, by number: in an open loop when it was meant to be. */
+  readonly sentAt: number[];
+  readonly latencies: { readonly at: number; readonly ms: number }[];
+  lastDurable: number;
+  acked: number;
+  unackedMax: number;
 }
 
 async function main(address: string, plan: SendPlan): Promise<SendReport> {
-  const count = plan.entities * plan.attributes.length;
-  const order = shuffled(count, plan.seed);
-  const sentAt = new Float64Array(Math.ceil(count / plan.batch) + 2);
-  const latencies: number[] = [];
-  let lastDurable = 0;
+  const progress: Progress = { sentAt: [], latencies: [], lastDurable: 0, acked: 0, unackedMax: 0 };
   const client = await connect({
     address,
     level: "processed",
     maxInFlight: plan.maxInFlight,
     onAck: ({ level, first, last }) => {
       if (level !== "durable") return;
-      lastDurable = performance.now();
-      for (let number = first; number <= last; number++) latencies.push(lastDurable - (sentAt[number] ?? 0));
+      progress.lastDurable = performance.now();
+      progress.unackedMax = Math.max(progress.unackedMax, progress.sentAt.length - 1 - progress.acked);
+      progress.acked = last;
+      for (let number = first; number <= last; number++) {
+        const at = progress.sentAt[number] ?? 0;
+        progress.latencies.push({ at, ms: progress.lastDurable - at });
+      }
     },
   });
   const cpu = process.cpuUsage();
-  const startedAt = performance.now();
-  for (let at = 0, number = 1; at < count; at += plan.batch, number++) {
-    const batch = [];
-    for (let i = at; i < Math.min(count, at + plan.batch); i++) {
-      const index = order[i] ?? 0;
-      const attribute = plan.attributes[Math.floor(index / plan.entities)] ?? 0;
-      batch.push(thingDatapoint(index % plan.entities, attribute, plan.generation, plan.entities));
-    }
-    if (plan.rate !== null) {
-      // Open loop: latency counts from the intended time of sending, whatever the queue before it.
-      const intended = startedAt + (at / plan.rate) * 1000;
-      const wait = intended - performance.now();
-      if (wait > 1) await new Promise((resolve) => setTimeout(resolve, wait));
-      sentAt[number] = intended;
-      void client.write(batch);
-    } else {
-      sentAt[number] = performance.now();
-      await client.write(batch);
-    }
-  }
+  const startedAt = Date.now();
+  const started = performance.now();
+  const sent = await sendPlan(client, plan, progress, started);
   const outcome = await client.flush();
-  const processedAt = performance.now();
+  const processedS = (performance.now() - started) / 1000;
   const used = process.cpuUsage(cpu);
   await client.close();
-  latencies.sort((a, b) => a - b);
-  const quantile = (q: number): number =>
-    latencies[Math.min(latencies.length - 1, Math.floor(q * latencies.length))] ?? 0;
   return {
-    datapoints: outcome.accepted,
+    sent,
+    accepted: outcome.accepted,
     rejected: outcome.rejected,
-    ackedS: (lastDurable - startedAt) / 1000,
-    processedS: (processedAt - startedAt) / 1000,
-    ackP50Ms: quantile(0.5),
-    ackP99Ms: quantile(0.99),
+    startedAt,
+    ackedS: (progress.lastDurable - started) / 1000,
+    processedS,
+    ...quantiles(progress, started, plan.windowS),
+    unackedMax: progress.unackedMax,
     cpuS: (used.user + used.system) / 1e6,
+    rssPeakMb: process.resourceUsage().maxRSS / 1024,
   };
+}
+
+/** Sends; returns how many datapoints. */
+async function sendPlan(client: Client, plan: SendPlan, progress: Progress, started: number): Promise<number> {
+  const order = createPlanOrder(plan);
+  const count = plan.passes * passLength(plan);
+  const until = started + (plan.durationS ?? Number.POSITIVE_INFINITY) * 1000;
+  progress.sentAt.push(0);
+  let failure: unknown = null;
+  let sent = 0;
+  while (sent < count && performance.now() < until && failure === null) {
+    const intended = plan.rate === null ? null : started + (sent / plan.rate) * 1000;
+    const batch: ThingDatapoint[] = [];
+    for (const end = Math.min(count, sent + plan.batch); sent < end; sent++) {
+      const { entity, attribute, generation } = order.at(sent);
+      batch.push(thingDatapoint(entity, attribute, generation, plan.population));
+    }
+    if (intended === null) {
+      progress.sentAt.push(performance.now());
+      await client.write(batch);
+      continue;
+    }
+    // Open loop: latency counts from the intended time of sending, whatever the queue before it.
+    const wait = intended - performance.now();
+    await (wait > 1 ? delay(wait) : setImmediate());
+    progress.sentAt.push(intended);
+    client.write(batch).catch((error: unknown) => {
+      failure = error;
+    });
+  }
+  if (failure !== null) throw failure;
+  return sent;
+}
+
+function quantiles(progress: Progress, started: number, windowS: number) {
+  const { latencies } = progress;
+  const windows: number[][] = [];
+  for (const { at, ms } of latencies) {
+    const window = Math.max(0, Math.floor((at - started) / (windowS * 1000)));
+    for (let i = windows.length; i <= window; i++) windows.push([]);
+    windows[window]?.push(ms);
+  }
+  const all = latencies.map(({ ms }) => ms).sort((a, b) => a - b);
+  for (const window of windows) window.sort((a, b) => a - b);
+  return {
+    ackP50Ms: quantile(all, 0.5),
+    ackP99Ms: quantile(all, 0.99),
+    windows: windows.map((window) => ({ p50Ms: quantile(window, 0.5), p99Ms: quantile(window, 0.99) })),
+  };
+}
+
+function quantile(sorted: readonly number[], q: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
 }
 
 const [address = "", plan = "{}"] = process.argv.slice(2);

@@ -1,4 +1,5 @@
 import { createServer } from "node:net";
+import { setImmediate } from "node:timers/promises";
 import { type FailPoint, failPoints } from "../../actors/fail-point.ts";
 import { failPointVariable } from "../../node/armed-fail-point.ts";
 import { type NodeProcess, type NodeProcessOptions, startNodeProcess } from "./node-process.ts";
@@ -23,7 +24,7 @@ const places: readonly KillPlace[] = [...failPoints, "any-moment"];
 /** Which hit is the last one: from what recovery alone brings to what a node under load has of each in a second or two. */
 const countMax: Readonly<Record<FailPoint, number>> = {
   acquired: 1,
-  "in-recovery": 100,
+  "in-recovery": 500,
   "before-append": 150,
   "committed-not-acknowledged": 150,
   "before-flush": 15,
@@ -46,10 +47,8 @@ export async function killNodes({ node, kills, random, failed }: KillRunOptions)
     const next = lap.shift();
     if (next === undefined) break;
     const { place, count } = next;
-    const hit = await Promise.race([
-      place === "any-moment" ? killLater(node, random) : dieAt(node, place, count),
-      failed,
-    ]);
+    const hit = place === "any-moment" ? await killLater(node, random) : await dieAt(node, place, count);
+    await Promise.race([failed, setImmediate()]);
     hits.set(hit, (hits.get(hit) ?? 0) + 1);
     if (hit !== place) lap.unshift({ place, count: 1 });
   }

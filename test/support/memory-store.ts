@@ -2,6 +2,7 @@ import { partNeedle } from "../../actors/store/read-log.ts";
 import type {
   AcquiredShard,
   AppendRequest,
+  AttemptMark,
   EntityKey,
   Fence,
   FlushRequest,
@@ -13,6 +14,7 @@ import type {
   Store,
   StoredDeadLetter,
   StoredEntity,
+  StoredObligation,
   StoredSession,
 } from "../../actors/store/store.ts";
 import { type NodeId, type SessionId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
@@ -34,6 +36,8 @@ export interface MemoryShard {
   readonly history: Map<string, HistorySegment[]>;
   readonly refused: Set<number>;
   readonly letters: Map<string, StoredDeadLetter>;
+  readonly obligations: Map<string, StoredObligation>;
+  attempt: AttemptMark | null;
 }
 
 /** What outlives every process: a store made over it goes on where the one before ended. */
@@ -128,6 +132,8 @@ function createMemoryShard(): MemoryShard {
     history: new Map(),
     refused: new Set(),
     letters: new Map(),
+    obligations: new Map(),
+    attempt: null,
   };
 }
 
@@ -137,6 +143,9 @@ function isLost(shard: MemoryShard, fence: Fence, node: NodeId): boolean {
 }
 
 function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
+  const clean = shard.owner === null;
+  const obligations = [...shard.obligations.values()].sort((a, b) => firstOf(a) - firstOf(b));
+  const floor = Math.min(shard.watermark, ...obligations.map((obligation) => firstOf(obligation) - 1));
   shard.epoch++;
   shard.owner = node;
   shard.claim = null;
@@ -149,11 +158,19 @@ function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
     delivered: toSeq(shard.delivered),
     lastAt: Math.max(shard.at, last?.at ?? 0),
     channels: new Map(shard.channels),
-    refused: [...shard.refused].filter((seq) => seq > shard.watermark).map(toSeq),
+    refused: [...shard.refused].filter((seq) => seq > floor).map(toSeq),
     deadAnswers: [...shard.letters.values()]
-      .filter((letter) => letter.seq > shard.watermark && letter.kind === "hook")
+      .filter((letter) => letter.seq > floor && letter.kind === "hook")
       .map(({ seq, hook }) => ({ seq, hook })),
+    clean,
+    obligations,
+    attempt: shard.attempt,
   };
+}
+
+/** Seq of an obligation's first entry. */
+function firstOf({ held, firstWaiting }: StoredObligation): number {
+  return Math.min(held?.seq ?? Number.POSITIVE_INFINITY, firstWaiting ?? Number.POSITIVE_INFINITY);
 }
 
 function append(shardOf: (id: ShardId) => MemoryShard, { segments, closings = [] }: AppendRequest): void {
@@ -210,6 +227,12 @@ function flush(shardOf: (id: ShardId) => MemoryShard, request: FlushRequest): vo
   }
   for (const { shard, seq } of request.refused) shardOf(shard).refused.add(seq);
   for (const letter of request.deadLetters) addLetter(shardOf(letter.shard), letter);
+  for (const obligation of request.obligations ?? []) {
+    const { obligations } = shardOf(obligation.shard);
+    if (obligation.held === null && obligation.firstWaiting === null) obligations.delete(keyOf(obligation));
+    else obligations.set(keyOf(obligation), obligation);
+  }
+  for (const { shard, mark } of request.attempts ?? []) shardOf(shard).attempt = mark;
   for (const progress of request.progress) advance(shardOf(progress.shard), progress);
 }
 

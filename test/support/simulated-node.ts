@@ -11,24 +11,29 @@ import {
   type ReplayLog,
 } from "../../actors/lane.ts";
 import type { Part, PartEvent, PartListener } from "../../actors/part.ts";
-import { createShard } from "../../actors/shard.ts";
+import { createShard, replayAfter } from "../../actors/shard.ts";
 import { step } from "../../actors/step.ts";
 import type { Store } from "../../actors/store/store.ts";
+import { createTurn } from "../../actors/turn.ts";
 import type { Hook, HookTable } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
-import { type ShardId, shardId, toNodeId, toSeq } from "../../proto/ids.ts";
+import { type ShardId, shardId, toNodeId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { toStarlingError } from "../../proto/starling-error.ts";
 
 /**
  * One node of one lane, with its effects performed one by one on a store that survives, so that it can die after any of
- * them. Time stands still but for `tick`.
+ * them. Time stands still but for `elapse`.
  */
 export interface SimulatedNode {
   readonly lane: Lane;
   offer(part: Part, listener: PartListener): void;
-  /** Performs effects until nothing is left to do, or until it dies. */
+  /** Performs effects until nothing is left to do but to wait for hooks, or until it dies. */
   run(): Promise<void>;
+  /** Time passes, and the lane looks what is due. */
+  elapse(ms: number): void;
+  /** Dies at once. */
+  kill(): void;
   readonly status: "running" | "dead";
 }
 
@@ -54,6 +59,8 @@ export const simulationLimits: LaneLimits = {
   residentMaxEntities: 1000,
   passivateAfterMs: 60_000,
   chainMaxDepth: 4,
+  obligationAfterMs: 5000,
+  obligationAfterSeqs: 10_000,
 };
 
 /** Takes all shards of the store, replays, and is ready to `run`. */
@@ -64,8 +71,7 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
   const shards = (await store.acquire(node, ids)).map((acquired) => createShard(acquired, model));
   const replay: ReplayLog[] = [];
   for (const shard of shards) {
-    const from = toSeq(Math.min(shard.watermark, shard.savedDelivered));
-    const segments = await store.readLog(shard.id, from, 10_000);
+    const segments = await store.readLog(shard.id, replayAfter(shard), 10_000);
     if (segments.length > 0) replay.push({ shard, segments });
   }
   const inbox: LaneMessage[] = [{ kind: "own", shards, replay }];
@@ -81,13 +87,14 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     now: () => 1_700_000_000_000 + clock,
     monotonic: () => clock,
     shardOf: (type, eid): ShardId => shardOf("entity", type, eid, options.shards),
+    turn: createTurn(),
     runHook: (hook, call) => {
       const outcome = options.runHook(hook, call);
       if (outcome instanceof Promise) hooksRunning++;
       return outcome;
     },
     post: (message) => {
-      hooksRunning--;
+      if (message.kind === "hook-ended") hooksRunning--;
       inbox.push(message);
     },
   });
@@ -160,6 +167,13 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     offer: (part, listener) => {
       inbox.push({ kind: "offer", offers: [{ part, listener }] });
     },
+    kill: () => {
+      status = "dead";
+    },
+    elapse: (ms) => {
+      clock += ms;
+      inbox.push({ kind: "sweep" });
+    },
     run: async () => {
       while (status === "running") {
         const message = inbox.shift();
@@ -175,6 +189,7 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
         }
         if (hooksRunning === 0) return;
         await setImmediate();
+        if (inbox.length === 0) return;
       }
     },
   };

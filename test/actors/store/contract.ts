@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Queries, Store } from "../../../actors/store/store.ts";
 import { type NodeId, type ShardId, toSeq } from "../../../proto/ids.ts";
+import { describeObligations } from "./contract-obligations.ts";
 import { describeQueries } from "./contract-queries.ts";
 import {
   entityOf,
@@ -228,4 +229,5 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
   });
 
   describeQueries(() => store);
+  describe("obligations and attempts", () => describeObligations(() => store));
 }

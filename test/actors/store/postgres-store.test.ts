@@ -10,7 +10,8 @@ import { describeStore } from "./contract.ts";
 import { entityOf, fencesOf, flushOf, nodeA, nodeB, noon, progressOf, segmentOf, shard1, shard2 } from "./samples.ts";
 
 const shards = { entity: 256, system: 16 };
-const tableNames = "shard claim progress channel log entity history refused dead_letter session".split(" ");
+const tableNames =
+  "shard claim progress channel log entity history refused dead_letter obligation attempt session".split(" ");
 const dayMs = 86_400_000;
 
 function connectTo(database: TestDatabase): Connection {
@@ -122,7 +123,7 @@ describe("PostgreSQL itself", () => {
     ]);
   });
 
-  it("drops a partition only when watermark and outbox of every shard have passed it", async () => {
+  it("drops a partition only when watermark, outbox and obligations of every shard have passed it", async () => {
     const fences = fencesOf(await store.acquire(nodeA, [shard1, shard2]));
     const at = noon - 10 * dayMs;
     const segments = [segmentOf(1, ["a"], { at }), segmentOf(1, ["a", "b"], { at, shard: shard2 })];
@@ -131,6 +132,10 @@ describe("PostgreSQL itself", () => {
     await store.flush(nodeA, flushOf(fences, { progress }));
     expect(await store.dropPartitions(noon)).toEqual([]);
     await store.flush(nodeA, flushOf(fences, { progress: [progressOf(2, { shard: shard2 })] }));
+    const key = { shard: shard2, type: "ip", eid: "b", held: null };
+    await store.flush(nodeA, flushOf(fences, { obligations: [{ ...key, firstWaiting: toSeq(2) }] }));
+    expect(await store.dropPartitions(noon)).toEqual([]);
+    await store.flush(nodeA, flushOf(fences, { obligations: [{ ...key, firstWaiting: null }] }));
     expect(await store.dropPartitions(at)).toEqual([]);
     expect(await store.dropPartitions(noon)).toEqual(["2026-11-11"]);
     expect(await store.readLog(shard2, toSeq(0), 1)).toEqual([]);

@@ -1,0 +1,218 @@
+import { expect, test } from "vitest";
+import type { HookCall } from "../../actors/hook-call.ts";
+import type { HookOutcome } from "../../actors/hook-outcome.ts";
+import type { CheckedTask } from "../../modules/datapoint.ts";
+import type { Hook, HookTable } from "../../modules/hook.ts";
+import { toSeq } from "../../proto/ids.ts";
+import { shardOf } from "../../proto/shard-of.ts";
+import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
+import { type SimulatedNode, startSimulatedNode } from "../support/simulated-node.ts";
+import { createClient } from "./protocol-client.ts";
+import { type Found, hook, inspect, model, removal, shards, task } from "./protocol-script.ts";
+
+type Kind = Hook["kind"];
+
+/** One task with two datapoints: the hook of the second is slow, or that of the whole task. */
+function pair(v: number): CheckedTask {
+  const first = task("src", "e", "a", v);
+  return { ...first, datapoints: [...first.datapoints, ...task("src", "e", "a", v + 1).datapoints] };
+}
+
+const batches: readonly (readonly CheckedTask[])[] = [
+  [task("src", "e", "a", 10), task("src", "f", "a", 20)],
+  [pair(11), task("src", "g", "a", 30)],
+  [task("src", "e", "a", 13)],
+  [task("src", "e", "a", 14), task("src", "f", "a", 21)],
+  [removal("src", "e")],
+  [task("src", "e", "a", 16)],
+  [task("src", "e", "a", 17), task("src", "g", "a", 31)],
+];
+
+/** What happens, in order; a batch's number offers all up to it. */
+const script = [3, "wait", 6, "wait", "answer", "wait", "answer", 7] as const;
+
+function createHooks(slowKind: Kind): HookTable {
+  const slow = hook(slowKind, "src", slowKind === "on_new_attr" ? "a" : null, "slow");
+  const own = hook("on_new_attr", "src", "a", "own");
+  const seen = hook("on_new_attr", "src", "a", "seen");
+  const again = hook("on_new_attr", "src", "a", "slow-again");
+  const attrs = slowKind === "on_new_attr" ? [own, slow, again, seen] : [own, seen];
+  return {
+    onTaskStart: slowKind === "on_task_start" ? [slow] : [],
+    allowEntityCreation: new Map(slowKind === "allow_entity_creation" ? [["src", [slow]]] : []),
+    onEntityCreation: new Map(slowKind === "on_entity_creation" ? [["src", [slow]]] : []),
+    onNewAttr: new Map([["src", new Map([["a", attrs]])]]),
+  };
+}
+
+/** The slow hook of `e`'s datapoint 12, of its pair, or of its creation, answers when it is let; `again` at the second time. */
+function createRunner(kind: Kind) {
+  const answering = new Set<string>();
+  let waiting: (() => void)[] = [];
+  const isSlow = (call: HookCall): boolean => {
+    if (kind === "on_new_attr") return call.datapoint?.v === 12;
+    if (kind === "on_task_start") return call.task.datapoints[0]?.v === 11;
+    return call.eid === "e";
+  };
+  const answerOf = (called: Hook, call: HookCall): HookOutcome => {
+    if (called.kind === "allow_entity_creation") return { kind: "decision", allowed: call.eid !== "g" };
+    if (called.kind === "on_task_start") return { kind: "answer", tasks: [] };
+    const v = Number((call.datapoint ?? call.task.datapoints[0])?.v);
+    if (called.name === "own") return { kind: "answer", tasks: [task("src", String(call.eid), "own", v + 1000)] };
+    const eid = called.name === "slow" ? "late" : `d${v % 2}`;
+    return { kind: "answer", tasks: [task("dst", eid, "seen", v + 2000 * called.name.length, 5_000_000 + v)] };
+  };
+  return {
+    run: (called: Hook, call: HookCall): HookOutcome | Promise<HookOutcome> => {
+      const answer = answerOf(called, call);
+      if (!called.name.startsWith("slow") || !isSlow(call) || answering.has(called.name)) return answer;
+      return new Promise((resolve) => waiting.push(() => resolve(answer)));
+    },
+    answer: (): void => {
+      answering.add(answering.has("slow") ? "slow-again" : "slow");
+      for (const each of waiting) each();
+      waiting = [];
+    },
+    /** What a dead node waits for never comes. */
+    forget: (): void => {
+      waiting = [];
+    },
+  };
+}
+
+interface Played {
+  readonly found: Found;
+  readonly effects: number;
+  readonly store: MemoryStore;
+  /** Values of `own` of the entity `e`, in the order of the log. */
+  readonly order: readonly number[];
+}
+
+type Look = (at: { step: (typeof script)[number]; node: SimulatedNode; store: MemoryStore; said: Said }) => void;
+type Said = ReadonlyMap<number, number>;
+
+/** Plays the script; node k dies after `deaths[k]` effects. */
+async function play(kind: Kind, deaths: readonly number[], look: Look = () => {}): Promise<Played> {
+  const store = createMemoryStore();
+  const client = createClient(batches);
+  const runner = createRunner(kind);
+  const hooks = createHooks(kind);
+  let next = 0;
+  for (let life = 0; ; life++) {
+    let effects = 0;
+    const dies = (): boolean => ++effects === deaths[life];
+    const name = `node-${life}`;
+    const node = await startSimulatedNode({ store, model, hooks, runHook: runner.run, shards, name, dies });
+    if (life > 0) client.reconnect();
+    await node.run();
+    // What an earlier life has begun comes first: offers, and the time that has passed.
+    for (let index = life > 0 ? 0 : next; index < script.length && node.status === "running"; index++) {
+      const step = script[index] ?? "wait";
+      if (step === "wait") node.elapse(6000);
+      else if (step === "answer") runner.answer();
+      else client.offer(node, 0, step);
+      if (step === "answer" && index > next) throw new Error("answered too early");
+      await node.run();
+      if (node.status === "running") look({ step, node, store, said: client.processed });
+      next = Math.max(next, node.status === "running" ? index + 1 : index);
+    }
+    if (node.status === "running") {
+      expectQuiet(node, store);
+      expect(client.acked.size).toBe(batches.length);
+      return { found: await inspect(store), effects, store, order: await orderOf(store) };
+    }
+    runner.forget();
+    expect(life, "deaths").toBeLessThan(deaths.length);
+  }
+}
+
+function expectQuiet(node: SimulatedNode, store: MemoryStore): void {
+  for (const shard of node.lane.shards.values()) {
+    expect(shard.watermark, `watermark of shard ${shard.id}`).toBe(shard.durableSeq);
+    expect(shard.backlogTasks, "tasks that wait").toBe(0);
+    expect(store.shards.get(shard.id)?.obligations.size, "rows of obligations").toBe(0);
+    expect(store.shards.get(shard.id)?.attempt, "attempt mark").toBe(null);
+  }
+}
+
+async function orderOf(store: MemoryStore): Promise<number[]> {
+  const log = await store.readLog(shardOf("entity", "src", "e", shards), toSeq(0), 100_000);
+  const fields = log.flatMap(({ body }) => body.split("\n").map((line) => line.split("\t")));
+  return fields
+    .filter(([, type, eid, attr]) => type === "src" && eid === "e" && attr === "own")
+    .map((f) => Number(f[8]));
+}
+
+const kinds: readonly Kind[] = ["on_new_attr", "on_task_start", "allow_entity_creation", "on_entity_creation"];
+const ordered = [1010, 1011, 1012, 1013, 1014, 1016, 1017];
+
+function expectSame(played: Played, wanted: Played, deaths: readonly number[]): void {
+  const label = `after deaths at ${deaths.join(", ")}`;
+  expect([...played.found.logged].sort(), `log ${label}`).toEqual([...wanted.found.logged].sort());
+  expect([...played.found.state].sort(), `state ${label}`).toEqual([...wanted.found.state].sort());
+  expect(played.order, `order ${label}`).toEqual(ordered);
+}
+
+test("a hook that takes too long lets the watermark pass, with what waits behind it, and goes on (R16)", async () => {
+  const shard = shardOf("entity", "src", "e", shards);
+  const rows: unknown[] = [];
+  const { order } = await play("on_new_attr", [], ({ step, node, store, said }) => {
+    const held = [...(store.shards.get(shard)?.obligations.values() ?? [])];
+    rows.push(held.map((row) => [row.held?.hook, row.held?.task.split("\n").length, row.firstWaiting !== null]));
+    const owned = node.lane.shards.get(shard);
+    if (step !== "wait") return;
+    expect(owned?.watermark).toBe(owned?.durableSeq);
+    expect(owned?.backlogTasks, "waiting tasks count").toBeGreaterThan(0);
+    expect(said.get(1), "processed tells of the slow hook").toBe(1);
+    expect(said.get(2), "and of the task behind it").toBe(1);
+  });
+  const row = [["test/on_new_attr/src.a/slow", 2, true]];
+  const next = [["test/on_new_attr/src.a/slow-again", 2, true]];
+  expect(rows).toEqual([[], row, row, row, next, next, [], []]);
+  expect(order).toEqual(ordered);
+});
+
+test.each(kinds)(
+  "an obligation of %s survives death after any effect, in order, nothing lost or doubled",
+  async (kind) => {
+    const wanted = await play(kind, []);
+    expect(wanted.order).toEqual(ordered);
+    for (let death = 1; death <= wanted.effects; death++) expectSame(await play(kind, [death]), wanted, [death]);
+  },
+);
+
+test.each(kinds)(
+  "an obligation of %s survives the death of its second owner too",
+  async (kind) => {
+    const wanted = await play(kind, []);
+    for (let first = 5; first <= wanted.effects; first += 7) {
+      for (let second = 1 + (first % 3); second <= wanted.effects; second += 3) {
+        expectSame(await play(kind, [first, second]), wanted, [first, second]);
+      }
+    }
+  },
+  120_000,
+);
+
+test("a hook is passed after so many seqs of its shard too, and `processed` counts no more when it has ended", async () => {
+  const store = createMemoryStore();
+  const runner = createRunner("on_new_attr");
+  const client = createClient(batches);
+  const options = { store, model, hooks: createHooks("on_new_attr"), runHook: runner.run, shards, name: "node" };
+  const limits = { obligationAfterSeqs: 3 };
+  const node = await startSimulatedNode({ ...options, limits, dies: () => false });
+  const shard = node.lane.shards.get(shardOf("entity", "src", "e", shards));
+  for (const to of [2, 3, 4]) {
+    client.offer(node, 0, to);
+    await node.run();
+  }
+  expect(shard?.watermark).toBe(shard?.durableSeq);
+  expect(node.lane.world.counters.read().obligations).toBe(1);
+  runner.answer();
+  runner.answer();
+  await node.run();
+  client.offer(node, 0, 5);
+  await node.run();
+  expect(client.processed.get(4)).toBe(0);
+  expectQuiet(node, store);
+});

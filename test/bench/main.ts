@@ -1,0 +1,149 @@
+import { parseArgs } from "node:util";
+import { activation } from "./activation.ts";
+import { type Bed, startBed } from "./bed.ts";
+import { type Benchmark, keeps, medians, type Outcome } from "./benchmark.ts";
+import { fanout } from "./fanout.ts";
+import { ingest } from "./ingest.ts";
+import { latency } from "./latency.ts";
+import { longHistory } from "./long-history.ts";
+import { residency } from "./residency.ts";
+import { slowDatabase } from "./slow-database.ts";
+import { soak } from "./soak.ts";
+import { jsonLine, missedLines, table } from "./table.ts";
+
+const benchmarks: readonly Benchmark[] = [
+  ingest,
+  latency,
+  activation,
+  longHistory,
+  fanout,
+  residency,
+  soak,
+  slowDatabase,
+];
+
+const help = `npm run --silent bench -- NAME [OPTIONS]
+
+${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join("\n")}
+
+  --json            the last line of the output is one JSON object
+  --check           the median of 5 runs; where a bound is missed, bound and value, and exit code 1
+  --runs N          runs, of which the medians count
+  --entities N      entities, instead of what the benchmark is defined with
+  --minutes N       how long soak and slow-database go on (default 10)
+  --stored N        datapoints of the longest history in long-history (default 100000)
+  --node-flags TEXT further flags of the node, such as "--lanes 3"
+
+Each run verifies what is stored against what was sent; a difference is exit code 1. Exit code 2: wrong usage.
+`;
+
+const differencesShown = 10;
+
+/** The program; returns the exit code. */
+async function main(args: readonly string[], signal: AbortSignal): Promise<number> {
+  const { values: flags, positionals } = parseFlags(args);
+  if (flags.help) {
+    process.stdout.write(help);
+    return 0;
+  }
+  const benchmark = benchmarks.find(({ name }) => name === positionals[0]);
+  if (benchmark === undefined || positionals.length !== 1) {
+    throw new WrongUsage(`give the name of one benchmark: ${benchmarks.map(({ name }) => name).join(", ")}`);
+  }
+  const runs = numberOf(flags.runs, "--runs") ?? (flags.check ? 5 : 1);
+  const outcomes: Outcome[] = [];
+  for (let run = 1; run <= runs; run++) {
+    if (runs > 1) note(`run ${run} of ${runs}`);
+    outcomes.push(await runOnce(benchmark, flags, signal));
+  }
+  return tell(benchmark, outcomes, flags);
+}
+
+type Flags = ReturnType<typeof parseFlags>["values"];
+
+/** A wrong command line. */
+class WrongUsage extends Error {}
+
+function parseFlags(args: readonly string[]) {
+  const text = { type: "string" } as const;
+  const options = {
+    json: { type: "boolean", default: false },
+    check: { type: "boolean", default: false },
+    help: { type: "boolean", default: false, short: "h" },
+    runs: text,
+    entities: text,
+    minutes: text,
+    stored: text,
+    "node-flags": text,
+  } as const;
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: true });
+  } catch (error) {
+    throw new WrongUsage(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function numberOf(text: string | undefined, flag: string): number | null {
+  if (text === undefined) return null;
+  const value = Number(text);
+  if (!(value > 0) || (flag !== "--minutes" && !Number.isInteger(value))) {
+    throw new WrongUsage(`${flag} takes a number above 0, found '${text}'`);
+  }
+  return value;
+}
+
+async function runOnce(benchmark: Benchmark, flags: Flags, signal: AbortSignal): Promise<Outcome> {
+  const options = {
+    entities: numberOf(flags.entities, "--entities"),
+    minutes: numberOf(flags.minutes, "--minutes") ?? 10,
+    stored: numberOf(flags.stored, "--stored") ?? 100_000,
+    signal,
+    note,
+  };
+  const nodeFlags = (flags["node-flags"] ?? "").split(/\s+/).filter((flag) => flag !== "");
+  signal.throwIfAborted();
+  const { settings } = benchmark;
+  const bed: Bed = await startBed({ signal, nodeFlags, ...(settings && { settings }) });
+  try {
+    return await benchmark.run(bed, options);
+  } finally {
+    await bed.close();
+  }
+}
+
+/** Prints what came out. */
+function tell(benchmark: Benchmark, outcomes: readonly Outcome[], flags: Flags): number {
+  const values = medians(outcomes.map((outcome) => outcome.values));
+  const bounds = benchmark.bounds(values);
+  const missed = bounds.filter((bound) => !keeps(bound, values));
+  const verdicts = outcomes.flatMap((outcome) => outcome.verdicts);
+  const differences = verdicts.reduce((sum, verdict) => sum + verdict.differences, 0);
+  const people = flags.json ? process.stderr : process.stdout;
+  people.write(table(benchmark, values, outcomes, bounds));
+  const first = verdicts.flatMap((verdict) => verdict.first).slice(0, differencesShown);
+  for (const line of first) people.write(`  different: ${line}\n`);
+  if (flags.check) for (const line of missedLines(missed, values)) people.write(`${line}\n`);
+  if (flags.json) process.stdout.write(`${jsonLine(benchmark, values, outcomes)}\n`);
+  return differences > 0 || (flags.check && missed.length > 0) ? 1 : 0;
+}
+
+function note(text: string): void {
+  process.stderr.write(`bench: ${text}\n`);
+}
+
+const stop = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => stop.abort());
+try {
+  process.exitCode = await main(process.argv.slice(2), stop.signal);
+} catch (error) {
+  if (stop.signal.aborted) {
+    note("interrupted");
+    process.exitCode = 130;
+  } else if (error instanceof WrongUsage) {
+    note(`${error.message}\n  → see: npm run --silent bench -- --help`);
+    process.exitCode = 2;
+  } else {
+    note(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    process.exitCode = 1;
+  }
+}
