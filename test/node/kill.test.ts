@@ -12,7 +12,7 @@ import { createRandom, seedOfRun } from "../support/random.ts";
 import { repository } from "../support/repository.ts";
 
 /** A longer run: STARLING_KILLS=200. The seed repeats the load and the places, not the moments at which things happen. */
-const kills = Number(process.env.STARLING_KILLS ?? 24);
+const kills = Number(process.env.STARLING_KILLS ?? 22);
 const configDir = join(repository, "test/support/kill-config");
 // Few entities in a flush, and short lives in memory: much of the work is half done at any moment.
 const settings = [

@@ -24,18 +24,18 @@ const places: readonly KillPlace[] = [...failPoints, "any-moment"];
 /** Which hit is the last one: from what recovery alone brings to what a node under load has of each in a second or two. */
 const countMax: Readonly<Record<FailPoint, number>> = {
   acquired: 1,
-  "in-recovery": 500,
-  "before-append": 150,
-  "committed-not-acknowledged": 150,
-  "before-flush": 15,
-  "between-flush-and-watermark": 15,
-  "outbox-written-not-sent": 1500,
-  "sent-not-marked": 1500,
-  "in-hook": 2000,
-  "hook-answered": 4000,
+  "in-recovery": 300,
+  "before-append": 100,
+  "committed-not-acknowledged": 100,
+  "before-flush": 10,
+  "between-flush-and-watermark": 10,
+  "outbox-written-not-sent": 800,
+  "sent-not-marked": 800,
+  "in-hook": 1000,
+  "hook-answered": 2000,
 };
 /** A node that does not come to its fail-point is killed where it is, and the next one dies at the first hit. */
-const patienceMs = 5_000;
+const patienceMs = 4_000;
 const momentMaxMs = 1_500;
 
 /** Starts and kills nodes, place after place, each lap in another order. */
