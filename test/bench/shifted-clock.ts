@@ -1,5 +1,5 @@
-/** Loaded into a node with `node --import`: its calendar runs ahead by STARLING_BENCH_SHIFT_MS, so that midnight comes soon. */
-const shiftMs = Number(process.env.STARLING_BENCH_SHIFT_MS ?? 0);
+/** Loaded into a node with `node --import`: its calendar runs ahead by BENCH_SHIFT_MS, so that midnight comes soon. */
+const shiftMs = Number(process.env.BENCH_SHIFT_MS ?? 0);
 const now = Date.now;
 Date.now = () => now() + shiftMs;
 

@@ -109,7 +109,7 @@ function startShiftedNode(bed: Bed, databaseUrl: string, now: number): Promise<N
   const preload = pathToFileURL(join(repository, "dist/test/bench/shifted-clock.js")).href;
   const env = {
     NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ""} --import ${preload}`,
-    STARLING_BENCH_SHIFT_MS: String(Math.round(now - Date.now())),
+    BENCH_SHIFT_MS: String(Math.round(now - Date.now())),
   };
   return bed.startNode({ databaseUrl, flags, env });
 }
