@@ -1,3 +1,4 @@
+import { allShards } from "../cluster/shards.ts";
 import type { Eid } from "../modules/datapoint.ts";
 import { readEid } from "../modules/eid.ts";
 import type { Hook, HookTable } from "../modules/hook.ts";
@@ -54,10 +55,7 @@ export interface EngineLog {
 /** Takes all shards, replays what stands above their watermarks, and serves. */
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { model, store, entityShards } = options;
-  const ids = [
-    ...Array.from({ length: entityShards }, (_, index) => shardId("entity", index)),
-    ...Array.from({ length: options.systemShards }, (_, index) => shardId("system", index)),
-  ];
+  const ids = allShards({ entity: entityShards, system: options.systemShards });
   const acquired = await acquireAll(options, ids);
   const shards = acquired.map((one) => createShard(one, model));
   const replay = await readLogs(store, shards);

@@ -57,7 +57,8 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
     const sent = await store(bed, database.url, lengths, options);
     const node = await bed.startNode({ databaseUrl: database.url, flags: ["--passivate-after-ms", "1000"] });
     // Unmeasured: a new node is slower, whatever it does first.
-    const warm = createPlan(rounds * perRound, { attributes: [numberAttribute], generation: 0, passes: 10, rate });
+    const population = lengths.reduce((sum, { entities }) => sum + entities, 0);
+    const warm = createPlan(population, { attributes: [numberAttribute], generation: 0, passes: 10, rate });
     sent.push({ plan: warm, sent: (await bed.send(node, warm)).sent });
     await delay(statisticsAfterMs);
     for (let round = 0; round < rounds; round++) {
