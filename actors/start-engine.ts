@@ -5,7 +5,7 @@ import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import { type NodeId, type ShardId, shardId, toSessionId } from "../proto/ids.ts";
+import { type NodeId, type ShardId, toSessionId } from "../proto/ids.ts";
 import { shardOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { startCellSystem } from "./cell.ts";
