@@ -4,6 +4,7 @@ import type { EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entry } from "./entry.ts";
 import { readValue, writeSource } from "./line.ts";
+import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
 import type { StoredEntity } from "./store/store.ts";
 
@@ -117,7 +118,8 @@ export function writeHistory(datapoints: readonly CheckedDatapoint[]): string {
   const pieces: (string | number)[] = [];
   for (const { attr, t1, t2, c, src, json } of datapoints) {
     if (pieces.length > 0) pieces.push("\n");
-    pieces.push(attr, "\t", t1 ?? "", "\t", t2 ?? t1 ?? "", "\t", c, "\t", writeSource(src), "\t", json);
+    const from = t1 ?? 0;
+    pieces.push(attr, "\t", timeText(from), "\t", timeText(t2 ?? from), "\t", c, "\t", writeSource(src), "\t", json);
   }
   return pieces.join("");
 }
@@ -153,7 +155,21 @@ export function writeState(entity: Entity): string {
 
 /** Joined, not concatenated: a kept chain of concatenations is a tree of many small objects. */
 function writeAttribute(attr: string, { json, t1, t2, c, count }: AttributeState): string {
-  return ['"', attr, '":{"v":', json, ',"t1":', t1, ',"t2":', t2, ',"c":', c, ',"n":', count, "}"].join("");
+  return [
+    '"',
+    attr,
+    '":{"v":',
+    json,
+    ',"t1":',
+    timeText(t1),
+    ',"t2":',
+    timeText(t2),
+    ',"c":',
+    c,
+    ',"n":',
+    count,
+    "}",
+  ].join("");
 }
 
 /** Fills an activation from what is stored; attributes that the model no longer has are left out. */

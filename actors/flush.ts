@@ -227,7 +227,7 @@ const quietMs = 100;
 
 /**
  * When the next flush starts. What few entities changed is written soon; under load a flush waits for the interval, so that
- * changes of one entity coalesce, and for twice the time that the last one took, so that appends keep most of PostgreSQL.
+ * changes of one entity coalesce, and for four times the time that the last one took, so that appends keep most of PostgreSQL.
  */
 export function planNextFlush(lane: Lane, lastTookMs: number): void {
   if (lane.flush !== null) return;
@@ -237,7 +237,7 @@ export function planNextFlush(lane: Lane, lastTookMs: number): void {
   const { limits } = lane.world;
   const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.world.monotonic();
   const pressed = lane.backlogBytes > limits.backlogMaxBytes / 2;
-  let afterMs = Math.max(limits.flushIntervalMs, 2 * lastTookMs);
+  let afterMs = Math.max(limits.flushIntervalMs, 4 * lastTookMs);
   if (dirty < 200) afterMs = Math.min(afterMs, 50);
   if ((idle && lastTookMs > 0) || pressed || marks || lane.status === "closing") afterMs = 0;
   const dueAt = lane.world.monotonic() + afterMs;

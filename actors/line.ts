@@ -2,6 +2,7 @@ import type { CheckedDatapoint } from "../modules/datapoint.ts";
 import { readEid } from "../modules/eid.ts";
 import type { AttributeSpec, EntitySpec, Model } from "../modules/model.ts";
 import { StarlingError } from "../proto/starling-error.ts";
+import { timeText } from "./number-text.ts";
 import type { PartTask } from "./part.ts";
 
 /**
@@ -37,7 +38,7 @@ export function writeTask(task: PartTask, out: (string | number)[], end: string)
   }
   for (const { attr, src, t1, t2, c, json } of task.datapoints) {
     out.push(kind, type, "\t", eid, "\t", attr, "\t", writeSource(src), "\t");
-    out.push(t1 ?? "", "\t", t2 ?? "", "\t", c, "\t", json, end);
+    out.push(t1 === null ? "" : timeText(t1), "\t", t2 === null ? "" : timeText(t2), "\t", c, "\t", json, end);
     kind = "+\t";
   }
 }

@@ -2,6 +2,7 @@ import type { Model } from "../modules/model.ts";
 import { type Seq, type ShardId, toSeq, toShardId } from "../proto/ids.ts";
 import { hashOf } from "../proto/shard-of.ts";
 import { escapeText, type LoggedTask, linesOf, outboxJoint, readTask, unescapeText, writeTask } from "./line.ts";
+import { hex32 } from "./number-text.ts";
 import type { Cause, Part, PartRejection, PartTask } from "./part.ts";
 import type { Segment } from "./store/store.ts";
 
@@ -53,7 +54,7 @@ export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, block
     const first = line;
     const tasks = block.kind === "part" ? block.part.tasks : block.own;
     for (const task of tasks) {
-      keys += hashOf(task.entity.id, task.eid).toString(16).padStart(8, "0");
+      keys += hex32(hashOf(task.entity.id, task.eid));
       if (block.kind === "part" && task.cause !== null) head.c.push(causeFields(line, task.cause));
       writeTask(task, pieces, "\n");
       line += linesOf(task);
