@@ -40,8 +40,13 @@ async function offer(node: SimulatedNode, ...parts: Part[]): Promise<string[]> {
 }
 
 async function linesOfLog(store: Store): Promise<number> {
+  return (await valuesOfLog(store)).length;
+}
+
+async function valuesOfLog(store: Store): Promise<(string | undefined)[]> {
   const log = await store.readLog(shardOf("entity", "src", "e", shards), toSeq(0), 1000);
-  return log.flatMap((segment) => segment.body.split("\n").filter((line) => line.startsWith("d"))).length;
+  const lines = log.flatMap((segment) => segment.body.split("\n").filter((line) => line.startsWith("d")));
+  return lines.map((line) => line.split("\t").at(-1));
 }
 
 test("a part whose predecessor is not the last one is a gap, and goes in once the missing one came (R9)", async () => {
@@ -66,7 +71,9 @@ test("a repeat is acknowledged and not appended: on its way, in memory, and from
 test("a number that comes back with other content is never taken, nor one that has no entry (R10)", async () => {
   const store = createMemoryStore();
   const node = await start(store);
-  await offer(node, part(1, 0), part(3, null));
+  // While the first one is still on its way, and once only the log knows it.
+  const said = await offer(node, part(1, 0), part(1, 0, 77), part(3, null));
+  expect(said.filter((text) => text.startsWith("1 ")).slice(0, 2)).toEqual(["1 BATCH_CHANGED", "1 durable"]);
   expect(await offer(node, part(1, null, 77))).toEqual(["1 BATCH_CHANGED"]);
   expect(await offer(node, part(2, null))).toEqual(["2 BATCH_CHANGED"]);
   const next = await start(store, "next");
@@ -101,10 +108,12 @@ test("a part that PostgreSQL refuses stands alone, its group goes on, and its nu
     },
   };
   const node = await start(strict);
-  const said = await offer(node, part(1, 0), part(2, 1, 13), part(3, 2));
-  expect(said.filter((text) => text.endsWith("durable"))).toEqual(["1 durable", "2 durable", "3 durable"]);
-  expect(await linesOfLog(store)).toBe(2);
-  expect((await offer(node, part(2, null, 13)))[0]).toBe("2 durable again");
+  // The first one is on its way alone; the others are a group, with the bad one behind a good one and before another.
+  const said = await offer(node, part(1, 0), part(2, 1), part(3, 2, 13), part(4, 3));
+  const durable = said.filter((text) => text.endsWith("durable"));
+  expect(durable).toEqual(["1 durable", "2 durable", "3 durable", "4 durable"]);
+  expect(await valuesOfLog(store)).toEqual(["1", "2", "4"]);
+  expect((await offer(node, part(3, null, 13)))[0]).toBe("3 durable again");
 });
 
 test("an owner that was replaced can neither append nor flush, and tells whoever waits (P4, R22)", async () => {
