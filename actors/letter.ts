@@ -34,12 +34,13 @@ export function letterOfMisfit(
   at: number,
   { type, eid }: Pick<LoggedTask, "type" | "eid">,
   { code, message }: StarlingError,
+  hook = "",
 ): void {
   shard.deadLetters.push({
     shard: shard.id,
     seq,
     kind: "unapplied",
-    hook: "",
+    hook,
     type,
     eid,
     code,

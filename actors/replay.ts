@@ -7,7 +7,7 @@ import { sendOutbox } from "./outbox.ts";
 import { gateShards } from "./poison.ts";
 import { deliver, enqueue } from "./processing.ts";
 import { type Debts, restoreObligations } from "./restore-obligations.ts";
-import { type ReadSegment, readSegment } from "./segment.ts";
+import { type ReadOutbox, type ReadSegment, readSegment } from "./segment.ts";
 import { answerKey, createChannel, type Shard } from "./shard.ts";
 
 /**
@@ -25,12 +25,21 @@ export function ownShards(lane: Lane, shards: readonly Shard[], logs: readonly R
     restoreRecorded(shard, read);
     for (const segment of read) {
       restoreChannels(shard, segment);
-      for (const line of segment.outbox) if (line.seq > shard.savedDelivered) sendOutbox(lane, shard, line, line.seq);
+      for (const line of segment.outbox)
+        if (line.seq > shard.savedDelivered) resend(lane, shard, line, segment.segment.at);
       restoreEntries(lane, shard, segment, owed);
     }
     lane.touched.add(shard);
   }
   gateShards(lane, shards);
+}
+
+/** What no longer fits the model travels no further: a dead letter stands for it (P7). */
+function resend(lane: Lane, shard: Shard, line: ReadOutbox, at: number): void {
+  for (const { logged, error, cause } of line.misfits) {
+    letterOfMisfit(shard, line.seq, at, logged, error, `${cause.hook}#${cause.ordinal}`);
+  }
+  sendOutbox(lane, shard, line, line.seq);
 }
 
 /** All that are found: of what the watermark has passed too, since entities may owe it. */

@@ -1,6 +1,7 @@
 import type { Model } from "../modules/model.ts";
 import { type Seq, type ShardId, toSeq, toShardId } from "../proto/ids.ts";
 import { hashOf } from "../proto/shard-of.ts";
+import { StarlingError } from "../proto/starling-error.ts";
 import { escapeText, type LoggedTask, linesOf, outboxJoint, readTask, unescapeText, writeTask } from "./line.ts";
 import { hex32 } from "./number-text.ts";
 import type { Cause, Part, PartRejection, PartTask } from "./part.ts";
@@ -134,6 +135,14 @@ export interface ReadOutbox {
   readonly seq: Seq;
   readonly target: ShardId;
   readonly tasks: readonly PartTask[];
+  /** Tasks that no longer fit the model. */
+  readonly misfits: readonly OutboxMisfit[];
+}
+
+export interface OutboxMisfit {
+  readonly logged: LoggedTask;
+  readonly error: StarlingError;
+  readonly cause: Cause;
 }
 
 /** Reads a segment back. Tasks that no longer fit the model are errors in their `logged.task`. */
@@ -197,13 +206,14 @@ function readOutbox(line: string, seq: Seq, shard: ShardId, model: Model): ReadO
   const content = line.split("\t").slice(6).join("\t").split(outboxJoint);
   const numbers = ordinals.split(",").map(Number);
   const tasks: PartTask[] = [];
-  for (let at = 0; at < content.length; ) {
+  const misfits: OutboxMisfit[] = [];
+  for (let at = 0, index = 0; at < content.length; index++) {
     const logged = readTask(content, at, model);
     at += logged.lines;
-    if (logged.task instanceof Error) continue;
-    const ordinal = numbers[tasks.length] ?? 0;
+    const ordinal = numbers[index] ?? 0;
     const from: Cause = { shard, seq: toSeq(Number(cause)), hook: unescapeText(hook), ordinal, depth: Number(depth) };
-    tasks.push({ ...logged.task, cause: from });
+    if (logged.task instanceof StarlingError) misfits.push({ logged, error: logged.task, cause: from });
+    else tasks.push({ ...logged.task, cause: from });
   }
-  return { seq, target: toShardId(Number(target)), tasks };
+  return { seq, target: toShardId(Number(target)), tasks, misfits };
 }
