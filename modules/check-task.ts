@@ -1,6 +1,6 @@
 import { StarlingError } from "../proto/starling-error.ts";
 import { checkDatapointOf, checkEid, findEntity } from "./check-datapoint.ts";
-import type { CheckedDatapoint, CheckedTask, Eid, LooseDatapoint } from "./datapoint.ts";
+import type { CheckedDatapoint, CheckedTask, Eid } from "./datapoint.ts";
 import { eidText } from "./eid.ts";
 import { isPlainObject } from "./json-value.ts";
 import type { EntitySpec, Model } from "./model.ts";
@@ -38,7 +38,8 @@ function checkDatapoints(entity: EntitySpec, eid: Eid, items: unknown): CheckedD
   return Array.from(items as unknown[], (item, index) => {
     if (!isPlainObject(item)) throw invalid(`datapoint ${index} must be an object: found ${showFound(item)}`);
     assertSameEntity(entity, eid, item, index);
-    return checkDatapointOf(entity, eid, item as unknown as LooseDatapoint);
+    const { attr, v, t1, t2, c, src } = item;
+    return checkDatapointOf(entity, eid, { attr, v, t1, t2, c, src });
   });
 }
 
