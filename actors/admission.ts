@@ -1,12 +1,12 @@
-import type { Seq } from "../proto/ids.ts";
+import { toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { planAdmission, type RecentPart } from "./channel.ts";
-import type { Lane, Offer } from "./lane.ts";
+import { countBacklog } from "./backlog.ts";
+import { type Channel, planAdmission, type RecentPart, type WaitingPart } from "./channel.ts";
+import type { Lane, LaneMessage } from "./lane.ts";
 import { countOwed } from "./obligation.ts";
-import type { PartEvent, PartListener } from "./part.ts";
+import type { Part, PartEvent, PartListener, PartRejection } from "./part.ts";
 import { findPart } from "./segment.ts";
 import { createChannel, type Shard } from "./shard.ts";
-import type { Segment } from "./store/store.ts";
 
 /** Whether a channel belongs to a shard's outbox; bounds refuse only outside senders (R13). */
 export function isOutboxChannel(channel: string): boolean {
@@ -14,10 +14,10 @@ export function isOutboxChannel(channel: string): boolean {
 }
 
 /** Takes an offered part, recognises it as a repeat, or refuses it with a code. */
-export function admit(lane: Lane, offer: Offer): void {
-  const { part, listener } = offer;
+export function admit(lane: Lane, part: Part, listener: PartListener): void {
   const shard = lane.shards.get(part.shard);
-  if (shard === undefined) return refuse(lane, listener, "MOVED", `this node does not own shard ${part.shard}`);
+  const asked = { position: part.position, listener };
+  if (shard === undefined) return refuse(lane, asked, "MOVED", `this node does not own shard ${part.shard}`);
   let channel = shard.channels.get(part.channel);
   if (channel === undefined) {
     channel = createChannel(0);
@@ -25,107 +25,119 @@ export function admit(lane: Lane, offer: Offer): void {
   }
   const admission = planAdmission(channel, part);
   switch (admission.kind) {
-    case "gap":
-      return refuse(
-        lane,
-        listener,
-        "GAP",
-        `batch ${part.number} names ${part.predecessor}, the last one is ${channel.last}`,
-      );
+    case "gap": {
+      const text = `batch ${part.number} names ${part.predecessor}, the last one is ${channel.last}`;
+      return refuse(lane, asked, "GAP", text);
+    }
     case "changed":
-      return refuse(lane, listener, "BATCH_CHANGED", `batch ${part.number} came back with other content`);
+      return refuse(lane, asked, "BATCH_CHANGED", `batch ${part.number} came back with other content`);
     case "repeat":
       lane.world.counters.add("repeats");
-      return tellRepeat(lane, shard, admission.recent, listener);
+      return tellRepeat(lane, shard, admission.recent, asked);
     case "look-up":
       lane.world.counters.add("repeats");
-      lane.effects.push({ kind: "look-up", offer });
+      lane.effects.push({ kind: "look-up", part, listener });
       return;
     case "append":
       break;
   }
   const full = isOutboxChannel(part.channel) ? null : findFullBound(lane, shard);
-  if (full !== null) return refuse(lane, listener, "BUSY", full);
-  channel.last = part.number;
+  if (full !== null) return refuse(lane, asked, "BUSY", full);
+  take(lane, shard, channel, part, listener);
+}
+
+function take(lane: Lane, shard: Shard, channel: Channel, part: Part, listener: PartListener): void {
+  const { number, hash, rejections, position } = part;
+  const recent = { number, hash, rejections, position, listener, firstSeq: none, lastSeq: none, repeats: null };
+  channel.last = number;
   channel.dirty = true;
-  const recent = {
-    number: part.number,
-    hash: part.hash,
-    firstSeq: null,
-    lastSeq: null,
-    rejections: part.rejections,
-    listeners: [listener],
-  };
-  channel.recent.set(part.number, recent);
-  shard.blocks.push({ block: { kind: "part", part }, entry: null });
-  shard.backlogTasks += part.tasks.length;
-  shard.backlogBytes += part.bytes;
-  lane.backlogBytes += part.bytes;
+  channel.recent.set(number, recent);
+  shard.blocks.push({ block: part, recent });
+  countBacklog(lane, shard, part.tasks.length, part.bytes);
   lane.waiting.add(shard);
 }
+
+const none = toSeq(0);
 
 function findFullBound(lane: Lane, shard: Shard): string | null {
   const { limits } = lane.world;
   if (lane.status === "closing") return "the node is closing";
-  if (shard.backlogTasks >= limits.lagMaxEntries)
-    return `shard ${shard.id} has ${shard.backlogTasks} unprocessed tasks`;
-  if (shard.backlogBytes >= limits.lagMaxBytes) return `shard ${shard.id} has ${shard.backlogBytes} unprocessed bytes`;
+  if (shard.backlog.tasks >= limits.lagMaxEntries)
+    return `shard ${shard.id} has ${shard.backlog.tasks} unprocessed tasks`;
+  if (shard.backlog.bytes >= limits.lagMaxBytes)
+    return `shard ${shard.id} has ${shard.backlog.bytes} unprocessed bytes`;
   if (lane.backlogBytes >= limits.backlogMaxBytes)
     return `the node has ${lane.backlogBytes} unprocessed bytes in a lane`;
   return null;
 }
 
-function tellRepeat(lane: Lane, shard: Shard, recent: RecentPart, listener: PartListener): void {
-  const { epoch } = shard;
-  const { firstSeq, lastSeq: seq, rejections } = recent;
-  if (firstSeq === null || seq === null) {
-    recent.listeners.push(listener);
-    return;
-  }
-  tell(lane, listener, { kind: "durable", epoch, seq, repeat: true, rejections });
-  tellWhenProcessed(lane, shard, { firstSeq, lastSeq: seq }, listener);
+interface Asked {
+  readonly position: number;
+  readonly listener: PartListener;
 }
 
-/** Says `processed` as soon as the watermark has passed a part: at the level that really holds (R10). */
-export function tellWhenProcessed(
+function tellRepeat(lane: Lane, shard: Shard, recent: RecentPart, asked: Asked): void {
+  if (recent.lastSeq === 0) {
+    recent.repeats ??= [];
+    recent.repeats.push(asked);
+    return;
+  }
+  const { firstSeq, lastSeq, rejections } = recent;
+  tellDurable(lane, shard, { ...asked, firstSeq, lastSeq }, { repeat: true, rejections });
+}
+
+/** Says that a part is durable, and that it is processed as soon as the watermark has passed it (R10: what really holds). */
+export function tellDurable(
   lane: Lane,
   shard: Shard,
-  { firstSeq, lastSeq: seq }: { readonly firstSeq: Seq; readonly lastSeq: Seq },
-  listener: PartListener,
+  part: WaitingPart,
+  { repeat, rejections }: { readonly repeat: boolean; readonly rejections: readonly PartRejection[] },
 ): void {
-  if (shard.watermark < seq) shard.unprocessed.push({ firstSeq, seq, listener });
-  else tell(lane, listener, { kind: "processed", obligations: countOwed(shard, firstSeq, seq) });
+  const { position, listener, lastSeq: seq } = part;
+  if (listener === null) return;
+  tell(lane, listener, { kind: "durable", position, shard: shard.id, epoch: shard.epoch, seq, repeat, rejections });
+  if (shard.watermark < seq) shard.unprocessed.push(part);
+  else tellProcessed(lane, shard, part);
+}
+
+/** Says that the watermark has passed a part. */
+export function tellProcessed(lane: Lane, shard: Shard, { position, listener, firstSeq, lastSeq }: WaitingPart): void {
+  const obligations = countOwed(shard, firstSeq, lastSeq);
+  if (listener !== null) tell(lane, listener, { kind: "processed", position, obligations });
 }
 
 /** Answers a repeat from the log: the same content, other content, or a number that has no entry (R10). */
-export function answerLookUp(lane: Lane, offer: Offer, segment: Segment | null): void {
-  const { part, listener } = offer;
+export function answerLookUp(lane: Lane, message: Extract<LaneMessage, { kind: "looked-up" }>): void {
+  const { part, listener, segment } = message;
+  const asked = { position: part.position, listener };
   const shard = lane.shards.get(part.shard);
-  if (shard === undefined) return refuse(lane, listener, "MOVED", `this node does not own shard ${part.shard}`);
+  if (shard === undefined) return refuse(lane, asked, "MOVED", `this node does not own shard ${part.shard}`);
   const found = segment === null ? null : findPart(segment, part.channel, part.number);
   if (found === null || found.hash !== part.hash) {
-    return refuse(lane, listener, "BATCH_CHANGED", `batch ${part.number} was taken with other content, or not at all`);
+    return refuse(lane, asked, "BATCH_CHANGED", `batch ${part.number} was taken with other content, or not at all`);
   }
-  tell(lane, listener, {
-    kind: "durable",
-    epoch: shard.epoch,
-    seq: found.lastSeq,
-    repeat: true,
-    rejections: found.rejections,
-  });
-  tellWhenProcessed(lane, shard, found, listener);
+  const { firstSeq, lastSeq, rejections } = found;
+  tellDurable(lane, shard, { ...asked, firstSeq, lastSeq }, { repeat: true, rejections });
 }
 
+/** Tells a listener, together with all else that the step has for it. */
 export function tell(lane: Lane, listener: PartListener, event: PartEvent): void {
-  lane.effects.push({ kind: "tell", listener, event });
+  const known = lane.told.get(listener);
+  if (known !== undefined) {
+    known.push(event);
+    return;
+  }
+  const news = [event];
+  lane.told.set(listener, news);
+  lane.effects.push({ kind: "tell", listener, news });
 }
 
 function refuse(
   lane: Lane,
-  listener: PartListener,
+  { position, listener }: Asked,
   code: "MOVED" | "GAP" | "BATCH_CHANGED" | "BUSY",
   message: string,
 ): void {
   lane.world.counters.add(`refused/${code}`);
-  tell(lane, listener, { kind: "refused", error: new StarlingError(code, message) });
+  tell(lane, listener, { kind: "refused", position, error: new StarlingError(code, message) });
 }

@@ -54,7 +54,7 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
   const refused = refusalOf(batch);
   if (refused !== null) return refuseWhole(batch, options, [refused], true);
   const { model, read } = options;
-  const split: Split = { options, parts: [], byShard: new Map(), byType: new Map() };
+  const split: Split = { batch, options, parts: [], byShard: new Map(), byType: new Map() };
   const partOf = new Int32Array(batch.datapoints.length).fill(-1);
   const rejections: PartRejection[] = [];
   let group: TypeGroup | null = null;
@@ -74,13 +74,17 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
   }
   if (rejections.length > 0 && batch.atomic)
     return refuseWhole(batch, options, atomicRejections(batch, rejections), false);
-  if (rejections.length > 0) openPart(split, options.homeShard).rejections = rejections;
+  if (rejections.length > 0) {
+    const home = openPart(split, options.homeShard);
+    home.rejections = rejections;
+    home.bytes += rejectionBytes * rejections.length;
+  }
   return {
     number: batch.number,
     bytes: batch.bytes,
     items: batch.datapoints.length,
     accepted: batch.datapoints.length - rejections.length,
-    parts: split.parts.map((part) => partFrom(part, batch, options.channel)),
+    parts: split.parts,
     rejections,
     partOf,
     whole: false,
@@ -91,15 +95,14 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
 const taskItemBytes = 96;
 
 interface Split {
-  readonly options: { readonly model: Model; readonly entityShards: number };
-  readonly parts: OpenPart[];
-  readonly byShard: Map<ShardId, OpenPart>;
+  readonly batch: Pick<LooseBatch<unknown>, "number" | "hash">;
+  readonly options: Pick<SplitOptions<never>, "model" | "entityShards" | "channel">;
+  readonly parts: GrowingPart[];
+  readonly byShard: Map<ShardId, GrowingPart>;
   readonly byType: Map<string, TypeGroup>;
 }
 
-interface OpenPart {
-  readonly position: number;
-  readonly shard: ShardId;
+interface GrowingPart extends Part {
   readonly tasks: PartTask[];
   rejections: readonly PartRejection[];
   bytes: number;
@@ -112,7 +115,7 @@ interface TypeGroup {
 }
 
 interface OpenTask {
-  readonly part: OpenPart;
+  readonly part: GrowingPart;
   readonly datapoints: CheckedDatapoint[];
 }
 
@@ -153,30 +156,33 @@ function refuseWhole(
   rejections: readonly PartRejection[],
   isWhole: boolean,
 ): SplitBatch {
-  const part = { position: 0, shard: options.homeShard, tasks: [], rejections, bytes: 0 };
+  const part = createPart(0, options.homeShard, batch, options.channel);
+  part.rejections = rejections;
+  part.bytes += rejectionBytes * rejections.length;
   return {
     number: batch.number,
     bytes: batch.bytes,
     items: batch.datapoints.length,
     accepted: 0,
-    parts: [partFrom(part, batch, options.channel)],
+    parts: [part],
     rejections,
     partOf: new Int32Array(0),
     whole: isWhole,
   };
 }
 
-function partFrom(part: OpenPart, batch: LooseBatch<unknown>, channel: string): Part {
-  return {
-    shard: part.shard,
-    channel,
-    number: batch.number,
-    predecessor: null,
-    hash: batch.hash,
-    tasks: part.tasks,
-    rejections: part.rejections,
-    bytes: part.bytes + 64 + part.rejections.length * 128,
-  };
+/** Rough size in memory of a part beside its tasks, and of a rejection. */
+const partBytes = 64;
+const rejectionBytes = 128;
+
+function createPart(
+  position: number,
+  shard: ShardId,
+  { number, hash }: Pick<LooseBatch<unknown>, "number" | "hash">,
+  channel: string,
+): GrowingPart {
+  const own = { tasks: [], rejections: [], bytes: partBytes };
+  return { kind: "part", position, shard, channel, number, predecessor: null, hash, ...own };
 }
 
 function groupOfType(split: Split, type: string): TypeGroup {
@@ -201,10 +207,10 @@ function openTask(split: Split, group: TypeGroup, eidValue: Eid): OpenTask {
   return task;
 }
 
-function openPart(split: Split, shard: ShardId): OpenPart {
+function openPart(split: Split, shard: ShardId): GrowingPart {
   const known = split.byShard.get(shard);
   if (known !== undefined) return known;
-  const part: OpenPart = { position: split.parts.length, shard, tasks: [], rejections: [], bytes: 0 };
+  const part = createPart(split.parts.length, shard, split.batch, split.options.channel);
   split.parts.push(part);
   split.byShard.set(shard, part);
   return part;

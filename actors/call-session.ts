@@ -148,10 +148,8 @@ export class CallSession {
           if (waiter !== null) run.waiters.set(effect.batch, waiter);
           break;
         case "offer": {
-          const { open, offer } = effect;
-          this.#options.engine.offer(open.part, (event) =>
-            this.#dispatch(run, { kind: "part", open, offer, event }, null),
-          );
+          const { batch, parts, offer } = effect;
+          this.#options.engine.offer(parts, (news) => this.#dispatch(run, { kind: "news", batch, offer, news }, null));
           break;
         }
         case "rest":

@@ -18,15 +18,22 @@ export interface Channel {
   dirty: boolean;
 }
 
-export interface RecentPart {
+export interface RecentPart extends WaitingPart {
   readonly number: number;
   readonly hash: string;
-  /** Set once durable. */
-  firstSeq: Seq | null;
-  lastSeq: Seq | null;
   rejections: readonly PartRejection[];
-  /** Who waits for this part, repeats included. */
-  readonly listeners: PartListener[];
+  /** Repeats that came before the part was durable. */
+  repeats: Pick<WaitingPart, "position" | "listener">[] | null;
+}
+
+/** A part and who waits for its end. */
+export interface WaitingPart {
+  readonly position: number;
+  /** Null: nobody. */
+  readonly listener: PartListener | null;
+  /** 0 until durable. */
+  firstSeq: Seq;
+  lastSeq: Seq;
 }
 
 export type Admission =

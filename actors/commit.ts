@@ -1,14 +1,16 @@
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { isOutboxChannel, tell, tellWhenProcessed } from "./admission.ts";
+import { isOutboxChannel, tell, tellDurable } from "./admission.ts";
+import { countBacklog } from "./backlog.ts";
+import type { RecentPart, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
 import { linesOf } from "./line.ts";
 import { sendOutbox } from "./outbox.ts";
 import { type Part, type PartTask, wholePart } from "./part.ts";
-import { enqueue, settle } from "./processing.ts";
-import { type AnswerBlock, linesOfBlock, writeSegment } from "./segment.ts";
-import { answerKey, type PendingBlock, type Shard } from "./shard.ts";
+import { settle, takeUp } from "./processing.ts";
+import { type AnswerBlock, linesOfBlock, tasksOf, writeSegment } from "./segment.ts";
+import { answerKey, type PendingAnswer, type PendingBlock, type PendingPart, type Shard } from "./shard.ts";
 import type { AppendRequest, WriteResult } from "./store/store.ts";
 
 /** Appends all that waits, as one group, when no append is in flight (R1). */
@@ -16,7 +18,7 @@ export function startCommit(lane: Lane): void {
   if (lane.commit !== null || lane.waiting.size === 0) return;
   const built: BuiltSegment[] = [];
   const at = lane.world.now();
-  lane.quietSince = lane.world.monotonic();
+  lane.quietSince = lane.now;
   let room = lane.world.limits.appendMaxDatapoints;
   for (const shard of lane.waiting) {
     if (room <= 0) break;
@@ -57,8 +59,10 @@ function buildSegment(shard: Shard, now: number, room: number): BuiltSegment {
 
 function requestOf(built: readonly BuiltSegment[]): AppendRequest {
   const closings = built.flatMap(({ shard, blocks }) =>
-    blocks.flatMap(({ closing }) =>
-      closing === undefined ? [] : [{ shard: shard.id, id: closing.id, status: "replayed" as const }],
+    blocks.flatMap((pending) =>
+      "entry" in pending && pending.closing !== undefined
+        ? [{ shard: shard.id, id: pending.closing.id, status: "replayed" as const }]
+        : [],
     ),
   );
   return {
@@ -89,81 +93,63 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
     shard.durableSeq = segment.lastSeq;
     lane.touched.add(shard);
     let seq: number = segment.seq;
+    let tasks = 0;
+    let bytes = 0;
     for (const pending of blocks) {
-      onBlockDurable(lane, shard, pending, toSeq(seq), segment.at);
-      seq += linesOfBlock(pending.block);
+      if ("recent" in pending) onPartDurable(lane, shard, pending, toSeq(seq), segment.at);
+      else onAnswerDurable(lane, shard, pending, toSeq(seq), segment.at);
+      const { block } = pending;
+      seq += linesOfBlock(block);
+      tasks += tasksOf(block).length;
+      bytes += block.kind === "part" ? block.bytes : bytesOfAnswer * block.own.length;
     }
+    shard.backlog.segments.push({ lastSeq: segment.lastSeq, tasks, bytes });
   }
 }
 
-function onBlockDurable(lane: Lane, shard: Shard, pending: PendingBlock, seq: Seq, at: number): void {
+/** Rough size in memory of a derived task. */
+const bytesOfAnswer = 400;
+
+function onPartDurable(lane: Lane, shard: Shard, { block, recent }: PendingPart, seq: Seq, at: number): void {
+  recent.firstSeq = seq;
+  recent.lastSeq = toSeq(seq + linesOfBlock(block) - 1);
+  const { firstSeq, lastSeq, rejections } = recent;
+  if (isOutboxChannel(block.channel)) {
+    const { position, listener } = recent;
+    const durable = { kind: "durable", position, shard: shard.id, epoch: shard.epoch, seq: lastSeq } as const;
+    if (listener !== null) tell(lane, listener, { ...durable, repeat: false, rejections });
+  } else {
+    tellDurable(lane, shard, recent, { repeat: false, rejections });
+  }
+  for (const asked of recent.repeats ?? []) {
+    tellDurable(lane, shard, { ...asked, firstSeq, lastSeq }, { repeat: true, rejections });
+  }
+  recent.repeats = null;
+  takeUpTasks(lane, shard, block.tasks, seq, at);
+}
+
+function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, seq: Seq, at: number): void {
   const { block, entry, cursor, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error: null });
-  if (block.kind === "part") {
-    onPartDurable(lane, shard, block.part, seq, at);
-    return;
-  }
-  let next: number = enqueueTasks(lane, shard, block.own, seq, at);
+  countBacklog(lane, shard, block.own.length, bytesOfAnswer * block.own.length);
+  let next: number = takeUpTasks(lane, shard, block.own, seq, at);
   for (const other of block.others) sendOutbox(lane, shard, other, toSeq(next++));
   shard.recorded.answers.delete(answerKey(block.cause, block.hook));
-  if (entry !== null) {
-    entry.unrecorded--;
-    const held = entry.obligation?.held;
-    if (held && cursor !== undefined) held.cursor = cursor;
-    settle(lane, shard, entry);
-  }
+  if (entry === null) return;
+  entry.unrecorded--;
+  const held = entry.obligation?.held;
+  if (held && cursor !== undefined) held.cursor = cursor;
+  settle(lane, shard, entry);
 }
 
-function onPartDurable(lane: Lane, shard: Shard, part: Part, seq: Seq, at: number): void {
-  const recent = shard.channels.get(part.channel)?.recent.get(part.number);
-  if (recent === undefined) throw new Error(`part ${part.channel} ${part.number} became durable but is not known`);
-  const lastSeq = toSeq(seq + linesOfBlock({ kind: "part", part }) - 1);
-  recent.firstSeq = seq;
-  recent.lastSeq = lastSeq;
-  const { epoch } = shard;
-  for (const [index, listener] of recent.listeners.entries()) {
-    const { rejections } = recent;
-    tell(lane, listener, { kind: "durable", epoch, seq: lastSeq, repeat: index > 0, rejections });
-    if (!isOutboxChannel(part.channel)) tellWhenProcessed(lane, shard, { firstSeq: seq, lastSeq }, listener);
-  }
-  recent.listeners.length = 0;
-  enqueueTasks(lane, shard, part.tasks, seq, at);
-  // What counted from the admission on is counted by the entries now.
-  shard.backlogTasks -= part.tasks.length;
-  shard.backlogBytes -= part.bytes;
-  lane.backlogBytes -= part.bytes;
-}
-
-function enqueueTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], seq: Seq, at: number): Seq {
+function takeUpTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], seq: Seq, at: number): Seq {
   let next: number = seq;
   for (const task of tasks) {
     const lines = linesOf(task);
-    enqueue(lane, shard, createEntry(task, toSeq(next), toSeq(next + lines - 1), at));
+    takeUp(lane, shard, task, { seq: toSeq(next), lastSeq: toSeq(next + lines - 1), at });
     next += lines;
   }
   return toSeq(next);
-}
-
-/** An entry at the beginning of its life. */
-export function createEntry(task: PartTask | null, seq: Seq, lastSeq: Seq, at: number, replayed = false): Entry {
-  let bytes = 200;
-  if (task !== null) for (const datapoint of task.datapoints) bytes += 200 + datapoint.json.length;
-  return {
-    seq,
-    lastSeq,
-    at,
-    task,
-    bytes,
-    replayed,
-    entity: null,
-    phase: "waiting",
-    hook: 0,
-    datapoint: 0,
-    running: null,
-    unrecorded: 0,
-    needsFlush: toSeq(0),
-    obligation: null,
-  };
 }
 
 /** The append failed: the same rows again under the same seqs (R3), or, if the data are at fault, fewer of them (R4). */
@@ -217,23 +203,21 @@ function commitHalf(lane: Lane, built: readonly BuiltSegment[], count: number): 
 
 /** The block that PostgreSQL refuses stands alone: its number advances by an entry without tasks (R9). */
 function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: StarlingError): void {
-  const { block, entry } = pending;
   shard.blocks = shard.blocks.slice(1);
   if (shard.blocks.length === 0) lane.waiting.delete(shard);
   lane.world.counters.add("refused/STORE_REFUSED");
-  if (block.kind === "part") {
-    const channel = shard.channels.get(block.part.channel);
-    const recent = channel?.recent.get(block.part.number);
-    const { message } = error;
-    const rejections = [...block.part.rejections, { index: wholePart, code: error.code, message }];
-    if (recent !== undefined) recent.rejections = rejections;
-    shard.backlogTasks -= block.part.tasks.length;
-    shard.blocks.unshift({ block: { kind: "part", part: { ...block.part, tasks: [], rejections } }, entry: null });
-    lane.waiting.add(shard);
-    return;
-  }
-  if (pending.closing !== undefined) lane.effects.push({ kind: "closed", reply: pending.closing.reply, error });
+  if ("recent" in pending) return refusePart(lane, shard, pending, error);
+  const { block, entry, closing } = pending;
+  if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error });
   if (entry !== null) refuseAnswer(lane, shard, block, entry, error);
+}
+
+function refusePart(lane: Lane, shard: Shard, { block, recent }: PendingPart, { code, message }: StarlingError): void {
+  recent.rejections = [...block.rejections, { index: wholePart, code, message }];
+  countBacklog(lane, shard, -block.tasks.length, -block.bytes);
+  const empty: Part = { ...block, tasks: [], bytes: 0, rejections: recent.rejections };
+  shard.blocks.unshift({ block: empty, recent });
+  lane.waiting.add(shard);
 }
 
 function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry, error: StarlingError): void {
@@ -261,14 +245,21 @@ export function loseShards(lane: Lane, lost: readonly ShardId[]): void {
     lane.shards.delete(id);
     lane.waiting.delete(shard);
     lane.touched.delete(shard);
-    lane.backlogBytes -= shard.backlogBytes;
+    lane.dirty.delete(shard);
+    lane.dirtyEntities -= shard.dirty.length;
+    lane.backlogBytes -= shard.backlog.bytes;
     const error = new StarlingError("FENCED", `shard ${id} was taken over; epoch ${shard.epoch} may no longer write`);
     for (const channel of shard.channels.values()) {
-      for (const recent of channel.recent.values()) {
-        for (const listener of recent.listeners) tell(lane, listener, { kind: "refused", error });
-      }
+      for (const recent of channel.recent.values()) if (recent.lastSeq === 0) tellLost(lane, recent, error);
     }
+    for (const waiting of shard.unprocessed) tellLost(lane, { ...waiting, repeats: null }, error);
   }
   lane.world.counters.add("fenced_commits");
   lane.effects.push({ kind: "lost", shards: lost });
+}
+
+function tellLost(lane: Lane, recent: WaitingPart & Pick<RecentPart, "repeats">, error: StarlingError): void {
+  for (const { position, listener } of [recent, ...(recent.repeats ?? [])]) {
+    if (listener !== null) tell(lane, listener, { kind: "refused", position, error });
+  }
 }

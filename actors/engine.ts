@@ -11,8 +11,8 @@ import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts"
 export interface Engine {
   /** Shards of the entity group, fixed at the cluster's creation. */
   readonly entityShards: number;
-  /** Offers a part to its shard's owner. Never throws; what happens reaches the listener. */
-  offer(part: Part, listener: PartListener): void;
+  /** Offers parts of one batch to their shards' owners. Never throws; what happens reaches the listener. */
+  offer(parts: readonly Part[], listener: PartListener): void;
   /** Opens or resumes a session: a durable row (R11). An empty id asks for a new one. */
   openSession(session: string, named: boolean): Promise<StoredSession>;
   closeSession(session: SessionId): Promise<void>;

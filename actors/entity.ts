@@ -1,9 +1,9 @@
 import type { CheckedDatapoint, Eid, Value } from "../modules/datapoint.ts";
 import type { LatestValue, RecordView } from "../modules/hook.ts";
-import type { EntitySpec } from "../modules/model.ts";
+import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entry } from "./entry.ts";
-import { readValue, writeSource } from "./line.ts";
+import { readValue, writeTail } from "./line.ts";
 import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
 import type { StoredEntity } from "./store/store.ts";
@@ -26,19 +26,27 @@ export interface Entity {
   /** `applied` as PostgreSQL has it, and as the flush in flight will have it. */
   flushed: Seq;
   flushing: Seq;
-  /** By index of the attribute. */
-  readonly attributes: (AttributeState | undefined)[];
+  /** By index of the attribute: its newest value as canonical JSON text, undefined if it has none. */
+  readonly json: (string | undefined)[];
+  /** The same as modules see it; undefined until somebody reads it. */
+  readonly values: (Value | undefined)[];
+  /**
+   * Four numbers for each attribute: t1, t2 (Unix ms), c, and how many datapoints it has had. Doubles side by side: an object
+   * for each attribute would be most of what a resident entity takes.
+   */
+  numbers: number[];
   ttlTokens: Record<string, number> | null;
-  /** What no flush has yet added to the history. */
-  history: CheckedDatapoint[];
+  /** Lines that no flush has yet added to the history, parts of the log's own text; null: none. */
+  history: string[] | null;
   historySeq: Seq;
-  /** Tasks that wait their turn; the first one runs. */
-  readonly mailbox: Entry[];
+  /** Tasks that wait their turn, of which the first one runs; null: none, as most of the time. */
+  mailbox: Entry[] | null;
   /** Entries of this entity whose hooks or answers are open. */
   open: number;
   /** Set while entries below the watermark are open (R16). */
   obligation: Obligation | null;
-  dirty: boolean;
+  /** Seq of the first task whose changes no flush has taken; 0: none. */
+  dirtySeq: Seq;
   /** Deleted, and the flush that says so is not done. */
   tombstone: boolean;
   /** Monotonic ms. */
@@ -46,22 +54,10 @@ export interface Entity {
   view: RecordView | null;
 }
 
-/** The newest value of an attribute and how many datapoints it has had. */
-export interface AttributeState {
-  json: string;
-  /** Undefined until somebody reads it. */
-  v: Value | undefined;
-  t1: number;
-  t2: number;
-  c: number;
-  count: number;
-  /** The attribute as {@link writeState} writes it, kept from flush to flush; null once it has changed. */
-  text: string | null;
-}
+const none = toSeq(0);
 
 /** An activation whose record is still to be loaded. */
 export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Entity {
-  const none = toSeq(0);
   return {
     spec,
     eid,
@@ -73,55 +69,58 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     applied: none,
     flushed: none,
     flushing: none,
-    attributes: [],
+    json: new Array(spec.attributeList.length),
+    values: new Array(spec.attributeList.length),
+    numbers: noNumbers(spec),
     ttlTokens: null,
-    history: [],
+    history: null,
     historySeq: none,
-    mailbox: [],
+    mailbox: null,
     open: 0,
     obligation: null,
-    dirty: false,
+    dirtySeq: none,
     tombstone: false,
     usedAt: 0,
     view: null,
   };
 }
 
-/** Folds one datapoint into the record. `at`: its arrival time. */
-export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq: Seq, at: number): void {
-  const { spec, json, v, c } = datapoint;
-  const state = entity.attributes[spec.index];
-  const plain = spec.kind === "plain";
-  const t1 = plain ? at : (datapoint.t1 ?? at);
-  const t2 = plain ? at : (datapoint.t2 ?? t1);
-  if (state === undefined) {
-    entity.attributes[spec.index] = { json, v, t1, t2, c, count: 1, text: null };
-  } else {
-    state.count++;
-    state.text = null;
-    if (plain || t1 >= state.t1) {
-      state.json = json;
-      state.v = v;
-      state.t1 = t1;
-      state.t2 = t2;
-      state.c = c;
-    }
+/** Zeros for every attribute. A copy of doubles is an array of doubles; one that begins with integers would be converted. */
+function noNumbers(spec: EntitySpec): number[] {
+  let zeros = zerosBySpec.get(spec);
+  if (zeros === undefined) {
+    zeros = Array.from({ length: numbersEach * spec.attributeList.length }, () => 0.5);
+    for (let i = 0; i < zeros.length; i++) zeros[i] = 0;
+    zerosBySpec.set(spec, zeros);
   }
-  if (!plain) {
-    entity.history.push(datapoint);
-    entity.historySeq = seq;
-  }
+  return zeros.slice();
 }
 
-/** The lines of a history segment: attr, t1, t2, c, src, json. */
-export function writeHistory(datapoints: readonly CheckedDatapoint[]): string {
-  const pieces: (string | number)[] = [];
-  for (const { attr, t1, t2, c, src, json } of datapoints) {
-    if (pieces.length > 0) pieces.push("\n");
-    const from = t1 ?? 0;
-    pieces.push(attr, "\t", timeText(from), "\t", timeText(t2 ?? from), "\t", c, "\t", writeSource(src), "\t", json);
+const zerosBySpec = new WeakMap<EntitySpec, number[]>();
+const numbersEach = 4;
+
+/** Folds one datapoint into the record. `at`: its arrival time. */
+export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq: Seq, at: number): void {
+  const { spec } = datapoint;
+  const { index } = spec;
+  const { numbers } = entity;
+  const first = numbersEach * index;
+  const plain = spec.kind === "plain";
+  const t1 = plain ? at : (datapoint.t1 ?? at);
+  if (entity.json[index] === undefined || plain || t1 >= (numbers[first] ?? 0)) {
+    entity.json[index] = datapoint.json;
+    entity.values[index] = datapoint.v;
+    numbers[first] = t1;
+    numbers[first + 1] = plain ? at : (datapoint.t2 ?? t1);
+    numbers[first + 2] = datapoint.c;
   }
-  return pieces.join("");
+  numbers[first + 3] = (numbers[first + 3] ?? 0) + 1;
+  if (!plain) {
+    const line = datapoint.line ?? writeTail(datapoint);
+    if (entity.history === null) entity.history = [line];
+    else entity.history.push(line);
+    entity.historySeq = seq;
+  }
 }
 
 /** Extends TTL tokens; a token never shrinks. */
@@ -134,42 +133,31 @@ export function applyTtl(entity: Entity, tokens: Readonly<Record<string, number>
 /** Empties the record: the entity is deleted. */
 export function clearEntity(entity: Entity): void {
   entity.exists = false;
-  entity.attributes.length = 0;
+  entity.json.fill(undefined);
+  entity.values.fill(undefined);
+  entity.numbers = noNumbers(entity.spec);
   entity.ttlTokens = null;
-  entity.history = [];
+  entity.history = null;
 }
 
 /** The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`. */
 export function writeState(entity: Entity): string {
-  const { attributes, spec } = entity;
-  const texts: string[] = [];
-  for (let index = 0; index < attributes.length; index++) {
-    const state = attributes[index];
-    if (state === undefined) continue;
-    state.text ??= writeAttribute(spec.attributeList[index]?.id ?? "", state);
-    texts.push(state.text);
+  const { json, numbers, spec } = entity;
+  const pieces: (string | number)[] = [];
+  for (let index = 0; index < json.length; index++) {
+    const value = json[index];
+    if (value === undefined) continue;
+    const first = numbersEach * index;
+    const t1 = timeText(numbers[first] ?? 0);
+    const same = numbers[first] === numbers[first + 1];
+    pieces.push(pieces.length === 0 ? '{"' : '},"', spec.attributeList[index]?.id ?? "", '":{"v":', value);
+    pieces.push(',"t1":', t1, ',"t2":', same ? t1 : timeText(numbers[first + 1] ?? 0));
+    pieces.push(',"c":', numbers[first + 2] ?? 1, ',"n":', numbers[first + 3] ?? 0);
   }
-  if (entity.ttlTokens !== null) texts.push(`"#ttl":${JSON.stringify(entity.ttlTokens)}`);
-  return `{${texts.join(",")}}`;
-}
-
-/** Joined, not concatenated: a kept chain of concatenations is a tree of many small objects. */
-function writeAttribute(attr: string, { json, t1, t2, c, count }: AttributeState): string {
-  return [
-    '"',
-    attr,
-    '":{"v":',
-    json,
-    ',"t1":',
-    timeText(t1),
-    ',"t2":',
-    timeText(t2),
-    ',"c":',
-    c,
-    ',"n":',
-    count,
-    "}",
-  ].join("");
+  const ttl = entity.ttlTokens === null ? "" : `"#ttl":${JSON.stringify(entity.ttlTokens)}`;
+  if (pieces.length === 0) return `{${ttl}}`;
+  pieces.push(ttl === "" ? "}}" : `},${ttl}}`);
+  return pieces.join("");
 }
 
 /** Fills an activation from what is stored; attributes that the model no longer has are left out. */
@@ -204,9 +192,12 @@ function readState(entity: Entity, state: string): void {
     const rest = JSON.parse(`{${state.slice(end + 1, close)}}`) as { t1: number; t2: number; c: number; n: number };
     const spec = entity.spec.attributes.get(head[1] ?? "");
     if (spec !== undefined) {
-      const json = state.slice(start, end);
-      const { t1, t2, c, n: count } = rest;
-      entity.attributes[spec.index] = { json, v: undefined, t1, t2, c, count, text: state.slice(at, close + 1) };
+      const first = numbersEach * spec.index;
+      entity.json[spec.index] = state.slice(start, end);
+      entity.numbers[first] = rest.t1;
+      entity.numbers[first + 1] = rest.t2;
+      entity.numbers[first + 2] = rest.c;
+      entity.numbers[first + 3] = rest.n;
     }
     at = close + 2;
   }
@@ -237,7 +228,8 @@ export function viewOf(entity: Entity): RecordView {
 
 /** A record that no longer changes, for reads from outside the entity's turn. */
 export function copyView(entity: Entity): RecordView {
-  return new EntityView({ ...entity, attributes: entity.attributes.map((s) => (s === undefined ? s : { ...s })) });
+  const { json, values, numbers } = entity;
+  return new EntityView({ ...entity, json: json.slice(), values: values.slice(), numbers: numbers.slice() });
 }
 
 class EntityView implements RecordView {
@@ -257,21 +249,30 @@ class EntityView implements RecordView {
 
   value(attr: string): Value | undefined {
     const spec = this.#entity.spec.attributes.get(attr);
-    const state = spec && this.#entity.attributes[spec.index];
-    if (spec === undefined || state === undefined) return undefined;
-    state.v ??= readValue(spec, state.json);
-    return state.v;
+    return spec === undefined ? undefined : readAttribute(this.#entity, spec);
   }
 
   latest(attr: string): LatestValue | undefined {
     const spec = this.#entity.spec.attributes.get(attr);
-    const state = spec && this.#entity.attributes[spec.index];
-    if (spec === undefined || state === undefined) return undefined;
-    state.v ??= readValue(spec, state.json);
-    return { v: state.v, t1: state.t1, t2: state.t2, c: state.c, count: state.count };
+    const v = spec === undefined ? undefined : readAttribute(this.#entity, spec);
+    if (spec === undefined || v === undefined) return undefined;
+    const first = numbersEach * spec.index;
+    const [t1 = 0, t2 = 0, c = 1, count = 0] = this.#entity.numbers.slice(first, first + numbersEach);
+    return { v, t1, t2, c, count };
   }
 
   attributes(): string[] {
-    return this.#entity.spec.attributeList.filter((spec) => this.#entity.attributes[spec.index]).map((spec) => spec.id);
+    const { spec, json } = this.#entity;
+    return spec.attributeList.filter(({ index }) => json[index] !== undefined).map(({ id }) => id);
   }
+}
+
+function readAttribute({ json, values }: Entity, spec: AttributeSpec): Value | undefined {
+  const text = json[spec.index];
+  if (text === undefined) return undefined;
+  const known = values[spec.index];
+  if (known !== undefined) return known;
+  const value = readValue(spec, text);
+  values[spec.index] = value;
+  return value;
 }

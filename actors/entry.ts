@@ -10,14 +10,13 @@ import type { PartTask } from "./part.ts";
  * `phase` walks start → allow → creation → apply → attributes → ended; `hook` and `datapoint` are the cursor within it.
  */
 export interface Entry {
-  readonly seq: Seq;
-  readonly lastSeq: Seq;
-  readonly at: number;
+  seq: Seq;
+  lastSeq: Seq;
+  at: number;
   /** Null once the entry has settled, and for a task that no longer fits the model: its dead letter stands for it. */
   task: PartTask | null;
-  readonly bytes: number;
   /** Read back from the log after an acquire: answers may stand already, state may be applied. */
-  readonly replayed: boolean;
+  replayed: boolean;
   entity: Entity | null;
   phase: Phase;
   hook: number;
@@ -28,8 +27,9 @@ export interface Entry {
   unrecorded: number;
   /** The seq whose state must be flushed before the watermark may pass; 0: none. */
   needsFlush: Seq;
-  /** Set when the watermark has passed the entry though something of it is open (R16). */
+  /** Set when the watermark has passed the entry though something of it is open (R16); and what it counts for then. */
   obligation: Obligation | null;
+  owedBytes: number;
 }
 
 export type Phase = "waiting" | "start" | "allow" | "creation" | "apply" | "attributes" | "ended";
@@ -48,6 +48,40 @@ export interface Cursor {
   readonly phase: Phase;
   readonly datapoint: number;
   readonly hook: number;
+}
+
+/** An entry at the beginning of its life. */
+export function createEntry(task: PartTask | null, seq: Seq, lastSeq: Seq, at: number, replayed = false): Entry {
+  return {
+    seq,
+    lastSeq,
+    at,
+    task,
+    replayed,
+    entity: null,
+    phase: "waiting",
+    hook: 0,
+    datapoint: 0,
+    running: null,
+    unrecorded: 0,
+    needsFlush: toSeq(0),
+    obligation: null,
+    owedBytes: 0,
+  };
+}
+
+/** Makes a settled entry, which nobody knows of any more, the entry of another task. */
+export function reuseEntry(entry: Entry, task: PartTask, seq: Seq, lastSeq: Seq, at: number): Entry {
+  entry.seq = seq;
+  entry.lastSeq = lastSeq;
+  entry.at = at;
+  entry.task = task;
+  entry.entity = null;
+  entry.phase = "waiting";
+  entry.hook = 0;
+  entry.datapoint = 0;
+  entry.needsFlush = toSeq(0);
+  return entry;
 }
 
 /** Where an entry is. */

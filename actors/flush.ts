@@ -1,11 +1,13 @@
 import { toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
-import { tell } from "./admission.ts";
+import { tellProcessed } from "./admission.ts";
+import { passBacklog } from "./backlog.ts";
+import type { Channel, RecentPart } from "./channel.ts";
 import { loseShards } from "./commit.ts";
-import { type Entity, writeHistory, writeState } from "./entity.ts";
-import { isFlushed, isSettled } from "./entry.ts";
+import { type Entity, writeState } from "./entity.ts";
+import { isSettled } from "./entry.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
-import { countOwed, owe, planObligations } from "./obligation.ts";
+import { owe, planObligations } from "./obligation.ts";
 import { needsMark, onMarked, planAttempts } from "./poison.ts";
 import { advance } from "./processing.ts";
 import { deliveredUpTo, type Shard } from "./shard.ts";
@@ -18,6 +20,7 @@ import type { HistorySegment, ShardProgress, StoredEntity, WriteResult } from ".
 export function startFlush(lane: Lane): void {
   lane.flushDueAt = null;
   if (lane.flush !== null) return;
+  const since = Math.min(lane.now, ...[...lane.dirty].map(({ dirtySince }) => dirtySince));
   const entities = takeDirty(lane);
   const progress = [...lane.touched].map((shard) => planProgress(lane, shard));
   const obligations = progress.flatMap(({ shard }) => planObligations(lane, shard));
@@ -28,11 +31,10 @@ export function startFlush(lane: Lane): void {
   const attempts = planAttempts(lane);
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
   if (news === 0 && attempts === undefined) return drain(lane);
-  const shards = new Set([...entities, ...progress].map(({ shard }) => shard));
   const history: HistorySegment[] = [];
   const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history));
   const request = {
-    fences: [...shards].map((shard) => ({ shard: shard.id, epoch: shard.epoch })),
+    fences: progress.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
     entities: rows,
     history,
     progress: changed.map(({ progress: next }) => next),
@@ -41,45 +43,48 @@ export function startFlush(lane: Lane): void {
     ...(obligations.length > 0 && { obligations }),
     ...(attempts && { attempts }),
   };
-  lane.flush = { request, entities, progress: changed, startedAt: lane.world.monotonic(), attempts: 0 };
+  lane.flush = { request, entities, progress: changed, since, startedAt: lane.now, attempts: 0 };
   lane.effects.push({ kind: "flush", request, delayMs: 0 });
 }
 
+/** Shard by shard: then a shard's watermark moves past all that it has applied, and its rows lie side by side. */
 function takeDirty(lane: Lane): { shard: Shard; entity: Entity }[] {
-  const { dirty, world } = lane;
   const taken: { shard: Shard; entity: Entity }[] = [];
-  const later: typeof dirty.items = [];
-  while (dirty.first < dirty.items.length && taken.length < world.limits.flushMaxEntities) {
-    const item = dirty.items[dirty.first++];
-    if (item === undefined || lane.shards.get(item.shard.id) !== item.shard) continue;
-    // A deletion is flushed only when all earlier hooks of the entity have ended (R19).
-    if (item.entity.tombstone && item.entity.open > 0 && !onlyWaiting(item.entity)) {
-      later.push(item);
-      continue;
+  const max = lane.world.limits.flushMaxEntities;
+  for (const shard of lane.dirty) {
+    if (taken.length >= max) break;
+    const before = taken.length;
+    const rest: Entity[] = [];
+    for (const entity of shard.dirty) {
+      if (taken.length >= max || !isFlushable(entity)) {
+        rest.push(entity);
+        continue;
+      }
+      entity.dirtySeq = toSeq(0);
+      entity.flushing = entity.applied;
+      taken.push({ shard, entity });
     }
-    item.entity.dirty = false;
-    item.entity.flushing = item.entity.applied;
-    taken.push(item);
-    lane.touched.add(item.shard);
+    shard.dirty = rest;
+    shard.dirtyFrom = rest.reduce((from, { dirtySeq }) => Math.min(from, dirtySeq), Number.POSITIVE_INFINITY);
+    lane.dirtyEntities -= taken.length - before;
+    lane.touched.add(shard);
+    lane.dirty.delete(shard);
+    if (rest.length > 0) lane.dirty.add(shard);
   }
-  if (dirty.first > 10_000 || dirty.first === dirty.items.length) {
-    dirty.items = dirty.items.slice(dirty.first);
-    dirty.first = 0;
-  }
-  dirty.items.push(...later);
   return taken;
 }
 
-/** Whether all that is open in the entity waits for the tombstone itself. */
-function onlyWaiting(entity: Entity): boolean {
-  return entity.open === entity.mailbox.length && entity.mailbox.every((entry) => entry.phase === "waiting");
+/** A deletion is flushed only when all earlier hooks of the entity have ended (R19). */
+function isFlushable({ tombstone, open, mailbox }: Entity): boolean {
+  if (!tombstone || open === 0) return true;
+  return open === mailbox?.length && mailbox.every((entry) => entry.phase === "waiting");
 }
 
 function takeState(shard: Shard, entity: Entity, history: HistorySegment[]): StoredEntity {
   const key = { shard: shard.id, type: entity.spec.id, eid: entity.eid };
-  if (entity.history.length > 0) {
-    history.push({ ...key, seq: entity.historySeq, body: writeHistory(entity.history) });
-    entity.history = [];
+  if (entity.history !== null) {
+    history.push({ ...key, seq: entity.historySeq, body: entity.history.join("\n") });
+    entity.history = null;
   }
   return {
     ...key,
@@ -93,30 +98,38 @@ function takeState(shard: Shard, entity: Entity, history: HistorySegment[]): Sto
 
 /** How far the shard will be processed once the flush at hand is durable (R14). */
 function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
-  let index = shard.firstEntry;
-  for (; index < shard.entries.length; index++) {
-    const entry = shard.entries[index];
-    if (entry === undefined) break;
-    if (!(isSettled(entry) && isFlushed(entry)) && !owe(lane, shard, entry)) break;
+  const limit = shard.dirtyFrom - 1;
+  let index = shard.firstOpen;
+  for (; index < shard.open.length; index++) {
+    const entry = shard.open[index];
+    if (entry === undefined || entry.seq > limit) break;
+    if (!isSettled(entry) && !owe(lane, shard, entry)) break;
   }
-  const waiting = shard.entries[index];
-  const watermark = waiting === undefined ? shard.durableSeq : toSeq(waiting.seq - 1);
+  const waiting = shard.open[index];
+  const processed = waiting === undefined ? shard.durableSeq : waiting.seq - 1;
+  const watermark = toSeq(Math.min(processed, limit));
   const channels: { channel: string; number: number }[] = [];
   for (const [channel, state] of shard.channels) {
     const number = state.dirty ? lastPassed(state, watermark) : 0;
     if (number > 0) channels.push({ channel, number });
   }
   const delivered = deliveredUpTo(shard);
-  return { shard, progress: { shard: shard.id, watermark, delivered, at: shard.lastAt, channels }, entries: index };
+  return { shard, progress: { shard: shard.id, watermark, delivered, at: shard.lastAt, channels }, passed: index };
 }
 
 /** The highest number of a channel whose entry the watermark passes: the checkpoint never runs ahead of it. */
-function lastPassed(channel: Shard["channels"] extends Map<string, infer C> ? C : never, watermark: number): number {
+function lastPassed(channel: Channel, watermark: number): number {
   let passed = 0;
   for (const recent of channel.recent.values()) {
-    if (recent.lastSeq !== null && recent.lastSeq <= watermark) passed = Math.max(passed, recent.number);
+    if (!isPassed(recent, watermark)) break;
+    passed = recent.number;
   }
   return passed;
+}
+
+/** Whether the watermark has passed a part; those of a channel stand in the order of their numbers, and so of their seqs. */
+function isPassed({ lastSeq }: RecentPart, watermark: number): boolean {
+  return lastSeq !== 0 && lastSeq <= watermark;
 }
 
 function isNews(shard: Shard, next: ShardProgress): boolean {
@@ -135,11 +148,11 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
   }
   lane.flush = null;
   for (const { shard, entity } of flush.entities) onEntityFlushed(lane, shard, entity);
-  for (const { shard, progress, entries } of flush.progress) {
-    if (lane.shards.get(shard.id) === shard) moveWatermark(lane, shard, progress, entries);
+  for (const { shard, progress, passed } of flush.progress) {
+    if (lane.shards.get(shard.id) === shard) moveWatermark(lane, shard, progress, passed);
   }
   if (flush.request.attempts !== undefined) onMarked(lane);
-  planNextFlush(lane, lane.world.monotonic() - flush.startedAt);
+  planNextFlush(lane, lane.now - flush.startedAt);
 }
 
 function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity): void {
@@ -150,35 +163,36 @@ function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity): void {
   }
 }
 
-function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, entries: number): void {
+function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, passed: number): void {
   shard.watermark = progress.watermark;
   shard.savedWatermark = progress.watermark;
   shard.savedDelivered = progress.delivered;
-  for (; shard.firstEntry < entries; shard.firstEntry++) {
-    const entry = shard.entries[shard.firstEntry];
-    if (entry === undefined || entry.obligation !== null) continue;
-    shard.backlogTasks--;
-    shard.backlogBytes -= entry.bytes;
-    lane.backlogBytes -= entry.bytes;
-  }
+  shard.firstOpen = passed;
+  passBacklog(lane, shard);
   forgetRecorded(shard);
-  if (shard.firstEntry > 256 || shard.firstEntry === shard.entries.length) {
-    shard.entries = shard.entries.slice(shard.firstEntry);
-    shard.firstEntry = 0;
+  if (shard.firstOpen > 256 || shard.firstOpen === shard.open.length) {
+    shard.open = shard.open.slice(shard.firstOpen);
+    shard.firstOpen = 0;
   }
-  while ((shard.unprocessed[0]?.seq ?? Number.POSITIVE_INFINITY) <= shard.watermark) {
-    const waiting = shard.unprocessed.shift();
-    if (waiting === undefined) continue;
-    const obligations = countOwed(shard, waiting.firstSeq, waiting.seq);
-    tell(lane, waiting.listener, { kind: "processed", obligations });
-  }
+  tellPassed(lane, shard);
   for (const channel of shard.channels.values()) {
     if (!channel.dirty) continue;
     for (const recent of channel.recent.values()) {
-      if (recent.lastSeq !== null && recent.lastSeq <= shard.watermark) channel.recent.delete(recent.number);
+      if (!isPassed(recent, shard.watermark)) break;
+      channel.recent.delete(recent.number);
     }
     channel.dirty = channel.recent.size > 0;
   }
+}
+
+function tellPassed(lane: Lane, shard: Shard): void {
+  let passed = 0;
+  for (const waiting of shard.unprocessed) {
+    if (waiting.lastSeq > shard.watermark) break;
+    tellProcessed(lane, shard, waiting);
+    passed++;
+  }
+  if (passed > 0) shard.unprocessed = shard.unprocessed.slice(passed);
 }
 
 /** What was recorded about entries that the watermark has passed is of no more use, unless entities still owe some. */
@@ -231,16 +245,16 @@ const quietMs = 100;
  */
 export function planNextFlush(lane: Lane, lastTookMs: number): void {
   if (lane.flush !== null) return;
-  const dirty = lane.dirty.items.length - lane.dirty.first;
+  const { dirtyEntities: dirty } = lane;
   const marks = needsMark(lane);
   if (dirty === 0 && lane.touched.size === 0 && !marks) return drain(lane);
   const { limits } = lane.world;
-  const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.world.monotonic();
+  const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.now;
   const pressed = lane.backlogBytes > limits.backlogMaxBytes / 2;
   let afterMs = Math.max(limits.flushIntervalMs, 4 * lastTookMs);
   if (dirty < 200) afterMs = Math.min(afterMs, 50);
   if ((idle && lastTookMs > 0) || pressed || marks || lane.status === "closing") afterMs = 0;
-  const dueAt = lane.world.monotonic() + afterMs;
+  const dueAt = lane.now + afterMs;
   if (lane.flushDueAt !== null && lane.flushDueAt <= dueAt) return;
   lane.flushDueAt = dueAt;
   lane.effects.push({ kind: "flush-timer", afterMs });

@@ -16,7 +16,7 @@ export interface LaneSurroundings {
   readonly store: Store;
   readonly clock: Clock;
   /** Offers an outbox part to its target's owner. */
-  readonly offer: (part: Part, listener: PartListener) => void;
+  readonly offer: (parts: readonly Part[], listener: PartListener) => void;
   readonly onAppended: (segments: readonly Segment[]) => void;
   readonly onLost: (shards: readonly ShardId[]) => void;
   readonly onHealth: (problem: StarlingError | null) => void;
@@ -108,9 +108,9 @@ function createPerformer(
     after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
   const deliver = (shard: Shard, part: Part): void => {
     onFailPoint("outbox-written-not-sent");
-    world.offer(part, (event) => {
-      if (event.kind === "refused") after(redeliverAfterMs, () => deliver(shard, part));
-      if (event.kind !== "durable") return;
+    world.offer([part], ([event]) => {
+      if (event?.kind === "refused") after(redeliverAfterMs, () => deliver(shard, part));
+      if (event?.kind !== "durable") return;
       onFailPoint("sent-not-marked");
       post({ kind: "delivered", shard, seq: part.number });
     });
@@ -155,19 +155,19 @@ function createPerformer(
         );
       }
       case "look-up": {
-        const { offer } = effect;
-        const { shard, channel, number } = offer.part;
+        const { part, listener } = effect;
+        const { shard, channel, number, position } = part;
         return call(
           0,
           () => store.findPart(shard, channel, number),
-          (segment) => post({ kind: "looked-up", offer, segment }),
-          (error) => offer.listener({ kind: "refused", error }),
+          (segment) => post({ kind: "looked-up", part, listener, segment }),
+          (error) => listener([{ kind: "refused", position, error }]),
         );
       }
       case "deliver":
         return deliver(effect.shard, effect.part);
       case "tell":
-        return effect.listener(effect.event);
+        return effect.listener(effect.news);
       case "reply":
         return effect.reply(effect.record);
       case "closed":

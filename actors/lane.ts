@@ -48,8 +48,9 @@ export interface Lane {
   flush: Flush | null;
   /** Set while hooks of a dead owner's range run window by window (R17). */
   gate: Gate | null;
-  /** Entities whose state is newer than PostgreSQL's, oldest change first. */
-  readonly dirty: DirtyQueue;
+  /** Shards with entities whose state is newer than PostgreSQL's, oldest change first; and how many entities. */
+  readonly dirty: Set<Shard>;
+  dirtyEntities: number;
   /** Shards whose progress may have changed since their last flush. */
   readonly touched: Set<Shard>;
   /** Activations to be loaded; taken as a whole when a load can start. */
@@ -61,11 +62,17 @@ export interface Lane {
   quietSince: number;
   /** When the next flush is due (monotonic ms); null: no timer is set. */
   flushDueAt: number | null;
+  /** When the step at hand began (monotonic ms). */
+  now: number;
   nextRun: number;
+  /** The entry of the last task that ended at once, for the next one. */
+  spare: Entry | null;
   status: "serving" | "closing";
   /** Bytes above the watermarks of all shards, as a cache of the log (R7). */
   backlogBytes: number;
   effects: Effect[];
+  /** What the step at hand has to tell, by listener: an effect each. */
+  readonly told: Map<PartListener, PartEvent[]>;
   readonly world: LaneWorld;
 }
 
@@ -84,14 +91,11 @@ export interface BuiltSegment {
 export interface Flush {
   readonly request: FlushRequest;
   readonly entities: readonly { readonly shard: Shard; readonly entity: Entity }[];
-  readonly progress: readonly { readonly shard: Shard; readonly progress: ShardProgress; readonly entries: number }[];
+  readonly progress: readonly { readonly shard: Shard; readonly progress: ShardProgress; readonly passed: number }[];
+  /** When the oldest of the changes was made, and when the flush began (monotonic ms). */
+  readonly since: number;
   readonly startedAt: number;
   attempts: number;
-}
-
-export interface DirtyQueue {
-  items: { readonly shard: Shard; readonly entity: Entity; readonly since: number }[];
-  first: number;
 }
 
 /** What is injected: everything that is not a decision. */
@@ -130,7 +134,12 @@ export interface LaneLimits {
 export type LaneMessage =
   | { readonly kind: "own"; readonly shards: readonly Shard[]; readonly replay: readonly ReplayLog[] }
   | { readonly kind: "offer"; readonly offers: readonly Offer[] }
-  | { readonly kind: "looked-up"; readonly offer: Offer; readonly segment: Segment | null }
+  | {
+      readonly kind: "looked-up";
+      readonly part: Part;
+      readonly listener: PartListener;
+      readonly segment: Segment | null;
+    }
   | { readonly kind: "committed"; readonly result: WriteResult }
   | { readonly kind: "commit-failed"; readonly error: StarlingError }
   | { readonly kind: "loaded"; readonly wanted: readonly LoadWanted[]; readonly found: readonly StoredEntity[] }
@@ -163,8 +172,9 @@ export type LaneMessage =
   | { readonly kind: "sweep" }
   | { readonly kind: "close" };
 
+/** Parts of one batch. */
 export interface Offer {
-  readonly part: Part;
+  readonly parts: readonly Part[];
   readonly listener: PartListener;
 }
 
@@ -186,10 +196,10 @@ export type Effect =
   | { readonly kind: "append"; readonly request: AppendRequest; readonly delayMs: number }
   | { readonly kind: "flush"; readonly request: FlushRequest; readonly delayMs: number }
   | { readonly kind: "load"; readonly wanted: readonly LoadWanted[]; readonly delayMs: number }
-  | { readonly kind: "look-up"; readonly offer: Offer }
+  | { readonly kind: "look-up"; readonly part: Part; readonly listener: PartListener }
   /** An outbox part for its target's owner; when it is durable there, `delivered` comes back. */
   | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
-  | { readonly kind: "tell"; readonly listener: PartListener; readonly event: PartEvent }
+  | { readonly kind: "tell"; readonly listener: PartListener; readonly news: readonly PartEvent[] }
   | { readonly kind: "reply"; readonly reply: GetReply; readonly record: OwnedRecord | null | StarlingError }
   | { readonly kind: "closed"; readonly reply: LetterReply; readonly error: StarlingError | null }
   | { readonly kind: "flush-timer"; readonly afterMs: number }
@@ -209,17 +219,21 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     commit: null,
     flush: null,
     gate: null,
-    dirty: { items: [], first: 0 },
+    dirty: new Set(),
+    dirtyEntities: 0,
     touched: new Set(),
     toLoad: [],
     loading: 0,
     parkedGets: [],
     quietSince: 0,
     flushDueAt: null,
+    now: 0,
     nextRun: 1,
+    spare: null,
     status: "serving",
     backlogBytes: 0,
     effects: [],
+    told: new Map(),
     world,
   };
 }

@@ -21,26 +21,73 @@ import type { PartTask } from "./part.ts";
 export const outboxJoint = "\x1c";
 
 /**
- * Appends the lines of one task to `out`, each ended by `end`. Pieces that are joined once cost a third of concatenation,
- * whose intermediate strings the collector has to clean up.
+ * Text in the making. Pieces that are joined once cost a third of concatenation, whose intermediate strings the collector has
+ * to clean up.
  */
-export function writeTask(task: PartTask, out: (string | number)[], end: string): void {
+export interface LineText {
+  readonly pieces: string[];
+  length: number;
+  /** Start and end of what each datapoint's line holds from the attribute on, in order: see {@link writeTail}. */
+  readonly tails: number[];
+}
+
+export function createLineText(): LineText {
+  return { pieces: [], length: 0, tails: [] };
+}
+
+/** Appends pieces. */
+export function put(text: LineText, piece: string): void {
+  text.pieces.push(piece);
+  text.length += piece.length;
+}
+
+/** Appends the lines of one task, each ended by `end`. */
+export function writeTask(task: PartTask, text: LineText, end: string): void {
   const type = task.entity.id;
   const eid = escapeText(task.eid);
+  if (task.delete) return put(text, `x\t${type}\t${eid}${end}`);
   let kind = "d\t";
-  if (task.delete) {
-    out.push("x\t", type, "\t", eid, end);
-    return;
-  }
   if (task.ttlTokens !== null) {
-    out.push("t\t", type, "\t", eid, "\t", JSON.stringify(task.ttlTokens), end);
+    put(text, `t\t${type}\t${eid}\t${JSON.stringify(task.ttlTokens)}${end}`);
     kind = "+\t";
   }
-  for (const { attr, src, t1, t2, c, json } of task.datapoints) {
-    out.push(kind, type, "\t", eid, "\t", attr, "\t", writeSource(src), "\t");
-    out.push(t1 === null ? "" : timeText(t1), "\t", t2 === null ? "" : timeText(t2), "\t", c, "\t", json, end);
+  for (const datapoint of task.datapoints) {
+    put(text, kind);
+    put(text, type);
+    put(text, "\t");
+    put(text, eid);
+    put(text, "\t");
+    const start = text.length;
+    putTail(text, datapoint);
+    text.tails.push(start, text.length);
+    put(text, end);
     kind = "+\t";
   }
+}
+
+function putTail(text: LineText, { attr, src, t1, t2, c, json }: CheckedDatapoint): void {
+  put(text, attr);
+  put(text, "\t");
+  if (src !== null) put(text, writeSource(src));
+  put(text, "\t");
+  if (t1 !== null) put(text, timeText(t1));
+  put(text, "\t");
+  if (t2 !== null) put(text, timeText(t2));
+  put(text, c === 1 ? "\t1\t" : `\t${c}\t`);
+  put(text, json);
+}
+
+/** A datapoint's line from the attribute on, `attr src t1 t2 c json`: the form in which histories keep it, too. */
+export function writeTail(datapoint: CheckedDatapoint): string {
+  const text = createLineText();
+  putTail(text, datapoint);
+  return text.pieces.join("");
+}
+
+/** Of a line that begins with kind, type and eid what {@link writeTail} gives. */
+function tailOf(line: string): string {
+  const eidAt = line.indexOf("\t", 2) + 1;
+  return line.slice(line.indexOf("\t", eidAt) + 1);
 }
 
 /** How many lines, and so seqs, {@link writeTask} makes of a task. */
@@ -138,6 +185,7 @@ function readDatapoint(line: string, entity: EntitySpec, eid: CheckedDatapoint["
     t2: t2 === "" ? null : Number(t2),
     c: Number(c),
     src: src === "" ? null : unescapeText(src),
+    line: tailOf(line),
   };
 }
 

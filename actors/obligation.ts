@@ -1,8 +1,9 @@
 import type { Hook, HookTable } from "../modules/hook.ts";
+import { countBacklog } from "./backlog.ts";
 import type { Entity } from "./entity.ts";
 import { type Cursor, cursorOf, type Entry, isFlushed, isSettled } from "./entry.ts";
 import type { Lane } from "./lane.ts";
-import { writeTask } from "./line.ts";
+import { createLineText, writeTask } from "./line.ts";
 import type { Cause } from "./part.ts";
 import type { Shard } from "./shard.ts";
 import type { HeldEntry, StoredObligation } from "./store/store.ts";
@@ -52,7 +53,7 @@ export function owe(lane: Lane, shard: Shard, entry: Entry): boolean {
     obligation.held = hold(entry);
     lane.world.counters.add("obligations");
   }
-  addOwed(entity.obligation, entry);
+  addOwed(lane, shard, entity.obligation, entry);
   return true;
 }
 
@@ -73,19 +74,20 @@ export function createObligation(shard: Shard, entity: Entity): Obligation {
   return obligation;
 }
 
-/** Counts an entry among what its entity owes. */
-export function addOwed(obligation: Obligation | null, entry: Entry): void {
+/** Counts an entry among what its entity owes, and so, until it is done, among what the shard has yet to process (R7). */
+export function addOwed(lane: Lane, shard: Shard, obligation: Obligation | null, entry: Entry): void {
   if (obligation === null) throw new Error(`entry ${entry.seq} is owed by nobody`);
   entry.obligation = obligation;
   obligation.entries.push(entry);
+  entry.owedBytes = entry.task?.datapoints.reduce((sum, { json }) => sum + 200 + json.length, 200) ?? 0;
+  countBacklog(lane, shard, 1, entry.owedBytes);
 }
 
 function hold(entry: Entry): Held | null {
   if (entry.task === null) return null;
-  const pieces: (string | number)[] = [];
-  writeTask(entry.task, pieces, "\n");
-  pieces.pop();
-  return { entry, task: pieces.join(""), cause: entry.task.cause, cursor: cursorOf(entry), hook: "" };
+  const text = createLineText();
+  writeTask(entry.task, text, "\n");
+  return { entry, task: text.pieces.join("").slice(0, -1), cause: entry.task.cause, cursor: cursorOf(entry), hook: "" };
 }
 
 /** The rows that change with the flush at hand; what is done by then is no longer owed, nor counted as waiting (R7). */
@@ -109,9 +111,7 @@ function dropDone(lane: Lane, shard: Shard, { entries }: Obligation): void {
   for (const entry of entries) {
     if (!isSettled(entry) || !isFlushed(entry)) break;
     done++;
-    shard.backlogTasks--;
-    shard.backlogBytes -= entry.bytes;
-    lane.backlogBytes -= entry.bytes;
+    countBacklog(lane, shard, -1, -entry.owedBytes);
   }
   entries.splice(0, done);
 }

@@ -15,6 +15,8 @@ export function sendOutbox(lane: Lane, shard: Shard, line: OutboxTasks, seq: Seq
   outbox.last.set(line.target, seq);
   outbox.sent.push({ seq, status: "sent" });
   const part: Part = {
+    kind: "part",
+    position: 0,
     shard: line.target,
     channel: `s:${shard.id}`,
     number: seq,

@@ -4,12 +4,15 @@ import type { StarlingError } from "../proto/starling-error.ts";
 
 /** The tasks of one batch of one channel for one shard: the unit that is appended or recognised as a repeat. */
 export interface Part {
+  readonly kind: "part";
+  /** Which of its batch's parts it is: what is said of it comes back with this. */
+  readonly position: number;
   readonly shard: ShardId;
   /** `c:<session>` for clients, `s:<shard>` for the outbox of another shard. */
   readonly channel: string;
   readonly number: number;
   /** Number of the channel's previous part for the same shard; 0 for the first; null after a resume: "unknown" (R9). */
-  readonly predecessor: number | null;
+  predecessor: number | null;
   /** Hash of the batch's content (16 hex digits): tells a repeat from another batch under its number (R10). */
   readonly hash: string;
   readonly tasks: readonly PartTask[];
@@ -44,10 +47,15 @@ export interface PartRejection {
   readonly message: string;
 }
 
-/** What becomes of an offered part, in this order: one `durable` or one `refused`, then after `durable` one `processed`. */
+/**
+ * What becomes of an offered part, in this order: one `durable` or one `refused`, then after `durable` one `processed`.
+ * `position` is the part's.
+ */
 export type PartEvent =
   | {
       readonly kind: "durable";
+      readonly position: number;
+      readonly shard: ShardId;
       readonly epoch: Epoch;
       readonly seq: Seq;
       readonly repeat: boolean;
@@ -55,8 +63,9 @@ export type PartEvent =
       readonly rejections: readonly PartRejection[];
     }
   /** `obligations`: tasks of the part whose hooks go on all the same, or wait behind such a one (R16). */
-  | { readonly kind: "processed"; readonly obligations: number }
+  | { readonly kind: "processed"; readonly position: number; readonly obligations: number }
   /** GAP, BATCH_CHANGED, BUSY, MOVED, FENCED, STORE_REFUSED … */
-  | { readonly kind: "refused"; readonly error: StarlingError };
+  | { readonly kind: "refused"; readonly position: number; readonly error: StarlingError };
 
-export type PartListener = (event: PartEvent) => void;
+/** Hears of all parts that were offered with it, of several at once. */
+export type PartListener = (news: readonly PartEvent[]) => void;

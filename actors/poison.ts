@@ -57,7 +57,7 @@ function rank(shard: Shard): number {
 
 function replayedOf(shard: Shard): Entry[] {
   const owed = [...shard.obligations].flatMap(({ entries }) => entries);
-  return [...owed, ...shard.entries].filter(({ task }) => task !== null).sort((a, b) => a.seq - b.seq);
+  return [...owed, ...shard.open].filter(({ task }) => task !== null).sort((a, b) => a.seq - b.seq);
 }
 
 /** Goes on with the gate, at the end of a step. */
@@ -157,8 +157,8 @@ function hasPassed(lane: Lane, gate: Gate): boolean {
 function isThrough(lane: Lane, gate: Gate, shard: Shard, entry: Entry): boolean {
   const { entity } = entry;
   if (entity === null) return true;
-  if (gate.parked.has(entity) && entity.mailbox[0] === entry && causeOf(entry) > shard.openTo) return true;
-  const running = entity.mailbox[0]?.running ?? null;
+  if (gate.parked.has(entity) && entity.mailbox?.[0] === entry && causeOf(entry) > shard.openTo) return true;
+  const running = entity.mailbox?.[0]?.running ?? null;
   if (running === null || gate.poisoned) return false;
   return lane.world.monotonic() - running.since >= lane.world.limits.obligationAfterMs;
 }

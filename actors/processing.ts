@@ -3,7 +3,7 @@ import type { Hook } from "../modules/hook.ts";
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { applyDatapoint, applyTtl, clearEntity, type Entity, viewOf } from "./entity.ts";
-import { causeOf, cursorOf, type Entry, isSettled } from "./entry.ts";
+import { causeOf, createEntry, cursorOf, type Entry, isSettled, reuseEntry } from "./entry.ts";
 import { giveUp, isPoisoned } from "./gate.ts";
 import { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
@@ -19,16 +19,23 @@ import { answerKey, entityOf, type Shard } from "./shard.ts";
  * allow_entity_creation and on_entity_creation; the record changes; on_new_attr for each datapoint. A hook that does not
  * end at once suspends its entity, never another one.
  */
-export function enqueue(lane: Lane, shard: Shard, entry: Entry): void {
-  shard.entries.push(entry);
+export function takeUp(
+  lane: Lane,
+  shard: Shard,
+  task: PartTask,
+  { seq, lastSeq, at }: { readonly seq: Seq; readonly lastSeq: Seq; readonly at: number },
+): void {
+  const { spare } = lane;
+  const entry = spare === null ? createEntry(task, seq, lastSeq, at) : reuseEntry(spare, task, seq, lastSeq, at);
+  lane.spare = null;
   deliver(lane, shard, entry);
+  // What ended at once is known by nobody: of a datapoint nothing remains but what it changed.
+  if (isSettled(entry)) lane.spare = entry;
+  else shard.open.push(entry);
 }
 
-/** Gives an entry to its entity; it counts as waiting until the watermark passes it, or until it is no longer owed (R7). */
+/** Gives an entry to its entity. */
 export function deliver(lane: Lane, shard: Shard, entry: Entry): void {
-  shard.backlogTasks++;
-  shard.backlogBytes += entry.bytes;
-  lane.backlogBytes += entry.bytes;
   const { task } = entry;
   if (task === null) {
     entry.phase = "ended";
@@ -37,24 +44,33 @@ export function deliver(lane: Lane, shard: Shard, entry: Entry): void {
   const entity = entityOf(shard, task.entity, task.eid, task.eidValue);
   entry.entity = entity;
   entity.open++;
-  entity.usedAt = lane.world.monotonic();
-  entity.mailbox.push(entry);
-  if (entity.status === "loading") {
-    if (entity.mailbox.length === 1) lane.toLoad.push({ shard, entity });
-  } else if (entity.mailbox.length === 1) {
-    advance(lane, shard, entity);
+  entity.usedAt = lane.now;
+  if (entity.mailbox !== null) {
+    entity.mailbox.push(entry);
+  } else if (entity.status === "loading") {
+    entity.mailbox = [entry];
+    lane.toLoad.push({ shard, entity });
+  } else if (isOpenTo(entity, entry) && runPhases(lane, shard, entity, entry)) {
+    settle(lane, shard, entry);
+  } else {
+    entity.mailbox = [entry];
   }
+}
+
+/** A deleted entity takes nothing up until its end is flushed (R19). */
+function isOpenTo(entity: Entity, entry: Entry): boolean {
+  return !entity.tombstone || entry.phase !== "waiting";
 }
 
 /** Runs an entity's tasks until its mailbox is empty or a hook has to be waited for. */
 export function advance(lane: Lane, shard: Shard, entity: Entity): void {
   if (entity.status === "loading") return;
   for (;;) {
-    const entry = entity.mailbox[0];
+    const entry = entity.mailbox?.[0];
     if (entry === undefined || entry.running !== null) return;
-    if (entity.tombstone && entry.phase === "waiting") return;
-    if (!runPhases(lane, shard, entity, entry)) return;
-    entity.mailbox.shift();
+    if (!isOpenTo(entity, entry) || !runPhases(lane, shard, entity, entry)) return;
+    entity.mailbox?.shift();
+    if (entity.mailbox?.length === 0) entity.mailbox = null;
     settle(lane, shard, entry);
   }
 }
@@ -150,10 +166,17 @@ function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
   }
   entity.applied = entry.lastSeq;
   entry.needsFlush = entry.lastSeq;
-  if (!entity.dirty) {
-    entity.dirty = true;
-    lane.dirty.items.push({ shard, entity, since: lane.world.monotonic() });
-  }
+  if (entity.dirtySeq === 0) markDirty(lane, shard, entity, entry.seq);
+}
+
+function markDirty(lane: Lane, shard: Shard, entity: Entity, seq: Seq): void {
+  entity.dirtySeq = seq;
+  shard.dirty.push(entity);
+  shard.dirtyFrom = Math.min(shard.dirtyFrom, seq);
+  lane.dirtyEntities++;
+  if (shard.dirty.length > 1) return;
+  shard.dirtySince = lane.now;
+  lane.dirty.add(shard);
 }
 
 function create(lane: Lane, entity: Entity, entry: Entry): void {

@@ -1,11 +1,12 @@
 import { StarlingError } from "../proto/starling-error.ts";
-import { createEntry } from "./commit.ts";
+import { countBacklog } from "./backlog.ts";
+import { createEntry } from "./entry.ts";
 import type { Lane, ReplayLog } from "./lane.ts";
 import { letterOfMisfit } from "./letter.ts";
 import { addOwed } from "./obligation.ts";
 import { sendOutbox } from "./outbox.ts";
 import { gateShards } from "./poison.ts";
-import { deliver, enqueue } from "./processing.ts";
+import { deliver } from "./processing.ts";
 import { type Debts, restoreObligations } from "./restore-obligations.ts";
 import { type ReadOutbox, type ReadSegment, readSegment } from "./segment.ts";
 import { answerKey, createChannel, type Shard } from "./shard.ts";
@@ -28,6 +29,7 @@ export function ownShards(lane: Lane, shards: readonly Shard[], logs: readonly R
       for (const line of segment.outbox)
         if (line.seq > shard.savedDelivered) resend(lane, shard, line, segment.segment.at);
       restoreEntries(lane, shard, segment, owed);
+      restoreBacklog(lane, shard, segment);
     }
     lane.touched.add(shard);
   }
@@ -59,8 +61,16 @@ function restoreChannels(shard: Shard, read: ReadSegment): void {
     channel.last = part.number;
     channel.dirty = true;
     const { number, hash, firstSeq, lastSeq, rejections } = part;
-    channel.recent.set(number, { number, hash, firstSeq, lastSeq, rejections, listeners: [] });
+    const waiting = { position: 0, listener: null, repeats: null };
+    channel.recent.set(number, { ...waiting, number, hash, firstSeq, lastSeq, rejections });
   }
+}
+
+function restoreBacklog(lane: Lane, shard: Shard, { segment, tasks }: ReadSegment): void {
+  if (segment.lastSeq <= shard.watermark) return;
+  const bytes = segment.body.length;
+  shard.backlog.segments.push({ lastSeq: segment.lastSeq, tasks: tasks.length, bytes });
+  countBacklog(lane, shard, tasks.length, bytes);
 }
 
 function restoreEntries(lane: Lane, shard: Shard, read: ReadSegment, debts: Debts): void {
@@ -69,14 +79,14 @@ function restoreEntries(lane: Lane, shard: Shard, read: ReadSegment, debts: Debt
     if (debt === undefined || (debt !== null && seq < debt.from)) continue;
     const { task } = logged;
     const last = (seq + logged.lines - 1) as typeof seq;
-    if (task instanceof StarlingError) letterOfMisfit(shard, seq, read.segment.at, logged, task);
-    const taken = task instanceof StarlingError ? null : { ...task, cause };
-    const entry = createEntry(taken, seq, last, read.segment.at, true);
     lane.world.counters.add("replayed_tasks");
-    if (debt === null) enqueue(lane, shard, entry);
-    else if (taken !== null) {
-      addOwed(debt.obligation, entry);
-      deliver(lane, shard, entry);
+    if (task instanceof StarlingError) {
+      letterOfMisfit(shard, seq, read.segment.at, logged, task);
+      continue;
     }
+    const entry = createEntry({ ...task, cause }, seq, last, read.segment.at, true);
+    if (debt === null) shard.open.push(entry);
+    else addOwed(lane, shard, debt.obligation, entry);
+    deliver(lane, shard, entry);
   }
 }

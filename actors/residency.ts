@@ -55,7 +55,7 @@ export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>
     lane.parkedGets.push(message);
     return;
   }
-  const unapplied = entity.mailbox.find((entry) => entry.phase !== "ended" && entry.lastSeq > entity.applied);
+  const unapplied = entity.mailbox?.find((entry) => entry.phase !== "ended" && entry.lastSeq > entity.applied);
   if (
     atLeast !== null &&
     (atLeast.seq > shard.durableSeq || (unapplied !== undefined && unapplied.seq <= atLeast.seq))
@@ -66,7 +66,7 @@ export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>
       new StarlingError("BEHIND", `${key.type} ${key.eid} has not yet processed ${atLeast.seq}`),
     );
   }
-  entity.usedAt = lane.world.monotonic();
+  entity.usedAt = lane.now;
   if (!entity.exists) return answer(lane, reply, null);
   const place = { shard: shard.id, epoch: shard.epoch, seq: entity.applied };
   const { createdAt } = entity;
@@ -83,11 +83,11 @@ function answer(lane: Lane, reply: GetReply, record: Parameters<GetReply>[0]): v
  */
 export function sweep(lane: Lane): void {
   const { limits } = lane.world;
-  const now = lane.world.monotonic();
+  const { now } = lane;
   let residents = 0;
   for (const shard of lane.shards.values()) {
     residents += shard.residents;
-    const first = shard.entries[shard.firstEntry];
+    const first = shard.open[shard.firstOpen];
     if (first !== undefined && isOverdue(lane, shard, first)) lane.touched.add(shard);
   }
   // Over the bound everything that is clean and older than a second may go, oldest shard maps first.
@@ -109,10 +109,10 @@ function sweepShard(shard: Shard, usedBefore: number): void {
 function isClean(entity: Entity): boolean {
   return (
     entity.status === "resident" &&
-    !entity.dirty &&
+    entity.dirtySeq === 0 &&
     entity.flushed === entity.applied &&
     entity.open === 0 &&
     entity.obligation === null &&
-    entity.mailbox.length === 0
+    entity.mailbox === null
   );
 }

@@ -1,6 +1,6 @@
 import { readEid } from "../modules/eid.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
-import { createEntry } from "./commit.ts";
+import { createEntry } from "./entry.ts";
 import type { Lane } from "./lane.ts";
 import { letterOfMisfit } from "./letter.ts";
 import { readTask } from "./line.ts";
@@ -51,7 +51,7 @@ function restoreHeld(lane: Lane, shard: Shard, obligation: Obligation, held: Hel
   const { cursor, cause } = readPlace(held);
   const entry = createEntry({ ...task, cause }, held.seq, held.lastSeq, held.at, true);
   obligation.held = { entry, task: held.task, cause, cursor, hook: held.hook };
-  addOwed(obligation, entry);
+  addOwed(lane, shard, obligation, entry);
   deliver(lane, shard, entry);
   lane.world.counters.add("replayed_tasks");
 }

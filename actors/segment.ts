@@ -2,7 +2,18 @@ import type { Model } from "../modules/model.ts";
 import { type Seq, type ShardId, toSeq, toShardId } from "../proto/ids.ts";
 import { hashOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { escapeText, type LoggedTask, linesOf, outboxJoint, readTask, unescapeText, writeTask } from "./line.ts";
+import {
+  createLineText,
+  escapeText,
+  type LineText,
+  type LoggedTask,
+  linesOf,
+  outboxJoint,
+  put,
+  readTask,
+  unescapeText,
+  writeTask,
+} from "./line.ts";
 import { hex32 } from "./number-text.ts";
 import type { Cause, Part, PartRejection, PartTask } from "./part.ts";
 import type { Segment } from "./store/store.ts";
@@ -15,12 +26,7 @@ import type { Segment } from "./store/store.ts";
  * [cause seq, hook, depth, first line, lines], `c` gives causes of tasks that came from another shard
  * [line, shard, seq, hook, ordinal, depth].
  */
-export type Block = PartBlock | AnswerBlock;
-
-export interface PartBlock {
-  readonly kind: "part";
-  readonly part: Part;
-}
+export type Block = Part | AnswerBlock;
 
 /** What a hook returned for one cause, split by shard. */
 export interface AnswerBlock {
@@ -37,43 +43,61 @@ export interface OutboxTasks {
   readonly tasks: readonly PartTask[];
 }
 
+/** What a block brings for its own shard. */
+export function tasksOf(block: Block): readonly PartTask[] {
+  return block.kind === "part" ? block.tasks : block.own;
+}
+
 /** How many seqs a block takes. */
 export function linesOfBlock(block: Block): number {
-  const tasks = block.kind === "part" ? block.part.tasks : block.own;
+  const tasks = tasksOf(block);
   let lines = block.kind === "answer" ? block.others.length : 0;
   for (const task of tasks) lines += linesOf(task);
   return lines === 0 ? 1 : lines;
 }
 
-/** Writes blocks as one segment from `seq` on. */
+/** Writes blocks as one segment from `seq` on, and gives each datapoint of the shard its line. */
 export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, blocks: readonly Block[]): Segment {
-  const pieces: (string | number)[] = [];
+  const text = createLineText();
   const head: Head = { p: [], a: [], c: [] };
   let keys = "";
   let line = 0;
   for (const block of blocks) {
     const first = line;
-    const tasks = block.kind === "part" ? block.part.tasks : block.own;
+    const tasks = tasksOf(block);
     for (const task of tasks) {
       keys += hex32(hashOf(task.entity.id, task.eid));
       if (block.kind === "part" && task.cause !== null) head.c.push(causeFields(line, task.cause));
-      writeTask(task, pieces, "\n");
+      writeTask(task, text, "\n");
       line += linesOf(task);
     }
     if (block.kind === "answer") {
-      for (const other of block.others) writeOutbox(block, other, pieces);
+      for (const other of block.others) writeOutbox(block, other, text);
       line += block.others.length;
     }
     if (line === first) {
-      pieces.push("n", "\n");
+      put(text, "n\n");
       line++;
     }
-    if (block.kind === "part") head.p.push(partFields(block.part, first, line - first));
+    if (block.kind === "part") head.p.push(partFields(block, first, line - first));
     else head.a.push([block.cause, block.hook, block.depth, first, line - first]);
   }
-  pieces.pop();
-  const lastSeq = toSeq(at.seq + line - 1);
-  return { ...at, lastSeq, head: JSON.stringify(head), body: pieces.join(""), keys };
+  const body = text.pieces.join("").slice(0, -1);
+  giveLines(blocks, body, text.tails);
+  return { ...at, lastSeq: toSeq(at.seq + line - 1), head: JSON.stringify(head), body, keys };
+}
+
+/** Histories take these lines over as they stand: parts of one text, instead of a text each. */
+function giveLines(blocks: readonly Block[], body: string, tails: readonly number[]): void {
+  let next = 0;
+  for (const block of blocks) {
+    for (const task of tasksOf(block)) {
+      for (const datapoint of task.delete ? [] : task.datapoints) {
+        if (datapoint.spec.kind !== "plain") datapoint.line = body.slice(tails[next], tails[next + 1]);
+        next += 2;
+      }
+    }
+  }
 }
 
 type CauseFields = [line: number, shard: number, seq: number, hook: string, ordinal: number, depth: number];
@@ -104,12 +128,12 @@ function partFields(part: Part, first: number, lines: number): PartFields {
   return fields;
 }
 
-function writeOutbox(block: AnswerBlock, other: OutboxTasks, pieces: (string | number)[]): void {
+function writeOutbox(block: AnswerBlock, other: OutboxTasks, text: LineText): void {
   const ordinals = other.tasks.map((task) => task.cause?.ordinal ?? 0).join(",");
-  const hook = escapeText(block.hook);
-  pieces.push("o\t", other.target, "\t", block.cause, "\t", hook, "\t", block.depth, "\t", ordinals, "\t");
-  for (const task of other.tasks) writeTask(task, pieces, outboxJoint);
-  pieces[pieces.length - 1] = "\n";
+  put(text, `o\t${other.target}\t${block.cause}\t${escapeText(block.hook)}\t${block.depth}\t${ordinals}\t`);
+  const content = createLineText();
+  for (const task of other.tasks) writeTask(task, content, outboxJoint);
+  put(text, `${content.pieces.join("").slice(0, -1)}\n`);
 }
 
 /** A segment as replay and tails read it. */

@@ -29,6 +29,8 @@ export interface SessionState {
 /** What one batch has come to. */
 export interface OpenBatch {
   readonly number: number;
+  /** By position. */
+  readonly parts: OpenPart[];
   readonly bytes: number;
   readonly items: number;
   readonly whole: boolean;
@@ -53,8 +55,7 @@ export interface BatchToken {
 /** One part on its way. */
 export interface OpenPart {
   readonly batch: OpenBatch;
-  readonly position: number;
-  part: Part;
+  readonly part: Part;
   status: "held" | "offered" | "durable" | "done";
   /** Whether its batch already counts it as durable. */
   counted: boolean;
@@ -77,13 +78,19 @@ interface Track {
 
 export type SessionMessage =
   | { readonly kind: "batch"; readonly batch: SplitBatch }
-  | { readonly kind: "part"; readonly open: OpenPart; readonly offer: number; readonly event: PartEvent }
+  /** What the owners say of parts of a batch that were offered with this number. */
+  | {
+      readonly kind: "news";
+      readonly batch: OpenBatch;
+      readonly offer: number;
+      readonly news: readonly PartEvent[];
+    }
   | { readonly kind: "rested"; readonly shard: ShardId };
 
 export type SessionEffect =
   | { readonly kind: "opened"; readonly batch: OpenBatch }
-  /** Offer `open.part`; its events come back with this `offer`. */
-  | { readonly kind: "offer"; readonly open: OpenPart; readonly offer: number }
+  /** Offer parts of one batch; what is said of them comes back with this `offer`: how often each was offered. */
+  | { readonly kind: "offer"; readonly batch: OpenBatch; readonly parts: readonly Part[]; readonly offer: number }
   | { readonly kind: "rest"; readonly shard: ShardId; readonly ms: number }
   | { readonly kind: "durable"; readonly batch: OpenBatch }
   | { readonly kind: "processed"; readonly batch: OpenBatch }
@@ -104,8 +111,11 @@ export function stepSession(state: SessionState, message: SessionMessage): Sessi
     case "batch":
       openBatch(state, message.batch, effects);
       break;
-    case "part":
-      if (message.offer === message.open.offer) onPartEvent(state, message.open, message.event, effects);
+    case "news":
+      for (const event of message.news) {
+        const open = message.batch.parts[event.position];
+        if (open?.offer === message.offer) onPartEvent(state, open, event, effects);
+      }
       break;
     case "rested":
       probe(trackOf(state, message.shard), effects);
@@ -124,16 +134,21 @@ export function acceptedOf(batch: OpenBatch): number {
 function openBatch(state: SessionState, split: SplitBatch, effects: SessionEffect[]): void {
   const { number, bytes, items, whole, partOf, parts } = split;
   const size = { undurable: parts.length, unprocessed: parts.length, obligations: 0 };
-  const batch: OpenBatch = { number, bytes, items, whole, partOf, rejections: [], tokens: [], ...size };
+  const batch: OpenBatch = { number, parts: [], bytes, items, whole, partOf, rejections: [], tokens: [], ...size };
   effects.push({ kind: "opened", batch });
-  for (const [position, part] of parts.entries()) {
+  const flowing: Part[] = [];
+  for (const part of parts) {
     const track = trackOf(state, part.shard);
-    const numbered = track.lastNumber === null ? part : { ...part, predecessor: track.lastNumber };
+    part.predecessor = track.lastNumber;
     track.lastNumber = Math.max(number, track.lastNumber ?? 0);
-    const open: OpenPart = { batch, position, part: numbered, status: "held", counted: false, offer: 0 };
+    const open: OpenPart = { batch, part, status: "held", counted: false, offer: 0 };
+    batch.parts.push(open);
     track.waiting.push(open);
-    if (track.status === "flowing") offer(track, open, effects);
+    if (track.status !== "flowing") continue;
+    markOffered(track, open);
+    flowing.push(part);
   }
+  if (flowing.length > 0) effects.push({ kind: "offer", batch, parts: flowing, offer: 1 });
 }
 
 function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effects: SessionEffect[]): void {
@@ -144,7 +159,7 @@ function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effe
       take(track, open, "durable");
       if (!open.counted) {
         for (const rejection of event.rejections) reject(open, rejection);
-        open.batch.tokens.push({ shard: open.part.shard, epoch: event.epoch, seq: event.seq });
+        open.batch.tokens.push(event);
         countDurable(open, effects);
       }
       if (!state.awaitsProcessed) open.status = "done";
@@ -191,13 +206,14 @@ function reject(open: OpenPart, rejection: PartRejection): void {
     return;
   }
   partOf.forEach((position, index) => {
-    if (position === open.position) rejections.push({ ...rejection, index });
+    if (position === open.part.position) rejections.push({ ...rejection, index });
   });
 }
 
 function take(track: Track, open: OpenPart, status: "durable" | "done"): void {
   const at = track.waiting.indexOf(open);
-  if (at >= 0) track.waiting.splice(at, 1);
+  if (at === 0) track.waiting.shift();
+  else if (at > 0) track.waiting.splice(at, 1);
   track.unanswered -= 1;
   track.rests = 0;
   open.status = status;
@@ -234,16 +250,20 @@ function probe(track: Track, effects: SessionEffect[]): void {
   const [head] = track.waiting;
   if (track.status !== "resting" || head === undefined) return;
   track.status = "probing";
-  if (track.gap) head.part = { ...head.part, predecessor: null };
+  if (track.gap) head.part.predecessor = null;
   track.gap = false;
   offer(track, head, effects);
 }
 
 function offer(track: Track, open: OpenPart, effects: SessionEffect[]): void {
+  markOffered(track, open);
+  effects.push({ kind: "offer", batch: open.batch, parts: [open.part], offer: open.offer });
+}
+
+function markOffered(track: Track, open: OpenPart): void {
   open.status = "offered";
   open.offer += 1;
   track.unanswered += 1;
-  effects.push({ kind: "offer", open, offer: open.offer });
 }
 
 function trackOf(state: SessionState, shard: ShardId): Track {

@@ -2,12 +2,13 @@ import type { Eid } from "../modules/datapoint.ts";
 import type { EntitySpec, Model } from "../modules/model.ts";
 import { type Epoch, type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
-import type { Channel } from "./channel.ts";
+import { type Backlog, createBacklog } from "./backlog.ts";
+import type { Channel, RecentPart, WaitingPart } from "./channel.ts";
 import { createEntity, type Entity } from "./entity.ts";
 import type { Cursor, Entry } from "./entry.ts";
 import type { Obligation } from "./obligation.ts";
-import type { PartListener } from "./part.ts";
-import type { Block } from "./segment.ts";
+import type { Part } from "./part.ts";
+import type { AnswerBlock } from "./segment.ts";
 import type { AcquiredShard, AttemptMark, FlushRequest, NewDeadLetter, StoredObligation } from "./store/store.ts";
 
 /** A shard as its owner holds it: log position, channels, entities, and what is on its way. Changed only by its lane's steps. */
@@ -24,15 +25,20 @@ export interface Shard {
   readonly channels: Map<string, Channel>;
   /** Blocks for the next segment. */
   blocks: PendingBlock[];
-  /** Entries above the watermark, in log order; those before `firstEntry` are passed. */
-  entries: Entry[];
-  firstEntry: number;
+  /** Entries of which something was open when they were taken up, in log order; those before `firstOpen` are passed. */
+  open: Entry[];
+  firstOpen: number;
+  /** Entities whose state is newer than PostgreSQL's, in the order in which they changed; since when (monotonic ms). */
+  dirty: Entity[];
+  dirtySince: number;
+  /** The lowest `dirtySeq` among them; Infinity: there are none. */
+  dirtyFrom: number;
   /** Entities by index of their type, then by eid. */
   readonly entities: Map<string, Entity>[];
   residents: number;
   readonly outbox: Outbox;
   /** Listeners that wait for the watermark. */
-  readonly unprocessed: { readonly firstSeq: Seq; readonly seq: Seq; readonly listener: PartListener }[];
+  unprocessed: WaitingPart[];
   /** What entities owe below the watermark; as acquired; and rows of what the model no longer knows: they end (R16). */
   readonly obligations: Set<Obligation>;
   readonly owed: readonly StoredObligation[];
@@ -47,17 +53,22 @@ export interface Shard {
   refused: FlushRequest["refused"][number][];
   /** Answers and refusals that the log or the tables hold already, from before the acquire. */
   readonly recorded: Recorded;
-  /** Bytes and tasks above the watermark. */
-  backlogBytes: number;
-  backlogTasks: number;
+  readonly backlog: Backlog;
   /** Progress that the last flush has written. */
   savedDelivered: Seq;
   savedWatermark: Seq;
 }
 
-export interface PendingBlock {
-  readonly block: Block;
-  /** The entry whose answer it is; null for a part, and for the answer of a replayed dead letter. */
+export type PendingBlock = PendingPart | PendingAnswer;
+
+export interface PendingPart {
+  readonly block: Part;
+  readonly recent: RecentPart;
+}
+
+export interface PendingAnswer {
+  readonly block: AnswerBlock;
+  /** The entry whose answer it is; null for that of a replayed dead letter. */
   readonly entry: Entry | null;
   /** Where a held entry stands once this answer is durable (R16). */
   readonly cursor?: Cursor;
@@ -90,8 +101,11 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     lastAt: acquired.lastAt,
     channels: new Map([...acquired.channels].map(([name, last]) => [name, createChannel(last)])),
     blocks: [],
-    entries: [],
-    firstEntry: 0,
+    open: [],
+    firstOpen: 0,
+    dirty: [],
+    dirtySince: 0,
+    dirtyFrom: Number.POSITIVE_INFINITY,
     entities: Array.from({ length: model.entities.size }, () => new Map<string, Entity>()),
     residents: 0,
     outbox: { last: new Map(), sent: [], first: 0 },
@@ -105,8 +119,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     deadLetters: [],
     refused: [],
     recorded: { answers, refused: new Set(acquired.refused) },
-    backlogBytes: 0,
-    backlogTasks: 0,
+    backlog: createBacklog(),
     savedDelivered: acquired.delivered,
     savedWatermark: acquired.watermark,
   };

@@ -17,7 +17,7 @@ import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import { createLane, type LaneLimits, type Offer, type ReplayLog } from "./lane.ts";
 import { type LaneCell, startLaneCell } from "./lane-cell.ts";
-import type { Part, PartListener } from "./part.ts";
+import type { Part } from "./part.ts";
 import { runLetter } from "./run-letter.ts";
 import { createShard, replayAfter, type Shard } from "./shard.ts";
 import type { AcquiredShard, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
@@ -128,7 +128,7 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
       {
         store,
         clock,
-        offer: (part, listener) => offer(part, listener),
+        offer: (parts, listener) => offer(parts, listener),
         onAppended: (segments) => followers.publish(segments),
         onLost: (lost) => {
           log.error({ shards: lost }, "shards were taken over by another node: this one may no longer write them");
@@ -217,23 +217,33 @@ function createEngine(options: EngineOptions, shards: readonly Shard[], replay: 
 }
 
 /** Offers of one turn reach each lane as one message. */
-function createOfferer(laneOf: (shard: ShardId) => LaneCell): (part: Part, listener: PartListener) => void {
+function createOfferer(laneOf: (shard: ShardId) => LaneCell): Engine["offer"] {
   const turn = new Map<LaneCell, Offer[]>();
   const send = (): void => {
-    const offers = [...turn];
+    const all = [...turn];
     turn.clear();
-    for (const [cell, list] of offers) {
-      if (cell.tell({ kind: "offer", offers: list })) continue;
+    for (const [cell, offers] of all) {
+      if (cell.tell({ kind: "offer", offers })) continue;
       const error = new StarlingError("BUSY", "the node's mailbox is full, or it is closing");
-      for (const { listener } of list) listener({ kind: "refused", error });
+      for (const { parts, listener } of offers) {
+        listener(parts.map(({ position }) => ({ kind: "refused", position, error })));
+      }
     }
   };
-  return (part, listener) => {
+  return (parts, listener) => {
     if (turn.size === 0) queueMicrotask(send);
-    const cell = laneOf(part.shard);
-    const list = turn.get(cell);
-    if (list === undefined) turn.set(cell, [{ part, listener }]);
-    else list.push({ part, listener });
+    const byLane = new Map<LaneCell, Part[]>();
+    for (const part of parts) {
+      const cell = laneOf(part.shard);
+      const known = byLane.get(cell);
+      if (known === undefined) byLane.set(cell, [part]);
+      else known.push(part);
+    }
+    for (const [cell, own] of byLane) {
+      const offers = turn.get(cell);
+      if (offers === undefined) turn.set(cell, [{ parts: own, listener }]);
+      else offers.push({ parts: own, listener });
+    }
   };
 }
 
@@ -253,9 +263,9 @@ function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => numbe
   const monotonic = clock.now();
   let oldest = monotonic;
   for (const { lane } of lanes) {
-    const first = lane.dirty.items[lane.dirty.first];
-    if (first !== undefined) oldest = Math.min(oldest, first.since);
-    if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.startedAt - lane.world.limits.flushIntervalMs);
+    const [first] = lane.dirty;
+    if (first !== undefined) oldest = Math.min(oldest, first.dirtySince);
+    if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.since);
   }
   return wall() - (monotonic - oldest);
 }

@@ -16,6 +16,8 @@ import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts
  */
 export function step(lane: Lane, message: LaneMessage): Effect[] {
   lane.effects = [];
+  lane.told.clear();
+  lane.now = lane.world.monotonic();
   take(lane, message);
   tendGate(lane);
   startCommit(lane);
@@ -31,10 +33,10 @@ function take(lane: Lane, message: LaneMessage): void {
     case "own":
       return ownShards(lane, message.shards, message.replay);
     case "offer":
-      for (const offer of message.offers) admit(lane, offer);
+      for (const { parts, listener } of message.offers) for (const part of parts) admit(lane, part, listener);
       return;
     case "looked-up":
-      return answerLookUp(lane, message.offer, message.segment);
+      return answerLookUp(lane, message);
     case "committed":
       return onCommitted(lane, message.result);
     case "commit-failed":

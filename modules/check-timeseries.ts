@@ -1,11 +1,12 @@
 import { StarlingError } from "../proto/starling-error.ts";
 import { checkT1, checkT2, timeError } from "./check-validity.ts";
+import type { DataType } from "./data-type.ts";
 import type { LooseDatapoint, Value } from "./datapoint.ts";
-import { isPlainObject } from "./json-value.ts";
-import type { AttributeSpec, EntitySpec, TimeseriesParams } from "./model.ts";
+import { isPlainObject, mapList, setKey } from "./json-value.ts";
+import type { AttributeSpec, EntitySpec, TimeseriesKind, TimeseriesParams } from "./model.ts";
 import { valueError } from "./named-error.ts";
 import { showFound } from "./show-found.ts";
-import { canonicalTimeMs } from "./time-text.ts";
+import { checkTime } from "./time-text.ts";
 
 /** A checked chunk of a timeseries. */
 export interface TimeseriesChunk {
@@ -27,56 +28,111 @@ export function checkTimeseries(
 ): TimeseriesChunk {
   const t1 = checkT1(entity, spec, loose.t1);
   const given = checkT2(entity, spec, loose.t2, t1);
-  const series = checkSeries(entity, spec, params, loose.v);
-  const lengths = new Set([...series.values()].map((values) => values.length));
-  const [length = 0] = lengths;
-  if (lengths.size > 1) {
-    const each = [...series].map(([name, values]) => `${name} ${values.length}`).join(", ");
-    throw badValue(entity, spec, `the series have different lengths: found ${each}`);
-  }
-  const t2 = checkSpan(entity, spec, params, { t1, given, length, series });
-  return { v: Object.fromEntries(series), json: writeSeries(params, series), t1, t2 };
+  const columns = columnsOf(params);
+  const lists = checkLists(entity, spec, columns, loose.v);
+  const length = checkLengths(entity, spec, lists);
+  const t2 = checkSpan(entity, spec, params, { t1, given, length, lists });
+  const v: Record<string, Value> = {};
+  for (const { column, values } of lists) setKey(v, column.name, values);
+  return { v, json: writeLists(lists), t1, t2 };
 }
 
-type Series = ReadonlyMap<string, readonly Value[]>;
+/** A series as configured. */
+interface Column {
+  readonly name: string;
+  readonly type: DataType;
+  /** The chunk's order and span are decided by this series. */
+  readonly isTime: boolean;
+}
+
+/** A checked series. */
+interface List {
+  readonly column: Column;
+  readonly values: readonly Value[];
+  /** Unix ms of a series of times, else empty. */
+  readonly times: readonly number[];
+}
 
 interface Span {
   readonly t1: number;
   readonly given: number | null;
   readonly length: number;
-  readonly series: Series;
+  readonly lists: readonly List[];
 }
 
-function checkSeries(entity: EntitySpec, spec: AttributeSpec, params: TimeseriesParams, v: unknown): Series {
-  const names = [...params.series.keys()].sort();
+const timeNames: Readonly<Record<TimeseriesKind, readonly string[]>> = {
+  regular: [],
+  irregular: ["time"],
+  irregular_intervals: ["time_first", "time_last"],
+};
+
+/** Derived from what never changes, so that the names are sorted once and not for every chunk. */
+const columnsByParams = new WeakMap<TimeseriesParams, readonly Column[]>();
+
+/** The series in the order of their names. */
+function columnsOf(params: TimeseriesParams): readonly Column[] {
+  const known = columnsByParams.get(params);
+  if (known !== undefined) return known;
+  const times = timeNames[params.kind];
+  const columns = [...params.series].map(([name, type]) => ({ name, type, isTime: times.includes(name) }));
+  columns.sort((a, b) => (a.name < b.name ? -1 : 1));
+  columnsByParams.set(params, columns);
+  return columns;
+}
+
+function checkLists(entity: EntitySpec, spec: AttributeSpec, columns: readonly Column[], v: unknown): List[] {
   if (!isPlainObject(v)) {
-    throw badValue(entity, spec, `expected an object with the series ${names.join(", ")}, found ${showFound(v)}`);
+    const names = columns.map(({ name }) => name).join(", ");
+    throw badValue(entity, spec, `expected an object with the series ${names}, found ${showFound(v)}`);
   }
-  const series = new Map<string, readonly Value[]>();
-  for (const name of names) {
-    const type = params.series.get(name);
-    const values = Object.hasOwn(v, name) ? v[name] : undefined;
-    if (type === undefined || !Array.isArray(values)) {
-      throw badValue(entity, spec, `expected a list as series ${name}, found ${showFound(values)}`);
+  const lists: List[] = [];
+  for (const column of columns) {
+    const { name } = column;
+    const given = Object.hasOwn(v, name) ? v[name] : undefined;
+    if (!Array.isArray(given)) {
+      throw badValue(entity, spec, `expected a list as series ${name}, found ${showFound(given)}`);
     }
     try {
-      series.set(
-        name,
-        Array.from(values as unknown[], (value) => type.check(value)),
-      );
+      lists.push(column.isTime ? checkTimes(column, given) : checkValues(column, given));
     } catch (error) {
       throw valueError(`${entity.id}.${spec.id}: series ${name}`, error);
     }
   }
-  return series;
+  return lists;
+}
+
+function checkValues(column: Column, given: readonly unknown[]): List {
+  return { column, values: mapList(given, column.type.check), times: [] };
+}
+
+/** As their type checks them, but each is read only once, for its text and for its place in time. */
+function checkTimes(column: Column, given: readonly unknown[]): List {
+  const values: string[] = [];
+  const times: number[] = [];
+  for (let i = 0; i < given.length; i++) {
+    const { text, ms } = checkTime(given[i]);
+    values.push(text);
+    times.push(ms);
+  }
+  return { column, values, times };
+}
+
+function checkLengths(entity: EntitySpec, spec: AttributeSpec, lists: readonly List[]): number {
+  const length = lists[0]?.values.length ?? 0;
+  for (const { values } of lists) {
+    if (values.length === length) continue;
+    const each = lists.map((list) => `${list.column.name} ${list.values.length}`).join(", ");
+    throw badValue(entity, spec, `the series have different lengths: found ${each}`);
+  }
+  return length;
 }
 
 /** The chunk's `t2` after the rules of its kind. */
 function checkSpan(entity: EntitySpec, spec: AttributeSpec, params: TimeseriesParams, span: Span): number {
   if (params.kind === "regular") return checkRegular(entity, spec, params, span);
   if (span.length === 0) throw badValue(entity, spec, `${params.kind} series need at least one value, found none`);
-  const firsts = timesOf(span.series, params.kind === "irregular" ? "time" : "time_first");
-  const lasts = params.kind === "irregular" ? firsts : timesOf(span.series, "time_last");
+  const firsts = timesOf(span, params.kind === "irregular" ? "time" : "time_first");
+  const lasts = params.kind === "irregular" ? firsts : timesOf(span, "time_last");
   const first = firsts[0] ?? Number.NaN;
   const last = lasts.at(-1) ?? Number.NaN;
   if (params.kind === "irregular") checkAscending(entity, spec, firsts);
@@ -115,16 +171,19 @@ function checkIntervals(
   if (at !== -1) throw badValue(entity, spec, `time_first must not be after time_last: found it at position ${at}`);
 }
 
-function timesOf(series: Series, name: string): number[] {
-  return (series.get(name) ?? []).map((time) => canonicalTimeMs(String(time)));
+function timesOf({ lists }: Span, name: string): readonly number[] {
+  for (const list of lists) if (list.column.name === name) return list.times;
+  return [];
 }
 
-function writeSeries(params: TimeseriesParams, series: Series): string {
-  const parts = [...series].map(([name, values]) => {
-    const type = params.series.get(name);
-    return `"${name}":[${type ? values.map((value) => type.write(value)).join(",") : ""}]`;
-  });
-  return `{${parts.join(",")}}`;
+function writeLists(lists: readonly List[]): string {
+  let json = "";
+  for (const { column, values } of lists) {
+    let items = "";
+    for (const value of values) items += items === "" ? column.type.write(value) : `,${column.type.write(value)}`;
+    json += `${json === "" ? "{" : ","}"${column.name}":[${items}]`;
+  }
+  return `${json}}`;
 }
 
 function badValue(entity: EntitySpec, spec: AttributeSpec, rule: string): StarlingError {

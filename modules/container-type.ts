@@ -1,6 +1,6 @@
 import type { Eid, Value } from "./datapoint.ts";
 import { parseEid } from "./eid.ts";
-import { isPlainObject, parseJsonText } from "./json-value.ts";
+import { isPlainObject, mapList, parseJsonText, setKey, writeJsonText } from "./json-value.ts";
 import type { EidType } from "./model.ts";
 import { refusal, type ValueType } from "./value-type.ts";
 
@@ -48,7 +48,9 @@ export function dictType(text: string, unsorted: readonly DictField[]): ValueTyp
     exact: fields.some((field) => field.type.exact),
     check: (input) => {
       if (!isPlainObject(input)) throw refusal(`an object of type ${text}`, input);
-      return Object.fromEntries(fields.map((field) => [field.name, checkField(field, input)]));
+      const checked: Record<string, Value> = {};
+      for (const field of fields) setKey(checked, field.name, checkField(field, input));
+      return checked;
     },
     write: (value) => {
       const held = value as Readonly<Record<string, Value>>;
@@ -72,7 +74,7 @@ export function linkType({ text, target, mirror, data, eidType }: LinkParts): Va
   };
   const write = (value: Value): string => {
     const link = value as { eid: Eid; data: Value };
-    const eid = typeof link.eid === "string" ? JSON.stringify(link.eid) : String(link.eid);
+    const eid = typeof link.eid === "string" ? writeJsonText(link.eid) : String(link.eid);
     return data === null ? `{"eid":${eid}}` : `{"eid":${eid},"data":${data.write(link.data)}}`;
   };
   const revive = (parsed: unknown): Value => {
@@ -120,8 +122,7 @@ function sequenceType(text: string, item: ValueType, arrange: (values: Value[]) 
     exact: item.exact,
     check: (input) => {
       if (!Array.isArray(input)) throw refusal(`a list of type ${text}`, input);
-      // Array.from also visits the holes of a sparse list.
-      return arrange(Array.from(input as unknown[], (one) => item.check(one)));
+      return arrange(mapList(input, item.check));
     },
     write: (value) => `[${(value as readonly Value[]).map((one) => item.write(one)).join(",")}]`,
     revive: (parsed) => (parsed as unknown[]).map((one) => item.revive(one)),

@@ -10,7 +10,7 @@ import { assertStorable, valueMaxDepth } from "./value-limits.ts";
 export function parseJsonText(text: string): unknown {
   try {
     // A text that itself holds an escaped U+0000 could imitate the mark below; it is refused later on anyway.
-    if (!longDigits.test(text) || text.includes("\\u0000")) return JSON.parse(text);
+    if (!hasLongDigits(text) || text.includes("\\u0000")) return JSON.parse(text);
     const marked = text.replace(jsonTokens, (token) => (isUnsafeWhole(token) ? `"\\u0000${token}"` : token));
     return JSON.parse(marked, (_key, value: unknown) => {
       return typeof value === "string" && value.startsWith("\u0000") ? BigInt(value.slice(1)) : value;
@@ -45,8 +45,26 @@ export function canonicalJson(input: unknown, depth: number): Value {
   if (depth >= valueMaxDepth) {
     throw new StarlingError("TOO_LARGE", `JSON is nested more than ${valueMaxDepth} deep`);
   }
-  if (Array.isArray(input)) return Array.from(input as unknown[], (item) => canonicalJson(item, depth + 1));
+  if (Array.isArray(input)) return mapList(input, (item) => canonicalJson(item, depth + 1));
   return canonicalObject(input, depth);
+}
+
+/** What `change` makes of every item, holes included, which are undefined to it. */
+export function mapList<To>(list: readonly unknown[], change: (item: unknown) => To): To[] {
+  const changed: To[] = [];
+  for (let i = 0; i < list.length; i++) changed.push(change(list[i]));
+  return changed;
+}
+
+/** Sets a key of an object under construction, so that `__proto__` is data like any other. */
+export function setKey(target: Record<string, Value>, key: string, value: Value): void {
+  if (key !== "__proto__") target[key] = value;
+  else Object.defineProperty(target, key, { value, configurable: true, enumerable: true, writable: true });
+}
+
+/** The JSON text of a text. */
+export function writeJsonText(text: string): string {
+  return escaped.test(text) ? JSON.stringify(text) : `"${text}"`;
 }
 
 /** Numbers that only exact parsing made bigint, as the numbers they were: for types whose numbers are doubles. */
@@ -64,9 +82,28 @@ export function isPlainObject(input: unknown): input is Readonly<Record<string, 
   return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
-const longDigits = /\d{16}/;
+const longDigits = 16;
 const jsonTokens = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*/g;
 const wholeNumber = /^-?\d+$/;
+/** Finds whatever JSON may have to escape: control characters, quotes, backslashes, surrogates. */
+const escaped = /[^ !#-[\]-\ud7ff\ue000-\uffff]/;
+
+/** Whether that many digits stand in a row: they would cover every place that is so far from the one before. */
+function hasLongDigits(text: string): boolean {
+  for (let at = longDigits - 1; at < text.length; at += longDigits) {
+    let first = at;
+    while (isDigitAt(text, first)) first--;
+    if (first === at) continue;
+    while (isDigitAt(text, at + 1)) at++;
+    if (at - first >= longDigits) return true;
+  }
+  return false;
+}
+
+function isDigitAt(text: string, at: number): boolean {
+  const code = text.charCodeAt(at);
+  return code >= 0x30 && code <= 0x39;
+}
 
 function isUnsafeWhole(token: string): boolean {
   return wholeNumber.test(token) && !Number.isSafeInteger(Number(token));
@@ -74,14 +111,12 @@ function isUnsafeWhole(token: string): boolean {
 
 function canonicalObject(input: object, depth: number): Value {
   if (!isPlainObject(input)) throw notJson(input);
-  const keys = Object.keys(input).sort();
-  // fromEntries defines keys, so that `__proto__` is data like any other.
-  return Object.fromEntries(
-    keys.map((key) => {
-      assertStorable(key);
-      return [key, canonicalJson(input[key], depth + 1)];
-    }),
-  );
+  const canonical: Record<string, Value> = {};
+  for (const key of Object.keys(input).sort()) {
+    assertStorable(key);
+    setKey(canonical, key, canonicalJson(input[key], depth + 1));
+  }
+  return canonical;
 }
 
 function notJson(input: unknown): StarlingError {

@@ -1,6 +1,6 @@
 import { canonicalIpv4, canonicalIpv6, canonicalMac } from "./address.ts";
 import type { Value } from "./datapoint.ts";
-import { canonicalJson, parseJsonText, toDoubles } from "./json-value.ts";
+import { canonicalJson, parseJsonText, toDoubles, writeJsonText } from "./json-value.ts";
 import { canonicalTime } from "./time-text.ts";
 import { assertStorable } from "./value-limits.ts";
 import { refusal, type ValueType } from "./value-type.ts";
@@ -36,7 +36,7 @@ export function primitiveType(name: PrimitiveName, depth: number): ValueType {
     case "binary":
       return { ...base, fingerprint: "bool", check: checkBool, write: writeBool };
     case "string":
-      return { ...base, fingerprint: "string", check: checkString, write: writeString };
+      return { ...base, fingerprint: "string", check: checkString, write: writeText };
     case "int":
       return { ...base, fingerprint: "int", check: checkInt, write: String, read: Number };
     case "int64":
@@ -44,13 +44,13 @@ export function primitiveType(name: PrimitiveName, depth: number): ValueType {
     case "float":
       return { ...base, fingerprint: "float", check: checkFloat, write: String, read: Number, revive: Number };
     case "ipv4":
-      return { ...base, fingerprint: name, check: addressCheck("an IPv4 address", canonicalIpv4), write: writeString };
+      return { ...base, fingerprint: name, check: addressCheck("an IPv4 address", canonicalIpv4), write: writeQuoted };
     case "ipv6":
-      return { ...base, fingerprint: name, check: addressCheck("an IPv6 address", canonicalIpv6), write: writeString };
+      return { ...base, fingerprint: name, check: addressCheck("an IPv6 address", canonicalIpv6), write: writeText };
     case "mac":
-      return { ...base, fingerprint: name, check: addressCheck("a MAC address", canonicalMac), write: writeString };
+      return { ...base, fingerprint: name, check: addressCheck("a MAC address", canonicalMac), write: writeQuoted };
     case "time":
-      return { ...base, fingerprint: name, check: canonicalTime, write: writeString };
+      return { ...base, fingerprint: name, check: canonicalTime, write: writeQuoted };
     case "json":
       return {
         ...base,
@@ -108,8 +108,13 @@ function checkString(input: unknown): Value {
   return input;
 }
 
-function writeString(value: Value): string {
-  return JSON.stringify(value);
+function writeText(value: Value): string {
+  return writeJsonText(value as string);
+}
+
+/** Of texts in which JSON escapes nothing. */
+function writeQuoted(value: Value): string {
+  return `"${value}"`;
 }
 
 function checkInt(input: unknown): Value {

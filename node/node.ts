@@ -68,6 +68,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     dataDir,
     log,
     node: id,
+    model,
     ...(options.signal && { signal: options.signal }),
   });
   opened.push(() => database.close());

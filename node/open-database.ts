@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
 import { createShardedStore } from "../actors/store/sharded-store.ts";
 import type { Queries, Store } from "../actors/store/store.ts";
+import type { Model } from "../modules/model.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Settings } from "./config/settings.ts";
 import { startEmbeddedPostgres } from "./embedded-postgres.ts";
@@ -23,6 +24,7 @@ export interface DatabaseOptions {
   readonly dataDir: string;
   readonly log: Log;
   readonly node: string;
+  readonly model: Model;
   readonly signal?: AbortSignal;
 }
 
@@ -30,7 +32,10 @@ const retryEveryMs = 1000;
 const housekeepingEveryMs = 10 * 60_000;
 const dayMs = 24 * 3_600_000;
 
-/** Opens the database; one that does not answer is waited for, which is said once. */
+/**
+ * Opens the database; one that does not answer is waited for, which is said once. Raises MODEL_CHANGED when its records
+ * do not fit the model.
+ */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { settings, dataDir, log } = options;
   const opened: (() => Promise<void>)[] = [];
@@ -58,6 +63,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       opened.push(() => next.close());
       stores.push(next);
     }
+    // After the lock: another node's database is not judged. Each database judges by the entities that it holds.
+    for (const store of stores) await store.keepModel(options.model);
     opened.push(keepHouse(stores, settings.retentionDays, log));
     const spread =
       stores.length === 1 ? first : createShardedStore(stores, (shard) => stores[shard % stores.length] ?? first);

@@ -9,7 +9,9 @@ export interface CallsOptions {
   readonly addresses?: readonly string[];
   /** Sent as `authorization: Bearer …`; reserved. */
   readonly token?: string;
-  /** Bounds each call, and the search for a node; default 30 s. */
+  /** Bounds the search for a node; default 30 s. */
+  readonly connectMs?: number;
+  /** Bounds each call; default 30 s. */
   readonly callMs?: number;
 }
 
@@ -24,12 +26,12 @@ export interface Calls extends AsyncDisposable {
 /** Takes the first of the addresses that answers. Raises UNAVAILABLE with the reason of the last one. */
 export async function openCalls(options: CallsOptions): Promise<Calls> {
   const addresses = options.addresses ?? (options.address === undefined ? [] : [options.address]);
-  const callMs = options.callMs ?? 30_000;
+  const { connectMs = 30_000, callMs = 30_000 } = options;
   let reason = "no address was given";
   for (const address of addresses) {
     const dialled = dial(address, options.token ?? null);
     try {
-      await callUnary(dialled, Admin.method.status, {}, callMs / addresses.length);
+      await callUnary(dialled, Admin.method.status, {}, connectMs / addresses.length);
       return callsOn(dialled, callMs);
     } catch (error) {
       dialled.grpc.close();

@@ -8,14 +8,14 @@ import { obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
-import { clusterLockClass, commonFunctions, tables } from "./schema.ts";
+import { clusterLockClass, commonFunctions, modelTables, tables } from "./schema.ts";
 import { sessionFunctions } from "./session.ts";
 
-/*
+/**
  * The schema's steps, in order; the database knows how many it has taken. A step is never changed once released, and
  * leaves what the nodes of the version before call: a function that changes gets a new number in its name.
  */
-const steps: readonly string[] = [
+export const schemaSteps: readonly string[] = [
   [
     tables,
     commonFunctions,
@@ -29,6 +29,7 @@ const steps: readonly string[] = [
     sessionFunctions,
     queryFunctions,
   ].join("\n"),
+  modelTables,
 ];
 
 export interface ClusterExpectation {
@@ -75,15 +76,23 @@ async function checkDurability(connection: Connection): Promise<void> {
 async function takeSteps(connection: Connection): Promise<void> {
   const [row] = await connection.query<{ value: string }>(readMeta, ["schema_version"]);
   const version = Number(row?.value ?? "0");
-  if (version > steps.length) {
-    const message = `the database has schema ${version}, of a newer Starling: this one knows ${steps.length}`;
+  if (version > schemaSteps.length) {
+    const message = `the database has schema ${version}, of a newer Starling: this one knows ${schemaSteps.length}`;
     throw new StarlingError("STORE_FATAL", message);
   }
-  for (const [index, step] of steps.entries()) {
+  for (const [index, step] of schemaSteps.entries()) {
     if (index < version) continue;
-    const next = `update starling.meta set value = '${index + 1}' where key = 'schema_version';`;
-    await connection.script(`${step}\n${next}`);
+    await connection.script(`${step}\n${setVersion(index + 1)}`);
   }
+}
+
+/** The SQL that makes an empty database of the first `version` steps. */
+export function schemaScript(version: number): string {
+  return [metaTable, ...schemaSteps.slice(0, version), setVersion(version)].join("\n");
+}
+
+function setVersion(version: number): string {
+  return `update starling.meta set value = '${version}' where key = 'schema_version';`;
 }
 
 const readMeta = "select value from starling.meta where key = $1";

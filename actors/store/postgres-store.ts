@@ -1,3 +1,4 @@
+import type { Model } from "../../modules/model.ts";
 import { acquire, readOwners, release, type ShardOwner } from "./acquire.ts";
 import { append } from "./append.ts";
 import { createConnection, createPool, type Pool } from "./connection.ts";
@@ -11,6 +12,7 @@ import { countEntities, findRaw, listEntities, readHistory } from "./query.ts";
 import { findPart, readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
 import type { Queries, Store } from "./store.ts";
+import { keepModel } from "./stored-model.ts";
 
 /** The store in PostgreSQL. */
 export interface PostgresStore extends Store, Queries {
@@ -19,6 +21,8 @@ export interface PostgresStore extends Store, Queries {
   ping(): Promise<void>;
   /** Owners and epochs as the database has them (R24). */
   readOwners(): Promise<ShardOwner[]>;
+  /** See {@link keepModel}. Raises MODEL_CHANGED. */
+  keepModel(model: Model): Promise<void>;
   /** Makes the partitions of a day (Unix ms) and the two after it. */
   ensurePartitions(at: number): Promise<void>;
   /** See {@link dropPartitions}: returns the days that went. */
@@ -115,6 +119,7 @@ function createStore(parts: {
     deadLetter: (id) => readDeadLetter(reads, id),
     discardDeadLetter: (id) => discardDeadLetter(control, id),
     readOwners: () => readOwners(control),
+    keepModel: (model) => control.alone((connection) => keepModel(connection, model)),
     ensurePartitions: (at) => partitions.ensureAhead(at),
     dropPartitions: async (before) => {
       const maintenance = createConnection(connect);

@@ -175,3 +175,18 @@ begin
 end
 $$;
 `;
+
+/* The tables of step 2. */
+
+export const modelTables = String.raw`
+-- What stored records may hold. attr is empty in the row of a type's own ids. data_type is how the model last wrote the
+-- type, for people; fingerprint decides. Rows of what the model no longer has stay: records still hold it.
+create table starling.attribute (
+  type text collate "C" not null,
+  attr text collate "C" not null,
+  kind text not null check (kind in ('id', 'plain', 'observations', 'timeseries')),
+  data_type text not null,
+  fingerprint text not null,
+  primary key (type, attr)
+);
+`;

@@ -15,7 +15,8 @@ const remedies: Partial<Record<ErrorCode, string>> = {
   VERSION_MISMATCH: "use a command line and a node of the same version",
   CONFIG: "`starling check DIR` shows everything that is wrong",
   MODULE: "`starling check DIR` shows everything that is wrong",
-  MODEL_CHANGED: "give the attribute another name, or undo the change of its type",
+  MODEL_CHANGED:
+    "undo the change in db_entities, or give the attribute another name; a type without entities may change as it likes",
   STORE: "is PostgreSQL running and reachable? check the database URL",
   DATA_FOLDER_TAKEN: "end the other node, or give this one another --data-dir",
   ADDRESS_IN_USE: "give the node another --listen address, or end the program that uses this one",

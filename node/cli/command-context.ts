@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { type Client, type ConnectOptions, connect } from "../../proto/client.ts";
+import { type Calls, openCalls } from "../../proto/client-calls.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { parseAddress } from "./address.ts";
 import type { Output } from "./output.ts";
@@ -21,16 +22,15 @@ export type CommandAdder = (program: Command, context: CommandContext) => void;
 
 const connectMs = 3_000;
 
-/** Runs with a connection to a node, closed afterwards. Raises UNAVAILABLE with the address. */
+/** Runs with a session of a node, closed afterwards: for whoever sends. Raises UNAVAILABLE with the address. */
 export async function withClient<T>(
   context: CommandContext,
   options: { readonly address?: string | undefined } & Omit<ConnectOptions, "address">,
   run: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const address = parseAddress(options.address, context.env);
-  const token = context.env.STARLING_TOKEN;
-  const credentials = token === undefined ? {} : { token };
-  const client = await connect({ connectMs, ...credentials, ...options, address }).catch((error: unknown) => {
+  const reach = reachOf(context, options.address);
+  const { address } = reach;
+  const client = await connect({ ...reach, ...options, address }).catch((error: unknown) => {
     if (!(error instanceof StarlingError)) throw error;
     throw new StarlingError(error.code, `${address}: ${error.message}`, { cause: error });
   });
@@ -39,6 +39,26 @@ export async function withClient<T>(
   } finally {
     await client.close();
   }
+}
+
+/** Runs with a connection to a node that opens no session, closed afterwards. Raises UNAVAILABLE with the address. */
+export async function withCalls<T>(
+  context: CommandContext,
+  options: { readonly address?: string | undefined },
+  run: (calls: Calls) => Promise<T>,
+): Promise<T> {
+  const calls = await openCalls(reachOf(context, options.address));
+  try {
+    return await run(calls);
+  } finally {
+    await calls.close();
+  }
+}
+
+/** Where the node is, and what it wants to see. */
+function reachOf({ env }: CommandContext, address: string | undefined) {
+  const token = env.STARLING_TOKEN;
+  return { address: parseAddress(address, env), connectMs, ...(token === undefined ? {} : { token }) };
 }
 
 /** A parser of an option whose complaints count as wrong usage. */

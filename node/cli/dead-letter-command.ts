@@ -4,7 +4,7 @@ import type { DeadLetterEntry } from "../../proto/admin-client.ts";
 import { toStarlingError } from "../../proto/starling-error.ts";
 import { withAddress } from "./address.ts";
 import { describeError } from "./cli-error.ts";
-import { type CommandContext, examples, wholeNumber, withClient } from "./command-context.ts";
+import { type CommandContext, examples, wholeNumber, withCalls } from "./command-context.ts";
 import { formatCount, formatTime, shorten } from "./output.ts";
 
 interface NodeOptions {
@@ -39,7 +39,7 @@ function addList(letters: Command, context: CommandContext): void {
     .option("--json", "one JSON document: letters, cursor")
     .addHelpText("after", examples("dead-letter list", "dead-letter list --status all --json"))
     .action((options: ListOptions) =>
-      withClient(context, { address: options.address }, async ({ admin }) => {
+      withCalls(context, options, async ({ admin }) => {
         const status = options.status === "all" ? "" : options.status;
         const page = await admin.deadLetters({ status, limit: options.limit, cursor: options.cursor ?? "" });
         if (options.json === true) {
@@ -58,7 +58,7 @@ function addShow(letters: Command, context: CommandContext): void {
     .option("--json", "the letter as JSON")
     .addHelpText("after", examples("dead-letter show 17-4711-0"))
     .action((id: string, options: NodeOptions) =>
-      withClient(context, { address: options.address }, async ({ admin }) => {
+      withCalls(context, options, async ({ admin }) => {
         const letter = await admin.deadLetter(id);
         if (options.json === true) context.output.json(letterJson(letter));
         else printLetter(context, letter);
@@ -71,7 +71,7 @@ function addDecision(letters: Command, context: CommandContext, verb: "replay" |
     .option("--json", "the letters afterwards, as JSON")
     .addHelpText("after", examples(`dead-letter ${verb} 17-4711-0 17-4711-1`))
     .action((ids: string[], options: NodeOptions) =>
-      withClient(context, { address: options.address }, async ({ admin }) => {
+      withCalls(context, options, async ({ admin }) => {
         const done: DeadLetterEntry[] = [];
         for (const id of ids) {
           try {

@@ -3,7 +3,7 @@ import { timeFromMs, unixMs } from "../../modules/time-text.ts";
 import type { EntityPage, EntityRecord } from "../../proto/entities-client.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { withAddress } from "./address.ts";
-import { type CommandContext, examples, usage, wholeNumber, withClient } from "./command-context.ts";
+import { type CommandContext, examples, usage, wholeNumber, withCalls } from "./command-context.ts";
 import { formatCount, formatTime, shorten } from "./output.ts";
 import { parseJson } from "./read-item.ts";
 import { printRecord, recordJson, valueText } from "./record-text.ts";
@@ -34,7 +34,7 @@ function addGet(entity: Command, context: CommandContext): void {
     .option("--json", "the record as JSON")
     .addHelpText("after", examples("entity get route ATL-SEA", "entity get route ATL-SEA --history 10 --json"))
     .action((type: string, eid: string, options: NodeOptions & { readonly history: number }) =>
-      withClient(context, { address: options.address }, async ({ entities }) => {
+      withCalls(context, options, async ({ entities }) => {
         const record = await entities.get({ type, eid, historyLimit: options.history });
         if (options.json === true) context.output.json(recordJson(record));
         else printRecord(context.output, record);
@@ -54,7 +54,7 @@ function addList(entity: Command, context: CommandContext): void {
     .option("--json", "one JSON document: records, cursor, asOf")
     .addHelpText("after", examples("entity list airport", "entity list airport --limit 1000 --json"))
     .action((type: string, options: ListOptions) =>
-      withClient(context, { address: options.address }, async ({ entities }) => {
+      withCalls(context, options, async ({ entities }) => {
         const list = await readPages(options, (cursor, limit) => entities.list({ type, cursor, limit }));
         if (options.json === true) {
           context.output.json({ ...list, records: list.records.map(recordJson), asOf: timeFromMs(list.asOf) });
@@ -99,7 +99,7 @@ function addCount(entity: Command, context: CommandContext): void {
     .option("--json", "the counts as JSON")
     .addHelpText("after", examples("entity count", "entity count airport --json"))
     .action((type: string | undefined, options: NodeOptions) =>
-      withClient(context, { address: options.address }, async ({ entities }) => {
+      withCalls(context, options, async ({ entities }) => {
         const { counts, asOf } = await entities.count(type);
         if (options.json === true) {
           context.output.json({ counts, asOf: timeFromMs(asOf) });
@@ -132,7 +132,7 @@ function addSet(entity: Command, context: CommandContext): void {
       examples("entity set airport ORD city Chicago", 'entity set route ATL-SEA origin \'{"eid":"ATL"}\''),
     )
     .action((type: string, eid: string, attr: string, value: string, options: SetOptions) =>
-      withClient(context, { address: options.address }, async ({ entities }) => {
+      withCalls(context, options, async ({ entities }) => {
         const v = options.text === true ? value : parseValue(value);
         const times = {
           ...(options.t1 === undefined ? {} : { t1: options.t1 }),
@@ -151,7 +151,7 @@ function addDelete(entity: Command, context: CommandContext): void {
     .option("--json", "the answer as JSON")
     .addHelpText("after", examples("entity delete route ATL-SEA"))
     .action((type: string, eid: string, options: NodeOptions) =>
-      withClient(context, { address: options.address }, async ({ entities }) => {
+      withCalls(context, options, async ({ entities }) => {
         const { token } = await entities.delete({ type, eid });
         if (options.json === true) context.output.json({ type, eid, token });
         else context.output.print(`deleted ${type} ${shorten(eid, 200)}`);

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { ModuleState } from "../../proto/admin-client.ts";
 import { withAddress } from "./address.ts";
-import { type CommandContext, examples, withClient } from "./command-context.ts";
+import { type CommandContext, examples, withCalls } from "./command-context.ts";
 import { formatCount, type Output } from "./output.ts";
 
 /** `starling modules`: the modules of a node, their hooks and what these have done. */
@@ -16,7 +16,7 @@ export function addModulesCommand(program: Command, context: CommandContext): vo
     .option("--json", "modules as JSON")
     .addHelpText("after", examples("modules", "modules --json"))
     .action((options: { readonly address?: string; readonly json?: boolean }) =>
-      withClient(context, { address: options.address }, async ({ admin }) => {
+      withCalls(context, options, async ({ admin }) => {
         const modules = await admin.modules();
         if (options.json === true) context.output.json({ modules });
         else printModules(context.output, modules);

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { RawEntry } from "../../proto/entities-client.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { withAddress } from "./address.ts";
-import { type CommandContext, examples, wholeNumber, withClient } from "./command-context.ts";
+import { type CommandContext, examples, wholeNumber, withCalls } from "./command-context.ts";
 import { formatTime, shorten } from "./output.ts";
 import { rawJson, valueText } from "./record-text.ts";
 
@@ -32,7 +32,7 @@ export function addRawCommand(program: Command, context: CommandContext): void {
     .addHelpText("after", examples("raw route ATL-SEA --attr delay", "raw route --follow", "raw route ATL-SEA --json"))
     .action((type: string, eid: string | undefined, options: RawOptions) => {
       if (eid === undefined && options.follow !== true) command.error("error: name the entity, or use --follow");
-      return withClient(context, { address: options.address }, async ({ entities }) => {
+      return withCalls(context, options, async ({ entities }) => {
         const follow = options.follow === true;
         const attr = options.attr === undefined ? {} : { attr: options.attr };
         const query = { type, eid: eid ?? "", follow, ...attr, ...(follow ? {} : { limit: options.limit }) };

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { NodeStatus } from "../../proto/admin-client.ts";
 import { withAddress } from "./address.ts";
-import { type CommandContext, examples, withClient } from "./command-context.ts";
+import { type CommandContext, examples, withCalls } from "./command-context.ts";
 import { formatCount } from "./output.ts";
 import { formatDuration } from "./progress.ts";
 
@@ -22,7 +22,7 @@ export function addStatusCommand(program: Command, context: CommandContext): voi
     .option("--json", "the status as JSON")
     .addHelpText("after", examples("status", "status -a 10.0.0.5:4700 --shards", "status --json"))
     .action((options: StatusOptions) =>
-      withClient(context, { address: options.address }, async ({ admin }) => {
+      withCalls(context, options, async ({ admin }) => {
         const status = await admin.status();
         if (options.json === true) context.output.json(status);
         else printStatus(context, status, options.shards === true);

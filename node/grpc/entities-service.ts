@@ -1,6 +1,7 @@
 import { splitBatch } from "../../actors/batch.ts";
 import { type CallChannel, type CallSession, replyOf } from "../../actors/call-session.ts";
 import type { Engine, LogPlace, OwnedRecord } from "../../actors/engine.ts";
+import type { Part } from "../../actors/part.ts";
 import type { RawRow, StoredEntity } from "../../actors/store/store.ts";
 import { looseOf } from "../../actors/wire-datapoint.ts";
 import { wireToken } from "../../actors/wire-token.ts";
@@ -143,7 +144,7 @@ async function deleteEntity({ engine, model, calls }: EntitiesOptions, request: 
   };
   const split = ({ channel, number }: CallChannel) => {
     const content = { hash: "0".repeat(16), tasks: [task], rejections: [], bytes: 128 };
-    const part = { shard, channel, number, predecessor: null, ...content };
+    const part: Part = { kind: "part", position: 0, shard, channel, number, predecessor: null, ...content };
     const size = { bytes: 128, items: 0, accepted: 0, partOf: new Int32Array(0), whole: false };
     return { number, ...size, parts: [part], rejections: [] };
   };

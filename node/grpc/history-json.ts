@@ -9,7 +9,7 @@ export function historyJson(segments: readonly HistorySegment[], limit: number):
   for (const segment of segments) {
     for (const line of segment.body.split("\n").reverse()) {
       if (line === "") continue;
-      const [attr = "", t1 = "", t2 = "", c = "", , json = "null"] = line.split("\t");
+      const [attr = "", , t1 = "", t2 = "", c = "", json = "null"] = line.split("\t");
       const entries = byAttr.get(attr) ?? [];
       byAttr.set(attr, entries);
       if (entries.length < limit)

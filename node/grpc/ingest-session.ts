@@ -11,14 +11,15 @@ import {
   stepStream,
 } from "../../actors/stream.ts";
 import type { Clock } from "../../proto/clock.ts";
-import type { Batch, ClientMessage } from "../../proto/gen/starling_pb.ts";
+import type { Batch } from "../../proto/gen/starling_pb.ts";
 import type { SessionId, ShardId } from "../../proto/ids.ts";
+import type { PlainBatch, ReadMessage } from "../../proto/read-batch.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import { resetCall } from "./http2-door.ts";
 import type { Received } from "./service.ts";
 
-export type IngestCall = ServerDuplexStream<Received<ClientMessage>, NodeMessageInit>;
+export type IngestCall = ServerDuplexStream<Received<ReadMessage>, NodeMessageInit>;
 
 export interface IngestSessionOptions {
   readonly engine: Engine;
@@ -51,7 +52,7 @@ export class IngestSession {
     this.#state = createStreamState(options.limits);
     const text = `there was no hello within ${options.helloMs} ms`;
     this.#cancelWatch = options.clock.after(options.helloMs, () => this.cut(new StarlingError("DEADLINE", text)));
-    call.on("data", (received: Received<ClientMessage>) => this.#onData(received));
+    call.on("data", (received: Received<ReadMessage>) => this.#onData(received));
     call.on("end", () => this.#dispatch({ kind: "ended" }));
     call.on("cancelled", () => this.#release());
     call.on("error", () => this.#release());
@@ -68,7 +69,7 @@ export class IngestSession {
     this.#dispatch({ kind: "cut", error });
   }
 
-  #onData({ message, bytes }: Received<ClientMessage>): void {
+  #onData({ message, bytes }: Received<ReadMessage>): void {
     const { kind } = message;
     switch (kind.case) {
       case "hello":
@@ -84,7 +85,7 @@ export class IngestSession {
     }
   }
 
-  #onBatch(batch: Batch, bytes: Uint8Array): void {
+  #onBatch(batch: Batch | PlainBatch, bytes: Uint8Array): void {
     try {
       const body = bytesOfField(bytes, 2) ?? new Uint8Array(0);
       const hash = hashFields(body, 3, 4);
@@ -119,9 +120,9 @@ export class IngestSession {
       case "send":
         return this.#send(effect.message);
       case "offer": {
-        const { open, offer } = effect;
-        return engine.offer(open.part, (event) => {
-          this.#dispatch({ kind: "tracks", message: { kind: "part", open, offer, event } });
+        const { batch, parts, offer } = effect;
+        return engine.offer(parts, (news) => {
+          this.#dispatch({ kind: "tracks", message: { kind: "news", batch, offer, news } });
         });
       }
       case "rest":

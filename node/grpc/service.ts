@@ -1,5 +1,6 @@
 import {
   create,
+  type DescMessage,
   type DescMethod,
   type DescService,
   fromBinary,
@@ -16,6 +17,8 @@ import type {
   sendUnaryData,
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { type ClientMessage, ClientMessageSchema } from "../../proto/gen/starling_pb.ts";
+import { createBatchReader, type ReadMessage } from "../../proto/read-batch.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { toStatus } from "./status.ts";
 
@@ -36,7 +39,8 @@ export interface CallContext {
 }
 
 type Init<M extends DescMethod> = MessageInitShape<M["output"]>;
-type In<M extends DescMethod> = Received<MessageShape<M["input"]>>;
+type Request<M extends DescMethod> = MessageShape<M["input"]>;
+type In<M extends DescMethod> = Received<Request<M> extends ClientMessage ? ReadMessage : Request<M>>;
 
 /** The handler of one method, by its kind. A stream of both directions gets the call itself. */
 export type Handler<M extends DescMethod> = M extends { readonly methodKind: "unary" }
@@ -68,6 +72,7 @@ export function addService<S extends DescService>(
 
 /** A protobuf-es method as grpc-js wants it. Requests arrive as {@link Received}. */
 function toDefinition(method: DescMethod, service: string): MethodDefinition<unknown, unknown> {
+  const decode = decoderOf(method.input);
   return {
     path: `/${service}/${method.name}`,
     requestStream: method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming",
@@ -75,11 +80,16 @@ function toDefinition(method: DescMethod, service: string): MethodDefinition<unk
     requestSerialize: (message) => encode(method.input, message),
     requestDeserialize: (buffer) => {
       const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-      return { message: fromBinary(method.input, bytes), bytes };
+      return { message: decode(bytes), bytes };
     },
     responseSerialize: (message) => encode(method.output, message),
     responseDeserialize: (buffer) => fromBinary(method.output, new Uint8Array(buffer)),
   };
+}
+
+/** Batches are what a node decodes most: they have a reader of their own. */
+function decoderOf(schema: DescMessage): (bytes: Uint8Array) => unknown {
+  return schema === ClientMessageSchema ? createBatchReader().read : (bytes) => fromBinary(schema, bytes);
 }
 
 function encode(schema: DescMethod["output"], message: unknown): Buffer {

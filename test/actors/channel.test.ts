@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Part, PartEvent } from "../../actors/part.ts";
+import type { Part } from "../../actors/part.ts";
 import type { Store } from "../../actors/store/store.ts";
 import type { HookTable } from "../../modules/hook.ts";
 import { shardId, toNodeId, toSeq } from "../../proto/ids.ts";
@@ -24,15 +24,18 @@ function start(store: Store, name = "node"): Promise<SimulatedNode> {
 function part(number: number, predecessor: number | null, v = number): Part {
   const shard = shardOf("entity", "src", "e", shards);
   const tasks = [{ ...task("src", "e", "a", v), cause: null }];
-  return { shard, channel: "c:s", number, predecessor, hash: `h${v}`, tasks, rejections: [], bytes: 10 };
+  const own = { kind: "part", position: 0, shard } as const;
+  return { ...own, channel: "c:s", number, predecessor, hash: `h${v}`, tasks, rejections: [], bytes: 10 };
 }
 
 async function offer(node: SimulatedNode, ...parts: Part[]): Promise<string[]> {
   const said: string[] = [];
   for (const each of parts) {
-    node.offer(each, (event: PartEvent) => {
-      const what = event.kind === "refused" ? event.error.code : event.kind;
-      said.push(`${each.number} ${what}${event.kind === "durable" && event.repeat ? " again" : ""}`);
+    node.offer([each], (news) => {
+      for (const event of news) {
+        const what = event.kind === "refused" ? event.error.code : event.kind;
+        said.push(`${each.number} ${what}${event.kind === "durable" && event.repeat ? " again" : ""}`);
+      }
     });
   }
   await node.run();

@@ -129,7 +129,7 @@ async function play(kind: Kind, deaths: readonly number[], look: Look = () => {}
 function expectQuiet(node: SimulatedNode, store: MemoryStore): void {
   for (const shard of node.lane.shards.values()) {
     expect(shard.watermark, `watermark of shard ${shard.id}`).toBe(shard.durableSeq);
-    expect(shard.backlogTasks, "tasks that wait").toBe(0);
+    expect(shard.backlog.tasks, "tasks that wait").toBe(0);
     expect(store.shards.get(shard.id)?.obligations.size, "rows of obligations").toBe(0);
     expect(store.shards.get(shard.id)?.attempt, "attempt mark").toBe(null);
   }
@@ -162,7 +162,7 @@ test("a hook that takes too long lets the watermark pass, with what waits behind
     const owned = node.lane.shards.get(shard);
     if (step !== "wait") return;
     expect(owned?.watermark).toBe(owned?.durableSeq);
-    expect(owned?.backlogTasks, "waiting tasks count").toBeGreaterThan(0);
+    expect(owned?.backlog.tasks, "waiting tasks count").toBeGreaterThan(0);
     expect(said.get(1), "processed tells of the slow hook").toBe(1);
     expect(said.get(2), "and of the task behind it").toBe(1);
   });

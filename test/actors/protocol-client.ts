@@ -23,10 +23,12 @@ export function createClient(batches: readonly (readonly CheckedTask[])[]): Prot
   let resumed = false;
   const listen = (index: number, count: number) => {
     let open = count;
-    return (event: PartEvent): void => {
-      if (event.kind === "refused") throw event.error;
-      if (event.kind === "durable" && --open === 0) acked.add(index);
-      if (event.kind === "processed") processed.set(index, (processed.get(index) ?? 0) + event.obligations);
+    return (news: readonly PartEvent[]): void => {
+      for (const event of news) {
+        if (event.kind === "refused") throw event.error;
+        if (event.kind === "durable" && --open === 0) acked.add(index);
+        if (event.kind === "processed") processed.set(index, (processed.get(index) ?? 0) + event.obligations);
+      }
     };
   };
   return {
@@ -43,7 +45,7 @@ export function createClient(batches: readonly (readonly CheckedTask[])[]): Prot
       for (; index < to; index++) {
         const parts = partsOf(batches[index] ?? [], index + 1, previous, resumed);
         const listener = listen(index, parts.length);
-        for (const part of parts) node.offer(part, listener);
+        node.offer(parts, listener);
       }
     },
   };
@@ -61,11 +63,13 @@ function partsOf(
     const shard = shardOf("entity", each.entity.id, each.eid, shards);
     byShard.set(shard, [...(byShard.get(shard) ?? []), { ...each, cause: null }]);
   }
-  return [...byShard].map(([shard, own]) => {
+  return [...byShard].map(([shard, own], position) => {
     const known = previous.get(shard);
     previous.set(shard, number);
     const predecessor = known ?? (resumed ? null : 0);
     return {
+      kind: "part",
+      position,
       shard,
       channel: "c:test",
       number,

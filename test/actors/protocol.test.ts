@@ -44,7 +44,7 @@ async function play(deaths: readonly number[]): Promise<Run> {
     if (node.status === "running") {
       for (const shard of node.lane.shards.values()) {
         expect(shard.watermark, `watermark of shard ${shard.id}`).toBe(shard.durableSeq);
-        expect(shard.backlogTasks, "tasks above the watermark").toBe(0);
+        expect(shard.backlog.tasks, "tasks above the watermark").toBe(0);
       }
       expect(client.acked.size).toBe(batches.length);
       return { found: await inspect(store), effects, store };

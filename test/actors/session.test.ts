@@ -13,30 +13,49 @@ import {
 import { shardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
 
-type Offer = Extract<SessionEffect, { kind: "offer" }>;
+/** One offered part. */
+interface Offer {
+  readonly part: Part;
+  readonly effect: Extract<SessionEffect, { kind: "offer" }>;
+}
+
+/** What is said of a part, whichever it is. */
+type Said = PartEvent extends infer E ? (E extends PartEvent ? Omit<E, "position"> : never) : never;
 
 const a = shardId("entity", 1);
 const b = shardId("entity", 2);
 
-function part(shard: typeof a, number: number): Part {
+function part(shard: typeof a, number: number, position: number): Part {
   const hash = "0".repeat(16);
-  return { shard, channel: "c:s", number, predecessor: null, hash, tasks: [], rejections: [], bytes: 1 };
+  return {
+    kind: "part",
+    position,
+    shard,
+    channel: "c:s",
+    number,
+    predecessor: null,
+    hash,
+    tasks: [],
+    rejections: [],
+    bytes: 1,
+  };
 }
 
 function batch(number: number, shards: (typeof a)[], items = shards.length): SplitBatch {
-  const parts = shards.map((shard) => part(shard, number));
+  const parts = shards.map((shard, position) => part(shard, number, position));
   const partOf = Int32Array.from({ length: items }, (_, i) => i % shards.length);
   return { number, bytes: 10, items, accepted: items, parts, rejections: [], partOf, whole: false };
 }
 
-const durable = (seq = 1, rejections: PartRejection[] = [], repeat = false): PartEvent => ({
+const durable = (seq = 1, rejections: PartRejection[] = [], repeat = false): Said => ({
   kind: "durable",
+  shard: a,
   epoch: toEpoch(1),
   seq: toSeq(seq),
   repeat,
   rejections,
 });
-const refused = (code: ErrorCode): PartEvent => ({ kind: "refused", error: new StarlingError(code, "no") });
+const refused = (code: ErrorCode): Said => ({ kind: "refused", error: new StarlingError(code, "no") });
 
 /** A session whose offers a test answers by hand. */
 function start(awaitsProcessed = false) {
@@ -47,7 +66,7 @@ function start(awaitsProcessed = false) {
   let last: OpenBatch | null = null;
   const step = (message: SessionMessage) => {
     for (const effect of stepSession(state, message)) {
-      if (effect.kind === "offer") offers.push(effect);
+      if (effect.kind === "offer") offers.push(...effect.parts.map((part) => ({ part: { ...part }, effect })));
       else if (effect.kind === "rest") rests.push(effect.ms);
       else if (effect.kind === "opened") last = effect.batch;
       else done.push(`${effect.kind} ${effect.batch.number}`);
@@ -61,19 +80,20 @@ function start(awaitsProcessed = false) {
       for (const one of batches) step({ kind: "batch", batch: one });
       return last as unknown as OpenBatch;
     },
-    answer: (offer: Offer | undefined, event: PartEvent) => {
+    answer: (offer: Offer | undefined, said: Said) => {
       if (offer === undefined) throw new Error("no such offer");
-      step({ kind: "part", open: offer.open, offer: offer.offer, event });
+      const news = [{ ...said, position: offer.part.position }];
+      step({ kind: "news", batch: offer.effect.batch, offer: offer.effect.offer, news });
     },
     rested: (shard = a) => step({ kind: "rested", shard }),
-    numbers: () => offers.splice(0).map(({ open }) => [open.part.number, open.part.predecessor]),
+    numbers: () => offers.splice(0).map(({ part }) => [part.number, part.predecessor]),
   };
 }
 
 test("S2: a part names the previous part of the same shard, the first one none", () => {
   const session = start();
   session.send(batch(4, [a]), batch(5, [b]), batch(6, [a, b]));
-  expect(session.offers.map(({ open }) => [open.part.shard, open.part.number, open.part.predecessor])).toEqual([
+  expect(session.offers.map(({ part }) => [part.shard, part.number, part.predecessor])).toEqual([
     [a, 4, null],
     [b, 5, null],
     [a, 6, 4],
@@ -158,7 +178,7 @@ test("S1: a shard that refuses every seventh offer is got through, however many 
   offers = 6;
   for (let turn = 0; turn < 100 && last < 7; turn++) {
     for (const offer of session.offers.splice(0)) {
-      const { number, predecessor } = offer.open.part;
+      const { number, predecessor } = offer.part;
       offers += 1;
       if (offers % 7 === 0) session.answer(offer, refused("BUSY"));
       else if (predecessor !== null && predecessor !== last) session.answer(offer, refused("GAP"));
@@ -228,7 +248,7 @@ test("S5: a durable part whose owner went away is offered again and counts once"
   session.answer(first, refused("MOVED"));
   session.rested();
   const [again] = session.offers.splice(0);
-  expect(again?.open.part.number).toBe(1);
+  expect(again?.part.number).toBe(1);
   session.answer(again, durable(1, [], true));
   session.answer(first, { kind: "processed", obligations: 9 });
   expect(session.done).toEqual(["durable 1", "durable 2"]);

@@ -11,7 +11,7 @@ import {
 } from "../../actors/stream.ts";
 import { toWireValue } from "../../proto/client-batch.ts";
 import { AckLevel, HelloSchema } from "../../proto/gen/starling_pb.ts";
-import { toEpoch, toSeq, toSessionId } from "../../proto/ids.ts";
+import { shardId, toEpoch, toSeq, toSessionId } from "../../proto/ids.ts";
 import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
 import { testModel } from "../support/test-model.ts";
 
@@ -27,7 +27,8 @@ const limits = {
   addresses: () => ["127.0.0.1:1"],
 };
 
-const durable: PartEvent = { kind: "durable", epoch: toEpoch(1), seq: toSeq(5), repeat: false, rejections: [] };
+const place = { position: 0, shard: shardId("entity", 0), epoch: toEpoch(1), seq: toSeq(5) };
+const durable: PartEvent = { kind: "durable", ...place, repeat: false, rejections: [] };
 
 function start(level: AckLevel = AckLevel.DURABLE) {
   const state = createStreamState(limits);
@@ -47,9 +48,10 @@ function start(level: AckLevel = AckLevel.DURABLE) {
     const datapoints = [{ type: "thing", eid, attr: "name", v: toWireValue("x") }];
     step({ kind: "batch", batch: { number, predecessor, atomic: false, hash: "00", bytes, datapoints } });
   };
+  /** Of the offer's first part. */
   const answer = (offer: StreamEffect | undefined, event: PartEvent) => {
     if (offer?.kind !== "offer") throw new Error("no offer");
-    step({ kind: "tracks", message: { kind: "part", open: offer.open, offer: offer.offer, event } });
+    step({ kind: "tracks", message: { ...offer, kind: "news", news: [event] } });
   };
   return { state, step, take, hello, open, batch, answer };
 }
@@ -150,7 +152,7 @@ describe("credits and acknowledgements", () => {
     const [first] = stream.take();
     stream.answer(first, durable);
     stream.step({ kind: "turn" });
-    stream.answer(first, { kind: "processed", obligations: 2 });
+    stream.answer(first, { kind: "processed", position: 0, obligations: 2 });
     stream.step({ kind: "turn" });
     const acks = sent(stream.take()).filter((one) => one?.case === "ack");
     expect(acks).toMatchObject([
@@ -175,7 +177,7 @@ describe("credits and acknowledgements", () => {
     }
     expect(acksOf(acks).map(([, first]) => first)).toEqual([1, 2, 3, 4]);
     expect(stream.state.usedBatches).toBe(2);
-    stream.answer(offers[0], { kind: "processed", obligations: 0 });
+    stream.answer(offers[0], { kind: "processed", position: 0, obligations: 0 });
     stream.step({ kind: "turn" });
     stream.step({ kind: "turn" });
     expect(acksOf(stream.take())).toEqual([
@@ -199,7 +201,7 @@ describe("endings", () => {
     stream.open();
     stream.batch(1, null);
     const [offer] = stream.take();
-    stream.answer(offer, { kind: "refused", error: new StarlingError("BATCH_CHANGED", "no") });
+    stream.answer(offer, { kind: "refused", position: 0, error: new StarlingError("BATCH_CHANGED", "no") });
     const effects = stream.take();
     expect(sent(effects)).toMatchObject([{ case: "problem", value: { code: "BATCH_CHANGED", number: 1n } }]);
     expect(effects.at(-1)).toEqual({ kind: "end" });

@@ -6,6 +6,7 @@ import { fanout } from "./fanout.ts";
 import { ingest } from "./ingest.ts";
 import { latency } from "./latency.ts";
 import { longHistory } from "./long-history.ts";
+import { raw } from "./raw.ts";
 import { residency } from "./residency.ts";
 import { slowDatabase } from "./slow-database.ts";
 import { soak } from "./soak.ts";
@@ -20,6 +21,7 @@ const benchmarks: readonly Benchmark[] = [
   residency,
   soak,
   slowDatabase,
+  raw,
 ];
 
 const help = `npm run --silent bench -- NAME [OPTIONS]

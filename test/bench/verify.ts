@@ -158,7 +158,7 @@ function compareHistory(
     if (seq > row.applied) report(findings, row.eid, `has history at ${seq}, after its state at ${row.applied}`);
     for (const line of body.split("\n")) {
       findings.history++;
-      const [attr = "", t1 = "", t2 = "", c = "", src = "", json = ""] = line.split("\t");
+      const [attr = "", src = "", t1 = "", t2 = "", c = "", json = ""] = line.split("\t");
       const expected = expectation.historyAt(number, attr, Number(t1));
       if (expected === null) report(findings, row.eid, `has in its history what was never sent: ${line}`);
       else if (seen.has(expected.ordinal)) report(findings, row.eid, `has twice in its history: ${line}`);

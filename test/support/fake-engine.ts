@@ -61,7 +61,7 @@ export interface FakeEngine extends Engine {
 export function createFakeEngine(world: FakeWorld = createFakeWorld(), entityShards = 8): FakeEngine {
   const listeners = new Set<(problem: StarlingError | null) => void>();
   const offered: { part: Part; listener: PartListener }[] = [];
-  const unprocessed: PartListener[] = [];
+  const unprocessed: { part: Part; listener: PartListener }[] = [];
   const counters = createCounters();
   let problem: StarlingError | null = null;
   let status: "up" | "held" | "dead" = "up";
@@ -77,8 +77,9 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
   };
 
   const answer = (part: Part, listener: PartListener) => {
+    const { position, shard } = part;
     const refused = engine.refuse(part);
-    if (refused !== null) return listener({ kind: "refused", error: refused });
+    if (refused !== null) return listener([{ kind: "refused", position, error: refused }]);
     const key = `${part.shard} ${part.channel}`;
     const channel = world.channels.get(key) ?? { last: 0, entries: new Map() };
     world.channels.set(key, channel);
@@ -87,21 +88,23 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       engine.stats.repeats += 1;
       if (known === undefined || known.hash !== part.hash) {
         const text = `number ${part.number} came with other content`;
-        return listener({ kind: "refused", error: new StarlingError("BATCH_CHANGED", text) });
+        return listener([{ kind: "refused", position, error: new StarlingError("BATCH_CHANGED", text) }]);
       }
-      listener({ kind: "durable", epoch: toEpoch(1), seq: known.seq, repeat: true, rejections: known.rejections });
+      const { seq, rejections } = known;
+      listener([{ kind: "durable", position, shard, epoch: toEpoch(1), seq, repeat: true, rejections }]);
     } else {
       if (part.predecessor !== null && part.predecessor !== channel.last) {
         engine.stats.gaps += 1;
-        return listener({ kind: "refused", error: new StarlingError("GAP", `after ${channel.last}`) });
+        return listener([{ kind: "refused", position, error: new StarlingError("GAP", `after ${channel.last}`) }]);
       }
       const seq = append(part);
       channel.last = part.number;
       channel.entries.set(part.number, { hash: part.hash, seq, rejections: part.rejections });
-      listener({ kind: "durable", epoch: toEpoch(1), seq, repeat: false, rejections: part.rejections });
+      const { rejections } = part;
+      listener([{ kind: "durable", position, shard, epoch: toEpoch(1), seq, repeat: false, rejections }]);
     }
-    if (engine.processes) listener({ kind: "processed", obligations: 0 });
-    else unprocessed.push(listener);
+    if (engine.processes) listener([{ kind: "processed", position, obligations: 0 }]);
+    else unprocessed.push({ part, listener });
   };
 
   const append = (part: Part): Seq => {
@@ -124,10 +127,10 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
     processes: true,
     stats: { offers: 0, repeats: 0, gaps: 0 },
     refuse: () => null,
-    offer: (part, listener) => {
-      engine.stats.offers += 1;
+    offer: (parts, listener) => {
+      engine.stats.offers += parts.length;
       if (status === "dead") return;
-      offered.push({ part, listener });
+      for (const part of parts) offered.push({ part, listener });
       if (status === "up") plan();
     },
     hold: () => {
@@ -142,7 +145,9 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       offered.length = 0;
     },
     processAll: () => {
-      for (const listener of unprocessed.splice(0)) listener({ kind: "processed", obligations: 1 });
+      for (const { part, listener } of unprocessed.splice(0)) {
+        listener([{ kind: "processed", position: part.position, obligations: 1 }]);
+      }
     },
     setProblem: (next) => {
       problem = next;

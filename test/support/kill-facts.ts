@@ -56,7 +56,7 @@ const lettersText = `
 /** The lines of one row: attr, t1, t2, c, src, json. */
 function readHistory({ type, eid, body }: { type: string; eid: string; body: string }): KillDatapoint[] {
   return body.split("\n").map((line) => {
-    const [attr = "", t1, t2, c, src = "", json = "null"] = line.split("\t");
+    const [attr = "", src = "", t1, t2, c, json = "null"] = line.split("\t");
     const v = JSON.parse(json) as KillDatapoint["v"];
     return { type, eid, attr, src, v, t1: Number(t1), t2: Number(t2), c: Number(c) };
   });

@@ -10,7 +10,7 @@ import {
   type LaneMessage,
   type ReplayLog,
 } from "../../actors/lane.ts";
-import type { Part, PartEvent, PartListener } from "../../actors/part.ts";
+import type { Part, PartListener } from "../../actors/part.ts";
 import { createShard, replayAfter } from "../../actors/shard.ts";
 import { step } from "../../actors/step.ts";
 import type { Store } from "../../actors/store/store.ts";
@@ -27,7 +27,7 @@ import { toStarlingError } from "../../proto/starling-error.ts";
  */
 export interface SimulatedNode {
   readonly lane: Lane;
-  offer(part: Part, listener: PartListener): void;
+  offer(parts: readonly Part[], listener: PartListener): void;
   /** Performs effects until nothing is left to do but to wait for hooks, or until it dies. */
   run(): Promise<void>;
   /** Time passes, and the lane looks what is due. */
@@ -118,22 +118,22 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
         return;
       }
       case "look-up": {
-        const { part } = effect.offer;
+        const { part, listener } = effect;
         const segment = await store.findPart(part.shard, part.channel, part.number);
-        inbox.push({ kind: "looked-up", offer: effect.offer, segment });
+        inbox.push({ kind: "looked-up", part, listener, segment });
         return;
       }
       case "deliver": {
         const { shard, part } = effect;
-        const listener = (event: PartEvent): void => {
-          if (event.kind === "durable") inbox.push({ kind: "delivered", shard, seq: part.number });
-          if (event.kind === "refused") effects.push(effect);
+        const listener: PartListener = ([event]) => {
+          if (event?.kind === "durable") inbox.push({ kind: "delivered", shard, seq: part.number });
+          if (event?.kind === "refused") effects.push(effect);
         };
-        inbox.push({ kind: "offer", offers: [{ part, listener }] });
+        inbox.push({ kind: "offer", offers: [{ parts: [part], listener }] });
         return;
       }
       case "tell":
-        return effect.listener(effect.event);
+        return effect.listener(effect.news);
       case "reply":
         return effect.reply(effect.record);
       case "closed":
@@ -164,8 +164,8 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     get status() {
       return status;
     },
-    offer: (part, listener) => {
-      inbox.push({ kind: "offer", offers: [{ part, listener }] });
+    offer: (parts, listener) => {
+      inbox.push({ kind: "offer", offers: [{ parts, listener }] });
     },
     kill: () => {
       status = "dead";
