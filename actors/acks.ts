@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type AckLevel, type AckSchema, AckLevel as Level } from "../proto/gen/starling_pb.ts";
 import type { ShardId } from "../proto/ids.ts";
-import { acceptedOf, type BatchToken, type OpenBatch } from "./session.ts";
+import { acceptedOf, type BatchToken, type OpenBatch, tokensOf } from "./session.ts";
 import { wireToken } from "./wire-token.ts";
 
 export type AckInit = MessageInitShape<typeof AckSchema>;
@@ -70,7 +70,7 @@ function ackOf(level: AckLevel, range: readonly OpenBatch[], withTokens: boolean
     last: BigInt(range.at(-1)?.number ?? 0),
     accepted: BigInt(range.reduce((sum, batch) => sum + acceptedOf(batch), 0)),
     rejections: refused.map(({ number, rejections }) => ({ number: BigInt(number), rejections })),
-    tokens: withTokens ? newestTokens(range.flatMap((batch) => batch.tokens)).map(wireToken) : [],
+    tokens: withTokens ? newestTokens(range.flatMap(tokensOf)).map(wireToken) : [],
     obligations: level === Level.PROCESSED ? range.reduce((sum, batch) => sum + batch.obligations, 0) : 0,
   };
 }

@@ -51,7 +51,7 @@ function take(lane: Lane, shard: Shard, channel: Channel, part: Part, listener: 
   const recent = { number, hash, rejections, position, listener, firstSeq: none, lastSeq: none, repeats: null };
   channel.last = number;
   channel.dirty = true;
-  channel.recent.set(number, recent);
+  channel.recent.push(recent);
   shard.blocks.push({ block: part, recent });
   countBacklog(lane, shard, part.tasks.length, part.bytes);
   lane.waiting.add(shard);
@@ -83,21 +83,25 @@ function tellRepeat(lane: Lane, shard: Shard, recent: RecentPart, asked: Asked):
     return;
   }
   const { firstSeq, lastSeq, rejections } = recent;
-  tellDurable(lane, shard, { ...asked, firstSeq, lastSeq }, { repeat: true, rejections });
+  answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
 }
 
-/** Says that a part is durable, and that it is processed as soon as the watermark has passed it (R10: what really holds). */
+/** Says that a part is durable already, and that it is processed as soon as the watermark has passed it: what really holds. */
+export function answerRepeat(lane: Lane, shard: Shard, part: WaitingPart, rejections: readonly PartRejection[]): void {
+  tellDurable(lane, shard, part, { repeat: true, rejections });
+  if (shard.watermark < part.lastSeq) shard.repeats.push(part);
+  else tellProcessed(lane, shard, part);
+}
+
+/** Says that a part is durable. */
 export function tellDurable(
   lane: Lane,
   shard: Shard,
-  part: WaitingPart,
+  { position, listener, lastSeq: seq }: WaitingPart,
   { repeat, rejections }: { readonly repeat: boolean; readonly rejections: readonly PartRejection[] },
 ): void {
-  const { position, listener, lastSeq: seq } = part;
   if (listener === null) return;
   tell(lane, listener, { kind: "durable", position, shard: shard.id, epoch: shard.epoch, seq, repeat, rejections });
-  if (shard.watermark < seq) shard.unprocessed.push(part);
-  else tellProcessed(lane, shard, part);
 }
 
 /** Says that the watermark has passed a part. */
@@ -117,7 +121,7 @@ export function answerLookUp(lane: Lane, message: Extract<LaneMessage, { kind: "
     return refuse(lane, asked, "BATCH_CHANGED", `batch ${part.number} was taken with other content, or not at all`);
   }
   const { firstSeq, lastSeq, rejections } = found;
-  tellDurable(lane, shard, { ...asked, firstSeq, lastSeq }, { repeat: true, rejections });
+  answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
 }
 
 /** Tells a listener, together with all else that the step has for it. */

@@ -24,21 +24,31 @@ export function hashFields(bytes: Uint8Array, first: number, last: number): stri
   return hash.digest("hex").slice(0, 16);
 }
 
-/** The bytes of the length-delimited field `field` of an encoded message, or null. Fields up to 15 only. */
+/**
+ * The bytes of the length-delimited field `field` of an encoded message, or null. Fields up to 15 only. Throws
+ * INVALID_ARGUMENT when it stands there twice: a reader would merge both, and a hash would be of one.
+ */
 export function bytesOfField(bytes: Uint8Array, field: number): Uint8Array | null {
   const tag = (field << 3) | 2;
+  let found: Uint8Array | null = null;
   let at = 0;
   while (at < bytes.length) {
     const end = endOfField(bytes, at);
-    if (bytes[at] === tag) return bytes.subarray(endOfVarint(bytes, at + 1), end);
+    if (bytes[at] === tag) {
+      if (found !== null)
+        throw new StarlingError("INVALID_ARGUMENT", `field ${field} of the message stands there twice`);
+      found = bytes.subarray(endOfVarint(bytes, at + 1), end);
+    }
     at = end;
   }
-  return null;
+  return found;
 }
 
 function endOfField(bytes: Uint8Array, at: number): number {
   const wireType = (bytes[at] ?? 0) & 7;
   const body = endOfVarint(bytes, at);
+  // A small field's tag written longer than needed would be taken for another field.
+  if (body > at + 1 && bytes[body - 1] === 0) throw malformed();
   if (wireType === 0) return endOfVarint(bytes, body);
   if (wireType === 1) return bounded(bytes, body + 8);
   if (wireType === 5) return bounded(bytes, body + 4);

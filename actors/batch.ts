@@ -67,8 +67,9 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
       continue;
     }
     if (group === null || group.type !== datapoint.type) group = groupOfType(split, datapoint.type);
-    const task: OpenTask = group.tasks.get(datapoint.eid) ?? openTask(split, group, datapoint.eid);
-    task.datapoints.push(datapoint);
+    let task = group.tasks.get(datapoint.eid);
+    if (task === undefined) task = openTask(split, group, datapoint);
+    else task.datapoints.push(datapoint);
     task.part.bytes += taskItemBytes + datapoint.json.length;
     partOf[index] = task.part.position;
   }
@@ -92,7 +93,7 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
 }
 
 /** Rough size in memory of one datapoint beside its value. */
-const taskItemBytes = 96;
+const taskItemBytes = 150;
 
 interface Split {
   readonly batch: Pick<LooseBatch<unknown>, "number" | "hash">;
@@ -172,7 +173,7 @@ function refuseWhole(
 }
 
 /** Rough size in memory of a part beside its tasks, and of a rejection. */
-const partBytes = 64;
+const partBytes = 300;
 const rejectionBytes = 128;
 
 function createPart(
@@ -195,11 +196,13 @@ function groupOfType(split: Split, type: string): TypeGroup {
   return group;
 }
 
-function openTask(split: Split, group: TypeGroup, eidValue: Eid): OpenTask {
+function openTask(split: Split, group: TypeGroup, first: CheckedDatapoint): OpenTask {
+  const eidValue = first.eid;
   const eid = String(eidValue);
   const shard = shardOf("entity", group.entity.id, eid, split.options.entityShards);
   const part = openPart(split, shard);
-  const datapoints: CheckedDatapoint[] = [];
+  // Most tasks have one: a list that grows from nothing would take place for seventeen.
+  const datapoints = [first];
   part.tasks.push({ entity: group.entity, eid, eidValue, datapoints, ttlTokens: null, delete: false, cause: null });
   part.bytes += taskItemBytes + eid.length;
   const task = { part, datapoints };

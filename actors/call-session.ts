@@ -14,6 +14,7 @@ import {
   type SessionMessage,
   type SessionState,
   stepSession,
+  tokensOf,
 } from "./session.ts";
 import { wireToken } from "./wire-token.ts";
 
@@ -191,7 +192,7 @@ export function replyOf(batch: OpenBatch) {
   return {
     accepted: BigInt(acceptedOf(batch)),
     rejections: batch.rejections,
-    tokens: newestTokens(batch.tokens).map(wireToken),
+    tokens: newestTokens(tokensOf(batch)).map(wireToken),
     obligations: batch.obligations,
   };
 }

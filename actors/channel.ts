@@ -12,8 +12,8 @@ import type { Part, PartListener, PartRejection } from "./part.ts";
  */
 export interface Channel {
   last: number;
-  /** Parts above the watermark, by number: enough to answer a repeat without reading the log. */
-  readonly recent: Map<number, RecentPart>;
+  /** Parts above the watermark, in order: enough to answer a repeat without reading the log, and to tell who waits. */
+  recent: RecentPart[];
   /** Changed since the last checkpoint. */
   dirty: boolean;
 }
@@ -48,10 +48,32 @@ export type Admission =
 /** What to do with an offered part. Pure. */
 export function planAdmission(channel: Channel, part: Part): Admission {
   if (part.number <= channel.last) {
-    const recent = channel.recent.get(part.number);
+    const recent = findRecent(channel, part.number);
     if (recent === undefined) return { kind: "look-up" };
     return recent.hash === part.hash ? { kind: "repeat", recent } : { kind: "changed" };
   }
   if (part.predecessor === null || part.predecessor === channel.last) return { kind: "append" };
   return { kind: "gap" };
+}
+
+function findRecent({ recent }: Channel, number: number): RecentPart | undefined {
+  let low = 0;
+  for (let high = recent.length; low < high; ) {
+    const middle = (low + high) >>> 1;
+    if ((recent[middle]?.number ?? 0) < number) low = middle + 1;
+    else high = middle;
+  }
+  return recent[low]?.number === number ? recent[low] : undefined;
+}
+
+/** How many of the parts the watermark has passed: the order of their numbers is that of their seqs. Pure. */
+export function countPassed({ recent }: Channel, watermark: Seq): number {
+  let low = 0;
+  for (let high = recent.length; low < high; ) {
+    const middle = (low + high) >>> 1;
+    const lastSeq = recent[middle]?.lastSeq ?? 0;
+    if (lastSeq !== 0 && lastSeq <= watermark) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

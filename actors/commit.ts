@@ -1,6 +1,6 @@
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { isOutboxChannel, tell, tellDurable } from "./admission.ts";
+import { answerRepeat, tell, tellDurable } from "./admission.ts";
 import { countBacklog } from "./backlog.ts";
 import type { RecentPart, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
@@ -114,16 +114,8 @@ function onPartDurable(lane: Lane, shard: Shard, { block, recent }: PendingPart,
   recent.firstSeq = seq;
   recent.lastSeq = toSeq(seq + linesOfBlock(block) - 1);
   const { firstSeq, lastSeq, rejections } = recent;
-  if (isOutboxChannel(block.channel)) {
-    const { position, listener } = recent;
-    const durable = { kind: "durable", position, shard: shard.id, epoch: shard.epoch, seq: lastSeq } as const;
-    if (listener !== null) tell(lane, listener, { ...durable, repeat: false, rejections });
-  } else {
-    tellDurable(lane, shard, recent, { repeat: false, rejections });
-  }
-  for (const asked of recent.repeats ?? []) {
-    tellDurable(lane, shard, { ...asked, firstSeq, lastSeq }, { repeat: true, rejections });
-  }
+  tellDurable(lane, shard, recent, { repeat: false, rejections });
+  for (const asked of recent.repeats ?? []) answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
   recent.repeats = null;
   takeUpTasks(lane, shard, block.tasks, seq, at);
 }
@@ -250,9 +242,9 @@ export function loseShards(lane: Lane, lost: readonly ShardId[]): void {
     lane.backlogBytes -= shard.backlog.bytes;
     const error = new StarlingError("FENCED", `shard ${id} was taken over; epoch ${shard.epoch} may no longer write`);
     for (const channel of shard.channels.values()) {
-      for (const recent of channel.recent.values()) if (recent.lastSeq === 0) tellLost(lane, recent, error);
+      for (const recent of channel.recent) tellLost(lane, recent, error);
     }
-    for (const waiting of shard.unprocessed) tellLost(lane, { ...waiting, repeats: null }, error);
+    for (const repeat of shard.repeats) tellLost(lane, { ...repeat, repeats: null }, error);
   }
   lane.world.counters.add("fenced_commits");
   lane.effects.push({ kind: "lost", shards: lost });

@@ -1,8 +1,8 @@
-import { toSeq } from "../proto/ids.ts";
+import { type Seq, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
-import { tellProcessed } from "./admission.ts";
+import { isOutboxChannel, tellProcessed } from "./admission.ts";
 import { passBacklog } from "./backlog.ts";
-import type { Channel, RecentPart } from "./channel.ts";
+import { type Channel, countPassed, type WaitingPart } from "./channel.ts";
 import { loseShards } from "./commit.ts";
 import { type Entity, writeState } from "./entity.ts";
 import { isSettled } from "./entry.ts";
@@ -18,8 +18,8 @@ import type { HistorySegment, ShardProgress, StoredEntity, WriteResult } from ".
  * gained, and how far each shard is processed. An entity's changes commit together with its applied seq (R14).
  */
 export function startFlush(lane: Lane): void {
-  lane.flushDueAt = null;
   if (lane.flush !== null) return;
+  lane.newsSince = null;
   const since = Math.min(lane.now, ...[...lane.dirty].map(({ dirtySince }) => dirtySince));
   const entities = takeDirty(lane);
   const progress = [...lane.touched].map((shard) => planProgress(lane, shard));
@@ -118,18 +118,8 @@ function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
 }
 
 /** The highest number of a channel whose entry the watermark passes: the checkpoint never runs ahead of it. */
-function lastPassed(channel: Channel, watermark: number): number {
-  let passed = 0;
-  for (const recent of channel.recent.values()) {
-    if (!isPassed(recent, watermark)) break;
-    passed = recent.number;
-  }
-  return passed;
-}
-
-/** Whether the watermark has passed a part; those of a channel stand in the order of their numbers, and so of their seqs. */
-function isPassed({ lastSeq }: RecentPart, watermark: number): boolean {
-  return lastSeq !== 0 && lastSeq <= watermark;
+function lastPassed(channel: Channel, watermark: Seq): number {
+  return channel.recent[countPassed(channel, watermark) - 1]?.number ?? 0;
 }
 
 function isNews(shard: Shard, next: ShardProgress): boolean {
@@ -152,7 +142,7 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
     if (lane.shards.get(shard.id) === shard) moveWatermark(lane, shard, progress, passed);
   }
   if (flush.request.attempts !== undefined) onMarked(lane);
-  planNextFlush(lane, lane.now - flush.startedAt);
+  lane.lastFlush = { endedAt: lane.now, tookMs: lane.now - flush.startedAt };
 }
 
 function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity): void {
@@ -174,25 +164,21 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, passed
     shard.open = shard.open.slice(shard.firstOpen);
     shard.firstOpen = 0;
   }
-  tellPassed(lane, shard);
-  for (const channel of shard.channels.values()) {
-    if (!channel.dirty) continue;
-    for (const recent of channel.recent.values()) {
-      if (!isPassed(recent, shard.watermark)) break;
-      channel.recent.delete(recent.number);
-    }
-    channel.dirty = channel.recent.size > 0;
-  }
+  for (const [name, channel] of shard.channels) if (channel.dirty) passParts(lane, shard, name, channel);
+  const waits = (part: WaitingPart): boolean => part.lastSeq > shard.watermark;
+  for (const repeat of shard.repeats) if (!waits(repeat)) tellProcessed(lane, shard, repeat);
+  shard.repeats = shard.repeats.filter(waits);
 }
 
-function tellPassed(lane: Lane, shard: Shard): void {
-  let passed = 0;
-  for (const waiting of shard.unprocessed) {
-    if (waiting.lastSeq > shard.watermark) break;
-    tellProcessed(lane, shard, waiting);
-    passed++;
+/** Tells who waits for parts that the watermark has passed, and forgets them. */
+function passParts(lane: Lane, shard: Shard, name: string, channel: Channel): void {
+  const passed = countPassed(channel, shard.watermark);
+  if (passed > 0) {
+    const outbox = isOutboxChannel(name);
+    for (const part of channel.recent.slice(0, passed)) if (!outbox) tellProcessed(lane, shard, part);
+    channel.recent = channel.recent.slice(passed);
   }
-  if (passed > 0) shard.unprocessed = shard.unprocessed.slice(passed);
+  channel.dirty = channel.recent.length > 0;
 }
 
 /** What was recorded about entries that the watermark has passed is of no more use, unless entities still owe some. */
@@ -219,7 +205,7 @@ function retryWithoutLost(lane: Lane, flush: Flush): void {
   };
   if (next.fences.length === 0) {
     lane.flush = null;
-    return planNextFlush(lane, 0);
+    return;
   }
   const entities = flush.entities.filter(({ shard }) => lane.shards.get(shard.id) === shard);
   const progress = flush.progress.filter(({ shard }) => lane.shards.get(shard.id) === shard);
@@ -238,26 +224,44 @@ export function onFlushFailed(lane: Lane, error: StarlingError): void {
 
 /** A lane that has had nothing to append for so long is quiet: its flushes need not wait. */
 const quietMs = 100;
+/** How many times as long as a flush took the next one waits, as long as little waits for it. */
+const restFactor = 9;
+/** So many entities are written soon, and so soon. */
+const fewEntities = 200;
+const soonMs = 50;
+/** How long a timer sleeps at most: what it waits for may come earlier than planned. */
+const napMs = 200;
 
 /**
- * When the next flush starts. What few entities changed is written soon; under load a flush waits for the interval, so that
- * changes of one entity coalesce, and for four times the time that the last one took, so that appends keep most of PostgreSQL.
+ * When the next flush is due. What few entities changed is written soon; under load a flush waits for the interval, so that
+ * changes of one entity coalesce, and for a multiple of the time that the last one took, so that appends keep most of
+ * PostgreSQL; the more waits for the watermark, the less it waits.
  */
-export function planNextFlush(lane: Lane, lastTookMs: number): void {
-  if (lane.flush !== null) return;
-  const { dirtyEntities: dirty } = lane;
-  const marks = needsMark(lane);
-  if (dirty === 0 && lane.touched.size === 0 && !marks) return drain(lane);
+function flushDueAt(lane: Lane, newsSince: number): number {
   const { limits } = lane.world;
   const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.now;
-  const pressed = lane.backlogBytes > limits.backlogMaxBytes / 2;
-  let afterMs = Math.max(limits.flushIntervalMs, 4 * lastTookMs);
-  if (dirty < 200) afterMs = Math.min(afterMs, 50);
-  if ((idle && lastTookMs > 0) || pressed || marks || lane.status === "closing") afterMs = 0;
-  const dueAt = lane.now + afterMs;
-  if (lane.flushDueAt !== null && lane.flushDueAt <= dueAt) return;
-  lane.flushDueAt = dueAt;
-  lane.effects.push({ kind: "flush-timer", afterMs });
+  if (idle || needsMark(lane) || lane.status === "closing") return lane.now;
+  if (lane.dirtyEntities < fewEntities) return newsSince + soonMs;
+  const ease = Math.max(0, 1 - (2 * lane.backlogBytes) / limits.backlogMaxBytes);
+  const rest = ease * Math.max(limits.flushIntervalMs, restFactor * lane.lastFlush.tookMs);
+  return Math.max(newsSince + soonMs, lane.lastFlush.endedAt + rest);
+}
+
+/** Sets the timer of the next flush, if there is something to flush. */
+export function planNextFlush(lane: Lane): void {
+  if (lane.flush !== null) return;
+  if (lane.dirtyEntities === 0 && lane.touched.size === 0 && !needsMark(lane)) return drain(lane);
+  lane.newsSince ??= lane.now;
+  const wakeAt = Math.min(flushDueAt(lane, lane.newsSince), lane.now + napMs);
+  if (lane.flushWakeAt !== null && lane.flushWakeAt <= wakeAt) return;
+  lane.flushWakeAt = wakeAt;
+  lane.effects.push({ kind: "flush-timer", afterMs: Math.max(0, wakeAt - lane.now) });
+}
+
+/** A timer has ended: flushes if it is time, at the end of the step looks again. */
+export function onFlushTimer(lane: Lane): void {
+  lane.flushWakeAt = null;
+  if (lane.flush === null && flushDueAt(lane, lane.newsSince ?? lane.now) <= lane.now) startFlush(lane);
 }
 
 function drain(lane: Lane): void {

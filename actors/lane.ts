@@ -3,7 +3,7 @@ import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { NodeId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
-import type { Counters } from "./counters.ts";
+import type { Counter, Counters } from "./counters.ts";
 import type { LogPlace, OwnedRecord } from "./engine.ts";
 import type { Entity } from "./entity.ts";
 import type { Entry } from "./entry.ts";
@@ -60,8 +60,10 @@ export interface Lane {
   parkedGets: Extract<LaneMessage, { kind: "get" }>[];
   /** When the last append was begun (monotonic ms). */
   quietSince: number;
-  /** When the next flush is due (monotonic ms); null: no timer is set. */
-  flushDueAt: number | null;
+  /** Since when there is something to flush, and when the timer for it ends (monotonic ms); null: nothing, none. */
+  newsSince: number | null;
+  flushWakeAt: number | null;
+  lastFlush: { readonly endedAt: number; readonly tookMs: number };
   /** When the step at hand began (monotonic ms). */
   now: number;
   nextRun: number;
@@ -73,6 +75,8 @@ export interface Lane {
   effects: Effect[];
   /** What the step at hand has to tell, by listener: an effect each. */
   readonly told: Map<PartListener, PartEvent[]>;
+  /** Of all tasks that ended: found once, since it counts so often. */
+  readonly tasksProcessed: Counter;
   readonly world: LaneWorld;
 }
 
@@ -226,7 +230,9 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     loading: 0,
     parkedGets: [],
     quietSince: 0,
-    flushDueAt: null,
+    newsSince: null,
+    flushWakeAt: null,
+    lastFlush: { endedAt: 0, tookMs: 0 },
     now: 0,
     nextRun: 1,
     spare: null,
@@ -234,6 +240,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     backlogBytes: 0,
     effects: [],
     told: new Map(),
+    tasksProcessed: world.counters.counter("task_processed"),
     world,
   };
 }

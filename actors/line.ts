@@ -69,11 +69,15 @@ function putTail(text: LineText, { attr, src, t1, t2, c, json }: CheckedDatapoin
   put(text, attr);
   put(text, "\t");
   if (src !== null) put(text, writeSource(src));
-  put(text, "\t");
-  if (t1 !== null) put(text, timeText(t1));
-  put(text, "\t");
-  if (t2 !== null) put(text, timeText(t2));
-  put(text, c === 1 ? "\t1\t" : `\t${c}\t`);
+  if (t1 === null && t2 === null && c === 1) {
+    put(text, "\t\t\t1\t");
+  } else {
+    put(text, "\t");
+    if (t1 !== null) put(text, timeText(t1));
+    put(text, "\t");
+    if (t2 !== null) put(text, timeText(t2));
+    put(text, c === 1 ? "\t1\t" : `\t${c}\t`);
+  }
   put(text, json);
 }
 

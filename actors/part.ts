@@ -15,7 +15,8 @@ export interface Part {
   predecessor: number | null;
   /** Hash of the batch's content (16 hex digits): tells a repeat from another batch under its number (R10). */
   readonly hash: string;
-  readonly tasks: readonly PartTask[];
+  /** Its sender takes them back once the part is durable: a repeat is known by its hash. */
+  tasks: readonly PartTask[];
   /** Refusals of the batch that this part keeps for repeats; empty but on the part for the session's home shard. */
   readonly rejections: readonly PartRejection[];
   /** Size in memory, for bounds. */

@@ -119,7 +119,7 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         next(entry, "ended");
         break;
       case "ended":
-        lane.world.counters.add("task_processed");
+        lane.tasksProcessed.value++;
         return true;
     }
   }

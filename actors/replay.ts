@@ -62,7 +62,7 @@ function restoreChannels(shard: Shard, read: ReadSegment): void {
     channel.dirty = true;
     const { number, hash, firstSeq, lastSeq, rejections } = part;
     const waiting = { position: 0, listener: null, repeats: null };
-    channel.recent.set(number, { ...waiting, number, hash, firstSeq, lastSeq, rejections });
+    channel.recent.push({ ...waiting, number, hash, firstSeq, lastSeq, rejections });
   }
 }
 

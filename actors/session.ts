@@ -1,8 +1,8 @@
-import type { Epoch, Seq, ShardId } from "../proto/ids.ts";
+import { type Epoch, type Seq, type ShardId, toEpoch, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { SplitBatch } from "./batch.ts";
-import { type Part, type PartEvent, type PartRejection, wholePart } from "./part.ts";
+import { type Part, type PartEvent, type PartRejection, type PartTask, wholePart } from "./part.ts";
 
 /**
  * A session on the node that serves it: brings the parts of its numbered batches to the shards, in order per shard.
@@ -36,7 +36,6 @@ export interface OpenBatch {
   readonly whole: boolean;
   /** Of all parts so far, unsorted. */
   readonly rejections: PartRejection[];
-  readonly tokens: BatchToken[];
   /** See `SplitBatch.partOf`. */
   readonly partOf: Int32Array;
   /** Parts that are not durable yet, and parts that are not processed yet. */
@@ -52,6 +51,11 @@ export interface BatchToken {
   readonly seq: Seq;
 }
 
+/** Where the datapoints of a batch stand in the log, as far as they are durable. */
+export function tokensOf({ parts }: OpenBatch): BatchToken[] {
+  return parts.flatMap(({ part: { shard }, epoch, seq }) => (seq === 0 ? [] : [{ shard, epoch, seq }]));
+}
+
 /** One part on its way. */
 export interface OpenPart {
   readonly batch: OpenBatch;
@@ -61,6 +65,9 @@ export interface OpenPart {
   counted: boolean;
   /** Events of older offers are ignored. */
   offer: number;
+  /** Of its last entry in the log; 0 until durable. */
+  epoch: Epoch;
+  seq: Seq;
 }
 
 interface Track {
@@ -96,6 +103,7 @@ export type SessionEffect =
   | { readonly kind: "processed"; readonly batch: OpenBatch }
   | { readonly kind: "failed"; readonly batch: OpenBatch; readonly error: StarlingError };
 
+const noTasks: readonly PartTask[] = [];
 export const restMinMs = 20;
 export const restMaxMs = 500;
 
@@ -134,14 +142,14 @@ export function acceptedOf(batch: OpenBatch): number {
 function openBatch(state: SessionState, split: SplitBatch, effects: SessionEffect[]): void {
   const { number, bytes, items, whole, partOf, parts } = split;
   const size = { undurable: parts.length, unprocessed: parts.length, obligations: 0 };
-  const batch: OpenBatch = { number, parts: [], bytes, items, whole, partOf, rejections: [], tokens: [], ...size };
+  const batch: OpenBatch = { number, parts: [], bytes, items, whole, partOf, rejections: [], ...size };
   effects.push({ kind: "opened", batch });
   const flowing: Part[] = [];
   for (const part of parts) {
     const track = trackOf(state, part.shard);
     part.predecessor = track.lastNumber;
     track.lastNumber = Math.max(number, track.lastNumber ?? 0);
-    const open: OpenPart = { batch, part, status: "held", counted: false, offer: 0 };
+    const open: OpenPart = { batch, part, status: "held", counted: false, offer: 0, epoch: toEpoch(0), seq: toSeq(0) };
     batch.parts.push(open);
     track.waiting.push(open);
     if (track.status !== "flowing") continue;
@@ -159,7 +167,9 @@ function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effe
       take(track, open, "durable");
       if (!open.counted) {
         for (const rejection of event.rejections) reject(open, rejection);
-        open.batch.tokens.push(event);
+        open.epoch = event.epoch;
+        open.seq = event.seq;
+        open.part.tasks = noTasks;
         countDurable(open, effects);
       }
       if (!state.awaitsProcessed) open.status = "done";

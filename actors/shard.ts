@@ -37,8 +37,8 @@ export interface Shard {
   readonly entities: Map<string, Entity>[];
   residents: number;
   readonly outbox: Outbox;
-  /** Listeners that wait for the watermark. */
-  unprocessed: WaitingPart[];
+  /** Repeats that wait for the watermark; of other parts the channels know. */
+  repeats: WaitingPart[];
   /** What entities owe below the watermark; as acquired; and rows of what the model no longer knows: they end (R16). */
   readonly obligations: Set<Obligation>;
   readonly owed: readonly StoredObligation[];
@@ -109,7 +109,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     entities: Array.from({ length: model.entities.size }, () => new Map<string, Entity>()),
     residents: 0,
     outbox: { last: new Map(), sent: [], first: 0 },
-    unprocessed: [],
+    repeats: [],
     obligations: new Set(),
     owed: acquired.obligations,
     clean: acquired.clean,
@@ -126,7 +126,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
 }
 
 export function createChannel(last: number): Channel {
-  return { last, recent: new Map(), dirty: false };
+  return { last, recent: [], dirty: false };
 }
 
 /** Key of a recorded answer: one per cause and hook. */

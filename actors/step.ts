@@ -1,7 +1,7 @@
 import { unreachable } from "../proto/unreachable.ts";
 import { admit, answerLookUp } from "./admission.ts";
 import { onCommitFailed, onCommitted, startCommit } from "./commit.ts";
-import { onFlushed, onFlushFailed, planNextFlush, startFlush } from "./flush.ts";
+import { onFlushed, onFlushFailed, onFlushTimer, planNextFlush, startFlush } from "./flush.ts";
 import type { Effect, Lane, LaneMessage } from "./lane.ts";
 import { onLetterReplayed } from "./letter-replay.ts";
 import { onDelivered } from "./outbox.ts";
@@ -22,7 +22,7 @@ export function step(lane: Lane, message: LaneMessage): Effect[] {
   tendGate(lane);
   startCommit(lane);
   startLoads(lane);
-  planNextFlush(lane, 0);
+  planNextFlush(lane);
   const { effects } = lane;
   lane.effects = [];
   return effects;
@@ -50,7 +50,7 @@ function take(lane: Lane, message: LaneMessage): void {
     case "delivered":
       return onDelivered(lane, message.shard, message.seq);
     case "flush-due":
-      return startFlush(lane);
+      return onFlushTimer(lane);
     case "flushed":
       return onFlushed(lane, message.result);
     case "flush-failed":

@@ -55,7 +55,7 @@ export interface StreamLimits {
   readonly unprocessedMax: number;
 }
 
-export const defaultCredits = { creditBatches: 8, creditBytes: 16 * 1024 * 1024, unprocessedMax: 256 } as const;
+export const defaultCredits = { creditBatches: 8, creditBytes: 16 * 1024 * 1024, unprocessedMax: 4096 } as const;
 
 export const protocolVersion = 1;
 

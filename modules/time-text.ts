@@ -145,8 +145,9 @@ function writePlain(text: string, { ms, micros }: Instant): string {
   return text.length === 27 ? text : `${text.slice(0, -1).padEnd(26, "0")}Z`;
 }
 
+/** Whole milliseconds stay whole, also before 1684 and after 2255, where a double holds no microseconds since 1970. */
 function msOf({ ms, micros }: Instant): number {
-  return (ms * 1000 + micros) / 1000;
+  return micros === 0 ? ms : (ms * 1000 + micros) / 1000;
 }
 
 function offsetMinutes(zone: string | undefined): number | null {

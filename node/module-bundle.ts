@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { SourceMap } from "node:module";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -58,6 +58,40 @@ export async function bundleModule(file: string, cacheDir: string): Promise<Modu
     hash: hashOf(inputs.flatMap((input, i) => [input, sources[i] ?? ""])),
     locate: createLocate(path, code, files),
   };
+}
+
+export interface PruneOptions {
+  /** Bundles in use: their paths. */
+  readonly keep: readonly string[];
+  /** Unix ms. */
+  readonly now: number;
+  /** Further bundles that stay, the newest ones, for a node that goes back to them; default 20. */
+  readonly max?: number;
+}
+
+const unusedMax = 20;
+/** What is younger may be about to be imported by another process. */
+const youngMs = 600_000;
+const bundleName = /^[A-Za-z_][A-Za-z0-9_-]*-[0-9a-f]{16}\.mjs(?:\.[0-9a-f-]{36})?$/;
+
+/**
+ * Removes the bundles of a cache that nobody uses any more, and what writers that were killed left behind, so that the cache
+ * stays bounded however often modules change. Other files are left alone.
+ */
+export async function pruneBundles(cacheDir: string, { keep, now, max = unusedMax }: PruneOptions): Promise<void> {
+  const unused: { readonly path: string; readonly at: number }[] = [];
+  for (const name of await readdir(cacheDir).catch(() => [])) {
+    const path = join(cacheDir, name);
+    if (!bundleName.test(name) || keep.includes(path)) continue;
+    // One that is gone was removed by another process.
+    const found = await stat(path).catch(() => null);
+    if (found !== null) unused.push({ path, at: found.mtimeMs });
+  }
+  unused.sort((a, b) => b.at - a.at);
+  for (const { path, at } of unused.slice(max)) {
+    // What cannot be removed now is tried again at the next start.
+    if (now - at > youngMs) await rm(path, { force: true }).catch(() => undefined);
+  }
 }
 
 /** A module's own place, as its file knew it before it was bundled. */

@@ -14,7 +14,7 @@ import {
 } from "../modules/registrar.ts";
 import type { Clock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { bundleModule, type ModuleBundle } from "./module-bundle.ts";
+import { bundleModule, type ModuleBundle, pruneBundles } from "./module-bundle.ts";
 
 /** A module file that was loaded. */
 export interface LoadedModule {
@@ -22,6 +22,8 @@ export interface LoadedModule {
   readonly file: string;
   /** Hash of its sources (hex). */
   readonly hash: string;
+  /** The file of JavaScript that was made of them. */
+  readonly bundle: string;
   /** One per class of the file that extends BaseModule. */
   readonly instances: readonly BaseModule[];
 }
@@ -71,6 +73,7 @@ export async function loadModules(options: ModuleLoaderOptions): Promise<Modules
     }
     modules.push(await loadModule(options, registrar, name));
   }
+  await pruneBundles(options.cacheDir, { keep: modules.map(({ bundle }) => bundle), now: Date.now() });
   const hooks = registrar.hookTable();
   const { startStopMaxMs = defaultStartStopMaxMs, clock } = options;
   const bounded = (module: LoadedModule, method: "start" | "stop", instance: BaseModule) =>
@@ -127,7 +130,7 @@ async function loadModule(options: ModuleLoaderOptions, registrar: Registrar, na
     }
   });
   log.debug({ file, classes: classes.map(({ name }) => name) }, "module loaded");
-  return { name, file, hash: bundle.hash, instances };
+  return { name, file, hash: bundle.hash, bundle: bundle.path, instances };
 }
 
 async function findFile(modulesDir: string, name: string): Promise<string> {

@@ -5,7 +5,6 @@ import type { Engine } from "../actors/engine.ts";
 import { allHooks } from "../actors/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
 import { startEngine } from "../actors/start-engine.ts";
-import { startWatchdog } from "../actors/watchdog.ts";
 import { systemClock } from "../proto/clock.ts";
 import { toNodeId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
@@ -14,6 +13,7 @@ import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
 import { startGrpcServer } from "./grpc/server.ts";
 import type { Log } from "./log.ts";
+import { startLoopWatch } from "./loop-watch.ts";
 import { loadModules, type Modules } from "./module-loader.ts";
 import { moduleStatuses } from "./module-status.ts";
 import { openDatabase } from "./open-database.ts";
@@ -89,8 +89,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     clock: systemClock,
   });
   const counters = createCounters();
-  const watchdog = startWatchdog({ hooks: allHooks(modules.hooks).map((hook) => hook.id), clock: systemClock });
-  opened.push(() => watchdog.close());
+  const watch = startLoopWatch({ hooks: allHooks(modules.hooks).map((hook) => hook.id), clock: systemClock, log });
+  opened.push(() => watch.close());
 
   // The runner asks the engine for records, the engine runs hooks: the engine is there before the first hook runs.
   let engine: Engine | null = null;
@@ -103,7 +103,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     counters,
     log: (hook) => log.child({ module: hook.module, hook: hook.name }),
     getRecord: async (type, eid) => (await engine?.get(type, String(eid), null))?.view ?? null,
-    mark: watchdog.mark,
+    mark: watch.mark,
   });
   opened.push(async () => runner.close());
 
@@ -141,7 +141,11 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     version,
     modules: () => moduleStatuses(modules, model, counters),
     log,
-    limits: { creditBatches: settings.creditBatches, creditBytes: settings.creditBytes },
+    limits: {
+      creditBatches: settings.creditBatches,
+      creditBytes: settings.creditBytes,
+      maxStreams: settings.sessionMaxCount,
+    },
   });
   opened.push(() => server.close());
   log.info({ address: server.address, node: id, model: model.hash, cluster: database.clusterId }, "serving");

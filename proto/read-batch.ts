@@ -5,10 +5,8 @@ import { type Batch, type ClientMessage, ClientMessageSchema, type Datapoint } f
  * The reader of a stream's messages. Nearly all of them are batches, and their datapoints are what a node reads most, so
  * a batch in the form that every encoder writes is read by hand, without the objects that only carry its values. Bytes in
  * any other form (unknown fields, a second batch, long tags, other wire types, anything malformed) are left to
- * protobuf-es, which alone decides what is accepted.
- *
- * B1  What is read by hand, protobuf-es accepts too, with the same content.
- * B2  No text that is returned holds on to the message's bytes.
+ * protobuf-es, which alone decides what is accepted: what is read by hand, it accepts with the same content.
+ * No text that comes out holds on to the message, as slices of one long text would.
  *
  * Source of the format: https://protobuf.dev/programming-guides/encoding/.
  */

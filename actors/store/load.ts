@@ -1,20 +1,21 @@
 import assert from "node:assert";
 import { toSeq } from "../../proto/ids.ts";
 import { codeOf, type Pool } from "./connection.ts";
-import { packAll } from "./pack.ts";
+import { packAll, packKeys } from "./pack.ts";
 import type { EntityKey, StoredEntity } from "./store.ts";
 
-/** One row per entity found: its place in the request, four numbers as one text, and the record. */
+/** One row per entity found: its place in the request, and its columns. */
 export const loadFunctions = String.raw`
-create function starling.load_1(p_escaped boolean, p_keys text)
-  returns table (meta text, state text) language sql stable begin atomic
-  select k.i || ' ' || e.created || ' ' || starling.to_ms_1(e.created_at) || ' ' || e.applied || ' ' || e.tombstone::int,
-      e.state
-    from (select string_to_array(r, e'\x1f'), i from string_to_table(p_keys, e'\x1e') with ordinality t(r, i) offset 0) k(f, i),
-      lateral (
-        select * from starling.entity e
-          where e.shard = f[1]::int and e.type = f[2] and e.eid = starling.unpack_1(f[3], p_escaped) offset 0
-      ) e;
+create function starling.load_1(p_escaped boolean, p_shards int[], p_types text, p_eids text)
+  returns table (place int, created bigint, created_at timestamptz, applied bigint, tombstone boolean, state text)
+  language sql stable begin atomic
+  select k.place, e.created, e.created_at, e.applied, e.tombstone, e.state
+    from (
+      select generate_series(1, cardinality(p_shards)), unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+        unnest(starling.split_1(p_eids, p_escaped))
+    ) k(place, shard, type, eid), lateral (
+      select * from starling.entity e where e.shard = k.shard and e.type = k.type and e.eid = k.eid offset 0
+    ) e;
 end;
 `;
 
@@ -30,38 +31,42 @@ export async function load(reads: Pool, keys: readonly EntityKey[]): Promise<Sto
 
 /** All records as one text: half the client's work of a row each, which is for records that would not fit. */
 async function loadChunk(reads: Pool, keys: readonly EntityKey[]): Promise<StoredEntity[]> {
-  const { packed, escaped } = packAll(({ rows, text }) => {
-    return rows(keys, (key) => `${key.shard}\x1f${text(key.type)}\x1f${text(key.eid)}`);
-  });
+  const { packed, escaped } = packAll((packer) => packKeys(packer, keys));
+  const parameters = [escaped, ...packed];
   try {
-    const text = String.raw`select string_agg(meta, e'\x1e') as metas, string_agg(state, e'\x1e') as states
-      from starling.load_1($1, $2)`;
-    const [row] = await reads.query<{ metas: string | null; states: string | null }>(text, [escaped, packed]);
-    if (row === undefined || row.metas === null) return [];
-    const metas = row.metas.split("\x1e");
+    const [row] = await reads.query<{ numbers: string | null; states: string | null }>(chunkText, parameters);
+    if (row === undefined || row.numbers === null) return [];
+    const numbers = row.numbers.split(",");
     const states = row.states?.split("\x1e") ?? [];
-    if (metas.length === states.length) return metas.map((meta, i) => toEntity(keys, meta, states[i] ?? ""));
+    // A record that holds the separator itself.
+    if (numbers.length === states.length * numbersPerRecord) {
+      return states.map((state, i) => toEntity(keys, numbers, i * numbersPerRecord, state));
+    }
   } catch (error) {
     const code = codeOf(error);
     if (code !== "54000" && code !== "ERR_STRING_TOO_LONG") throw error;
   }
-  const text = "select meta, state from starling.load_1($1, $2)";
-  const rows = await reads.query<{ meta: string; state: string }>(text, [escaped, packed]);
-  return rows.map(({ meta, state }) => toEntity(keys, meta, state));
+  const rows = await reads.query<{ numbers: string; state: string }>(rowsText, parameters);
+  return rows.map(({ numbers, state }) => toEntity(keys, numbers.split(","), 0, state));
 }
 
-function toEntity(keys: readonly EntityKey[], meta: string, state: string): StoredEntity {
-  const [at, created, createdAt, applied, tombstone] = meta.split(" ");
-  const key = keys[Number(at) - 1];
+const numbersPerRecord = 5;
+const numbers = "concat_ws(',', place, created, starling.to_ms_1(created_at), applied, tombstone::int)";
+const rowsText = `select ${numbers} as numbers, state from starling.load_1($1, $2, $3, $4)`;
+const chunkText = `select string_agg(${numbers}, ',') as numbers, string_agg(state, e'\\x1e') as states
+  from starling.load_1($1, $2, $3, $4)`;
+
+function toEntity(keys: readonly EntityKey[], numbers: readonly string[], at: number, state: string): StoredEntity {
+  const key = keys[Number(numbers[at]) - 1];
   assert(key !== undefined, "a loaded entity was asked for");
   return {
     shard: key.shard,
     type: key.type,
     eid: key.eid,
-    created: toSeq(Number(created)),
-    createdAt: Number(createdAt),
-    applied: toSeq(Number(applied)),
+    created: toSeq(Number(numbers[at + 1])),
+    createdAt: Number(numbers[at + 2]),
+    applied: toSeq(Number(numbers[at + 3])),
     state,
-    tombstone: tombstone === "1",
+    tombstone: numbers[at + 4] === "1",
   };
 }

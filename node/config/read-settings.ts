@@ -21,6 +21,8 @@ export function readSettings(sources: SettingSources, problems: ConfigProblem[],
   readFlags(sources.flags, given, problems);
   const input = Object.fromEntries([...given].map(([name, { value }]) => [name, value]));
   const result = settingsSchema.safeParse(input);
+  const etcd = given.get("etcd");
+  if (etcd !== undefined && etcd.value !== null) problems.push(notSupported(etcd));
   if (result.success) return result.data;
   for (const issue of result.error.issues) {
     const source = given.get(issue.path[0] as SettingName);
@@ -106,6 +108,12 @@ function readFlags(flags: SettingSources["flags"], given: Map<SettingName, Given
 function problemOf(issue: Issue, { value, file, line, key }: Given): ConfigProblem {
   const allowed = allowedBy(issue);
   return { file, line, key, found: showFound(withoutPassword(value)), allowed, message: "does not fit the setting" };
+}
+
+/** Whoever sets it expects a cluster: a node alone must not start as if it were one. */
+function notSupported({ value, file, line, key }: Given): ConfigProblem {
+  const message = "not supported yet: this version runs as a cluster of one node";
+  return { file, line, key, found: showFound(withoutPassword(value)), allowed: "to leave it out", message };
 }
 
 function allowedBy(issue: Issue): string {

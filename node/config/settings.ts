@@ -20,11 +20,10 @@ export const settingsSchema = z.object({
     .preprocess(listOf, z.array(z.string().min(1)).min(1))
     .nullable()
     .default(null)
-    .describe("etcd's addresses; none: a cluster of one node"),
+    .describe("etcd's addresses; not supported yet: a cluster has one node"),
   entityShards: count(256, 1, shardsMax, "shards of the entities; fixed once data are stored"),
   systemShards: count(16, 1, shardsMax, "shards of schedules and other duties; fixed once data are stored"),
   lanes: count(2, 1, 64, "commits in flight on this node"),
-  laneMaxBytes: bytes(16 * MiB, "what may wait in one lane for its commit"),
   appendMaxDatapoints: count(20_000, 1, countMax, "datapoints in one commit"),
   flushIntervalMs: duration(1000, "time between two flushes of a shard"),
   flushMaxEntities: count(5000, 1, countMax, "entities in one flush"),
@@ -35,7 +34,7 @@ export const settingsSchema = z.object({
   lagMaxBytes: bytes(64 * MiB, "bytes of a shard's log that may wait for their processing"),
   creditBatches: count(8, 1, 10_000, "batches that a sender may have in flight"),
   creditBytes: bytes(16 * MiB, "bytes that a sender may have in flight"),
-  sessionMaxCount: count(10_000, 1, countMax, "open sessions"),
+  sessionMaxCount: count(10_000, 1, countMax, "sessions that may be open at once on this node"),
   hookTimeoutMs: duration(30_000, "bound on one attempt of a hook"),
   hookRetries: count(2, 0, 100, "further attempts after a hook failed"),
   hookConcurrency: count(16, 1, 10_000, "runs of one asynchronous hook at once"),

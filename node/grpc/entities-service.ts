@@ -2,6 +2,7 @@ import { splitBatch } from "../../actors/batch.ts";
 import { type CallChannel, type CallSession, replyOf } from "../../actors/call-session.ts";
 import type { Engine, LogPlace, OwnedRecord } from "../../actors/engine.ts";
 import type { Part } from "../../actors/part.ts";
+import { tokensOf } from "../../actors/session.ts";
 import type { RawRow, StoredEntity } from "../../actors/store/store.ts";
 import { looseOf } from "../../actors/wire-datapoint.ts";
 import { wireToken } from "../../actors/wire-token.ts";
@@ -149,7 +150,7 @@ async function deleteEntity({ engine, model, calls }: EntitiesOptions, request: 
     return { number, ...size, parts: [part], rejections: [] };
   };
   const batch = await calls.send(split, { ...context, level: "durable", idempotencyKey: "" });
-  const [token] = batch.tokens;
+  const [token] = tokensOf(batch);
   return token === undefined ? {} : { token: wireToken(token) };
 }
 

@@ -75,7 +75,8 @@ export class IngestService {
     });
     this.#streams.add(stream);
     if (this.#streams.size > maxStreams) {
-      stream.cut(new StarlingError("BUSY", `the node serves ${maxStreams} streams already`));
+      engine.counters.add("sessions_refused");
+      stream.cut(new StarlingError("BUSY", `the node serves ${maxStreams} sessions already`));
     }
   }
 

@@ -39,8 +39,8 @@ export interface CallContext {
 }
 
 type Init<M extends DescMethod> = MessageInitShape<M["output"]>;
-type Request<M extends DescMethod> = MessageShape<M["input"]>;
-type In<M extends DescMethod> = Received<Request<M> extends ClientMessage ? ReadMessage : Request<M>>;
+type RequestOf<M extends DescMethod> = MessageShape<M["input"]>;
+type In<M extends DescMethod> = Received<RequestOf<M> extends ClientMessage ? ReadMessage : RequestOf<M>>;
 
 /** The handler of one method, by its kind. A stream of both directions gets the call itself. */
 export type Handler<M extends DescMethod> = M extends { readonly methodKind: "unary" }

@@ -145,4 +145,12 @@ describe("the hash of a batch", () => {
     expect(() => hashFields(new Uint8Array([0x22, 0x7f, 1]), 3, 4)).toThrow(/not protobuf/);
     expect(() => hashFields(new Uint8Array([0x23]), 3, 4)).toThrow(/not protobuf/);
   });
+
+  test("what could be hashed as something else than it is read is refused", () => {
+    const content = Uint8Array.of(0x22, 0x00);
+    const twice = Uint8Array.of(0x12, content.length, ...content, 0x12, content.length, ...content);
+    expect(() => bytesOfField(twice, 2)).toThrow(/twice/);
+    // Field 4 with a tag of two bytes: protobuf takes it, and a reader of first bytes would not see that it is field 4.
+    expect(() => hashFields(Uint8Array.of(0xa2, 0x00, 0x00), 3, 4)).toThrow(/not protobuf/);
+  });
 });

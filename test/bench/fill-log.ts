@@ -161,11 +161,11 @@ function cut<T>(list: readonly T[]): T[][] {
   return pieces;
 }
 
-function taskOf(entity: EntitySpec, { eid, attr, v, t1, t2, ...rest }: ThingDatapoint) {
+function taskOf(entity: EntitySpec, { type, eid, attr, v, t1, t2, src }: ThingDatapoint) {
   const spec = entity.attributes.get(attr);
   if (spec === undefined) throw new Error(`the model has no attribute ${attr}`);
   const json = JSON.stringify(v);
   // Only the JSON text is written.
-  const datapoint = { ...rest, spec, eid, attr, json, v: json, t1: t1 ?? null, t2: t2 ?? null, c: 1 };
+  const datapoint = { type, eid, attr, json, v: json, t1: t1 ?? null, t2: t2 ?? null, c: 1, src, spec };
   return { entity, eid, eidValue: eid, datapoints: [datapoint], ttlTokens: null, delete: false, cause: null };
 }

@@ -5,6 +5,7 @@ import type { ConfigProblem } from "../../modules/config-section.ts";
 import { parseModel } from "../../modules/parse-model.ts";
 
 const ts = (kind: string, more: object = {}) => ({ type: "timeseries", name: "t", timeseries_type: kind, ...more });
+const oddSeries: unknown = JSON.parse('{"constructor":{"data_type":"int"},"__proto__":{"data_type":"int"}}');
 const files = [
   {
     entity: { id: "bus", name: "Bus", snapshot: true, id_data_type: "int" },
@@ -15,6 +16,7 @@ const files = [
       line: { type: "plain", name: "x", data_type: "link<line;mirror=buses>" },
       any: { type: "plain", name: "a", data_type: "json" },
       load: ts("regular", { series: { n: { data_type: "int" } }, timeseries_params: { time_step: "10s" } }),
+      odd: ts("regular", { series: oddSeries, timeseries_params: { time_step: "1s" } }),
       stops: ts("irregular", { series: { n: { data_type: "int" } } }),
       rides: ts("irregular_intervals", { series: { n: { data_type: "int64" } } }),
     },
@@ -127,6 +129,29 @@ describe("a timeseries", () => {
     expect(bad({ v: { n: [1, 2], time: [...time].reverse() } })).toThrow(refused("INVALID_VALUE", /backwards/));
     expect(bad({ t1: "2020-01-02" })).toThrow(refused("INVALID_TIME", /t1 is after/));
     expect(bad({ t2: "2020-01-01" })).toThrow(refused("INVALID_TIME", /t2 is before the last/));
+  });
+  it("irregular: a first time is never before a t1 of the same text, whatever the year", () => {
+    for (const text of ["9751-05-06T07:08:02.898843Z", "5037-05-06T07:08:04.143398Z", "5661-09-18T23:00:30.409Z"]) {
+      const chunk = check("stops", { v: { n: [1], time: [text] }, t1: text, t2: text });
+      expect(chunk.t2).toBe(chunk.t1);
+    }
+  });
+  it("takes a hole in a list for a missing value", () => {
+    const holed: string[] = [];
+    holed[1] = "2020-01-01";
+    expect(() => check("stops", { v: { n: [1, 2], time: holed }, t1: 0 })).toThrow(
+      refused("INVALID_VALUE", /series time: expected time, found nothing/),
+    );
+    expect(() => check("load", { v: { n: new Array(2) }, t1: 0 })).toThrow(refused("INVALID_VALUE", /found nothing/));
+  });
+  it("may have a series of any name, and never one that it inherits", () => {
+    const v: unknown = JSON.parse('{"__proto__":[1,2],"constructor":[3,4],"__proto":[9,9]}');
+    const chunk = check("odd", { v, t1: 0 });
+    expect(chunk.json).toBe('{"__proto__":[1,2],"constructor":[3,4]}');
+    expect(JSON.stringify(chunk.v)).toBe(chunk.json);
+    expect(() => check("odd", { v: { constructor: [1] }, t1: 0 })).toThrow(
+      refused("INVALID_VALUE", /list as series __proto__, found nothing/),
+    );
   });
   it("irregular_intervals: each ends after it begins, t2 is the last end", () => {
     const v = { n: ["9223372036854775807"], time_first: [time[0]], time_last: [time[1]] };

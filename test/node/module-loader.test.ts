@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -82,6 +82,19 @@ describe("module loader", () => {
     }
     expect(hashes[0]).toBe(hashes[1]);
     expect(hashes[0]).not.toBe(hashes[2]);
+  });
+
+  it("leaves no more of earlier versions in the cache than a few", async () => {
+    await load({ "one.ts": moduleText("") });
+    const old = new Date(Date.now() - 86_400_000);
+    for (let i = 10; i < 50; i++) {
+      const path = join(folder, "cache", `one-${"0".repeat(14)}${i}.mjs`);
+      await writeFile(path, "");
+      await utimes(path, old, old);
+    }
+    await load({ "one.ts": moduleText("// changed") });
+    // Twenty, and the one in use.
+    expect(await readdir(join(folder, "cache"))).toHaveLength(21);
   });
 
   it("refuses names that are no file names, unknown ones, and those enabled twice", async () => {

@@ -14,15 +14,13 @@ afterEach(() => server.close());
 
 const starling = (...args: string[]) => run(args, { env: { STARLING_ADDRESS: server.address } });
 
-describe("a command that only asks, or changes one thing, opens no session", () => {
+describe("a command that only asks, or decides about dead letters, opens no session", () => {
   it.each([
     ["status", 0],
     ["modules", 0],
     ["entity get thing a", 1],
     ["entity list thing", 0],
     ["entity count", 0],
-    ["entity set thing a name new", 0],
-    ["entity delete thing a", 0],
     ["raw thing a", 0],
     ["dead-letter list", 0],
     ["dead-letter show 1-2-3", 1],
@@ -33,6 +31,13 @@ describe("a command that only asks, or changes one thing, opens no session", () 
     expect(ran.code).toBe(code);
     if (code === 1) expect(ran.err).toMatch(/^starling: NOT_FOUND: /);
     expect(world.sessions.size).toBe(0);
+  });
+
+  it("and those that change one entity share the node's own", async () => {
+    for (const line of ["entity set thing a name new", "entity set thing b name new", "entity delete thing a"]) {
+      expect((await starling(...line.split(" "))).code).toBe(0);
+    }
+    expect(world.sessions.size).toBe(1);
   });
 
   it("and send does", async () => {

@@ -141,18 +141,18 @@ describe("a schedule", () => {
 });
 
 describe("settings", () => {
-  const files = { "starling.yml": "lanes: 3\nflush_interval_ms: 2s\nresident_max_bytes: 64MiB\netcd: [a:1]\n" };
+  const files = { "starling.yml": "lanes: 3\nflush_interval_ms: 2s\nresident_max_bytes: 64MiB\n" };
+  const url = (host: string) => `postgres://${host}/starling`;
   it("come from the file, then the environment, then the flags", async () => {
-    expect((await load(files)).settings).toMatchObject({
+    const list = { "starling.yml": `${files["starling.yml"]}database_urls: ["${url("a")}"]\n` };
+    expect((await load(list)).settings).toMatchObject({
       lanes: 3,
       flushIntervalMs: 2000,
       residentMaxBytes: 64 * 2 ** 20,
-      etcd: ["a:1"],
+      databaseUrls: [url("a")],
     });
-    expect((await load(files, { env: { STARLING_LANES: "4", STARLING_ETCD: "b:1, c:2" } })).settings).toMatchObject({
-      lanes: 4,
-      etcd: ["b:1", "c:2"],
-    });
+    const env = { STARLING_LANES: "4", STARLING_DATABASE_URLS: `${url("b")}, ${url("c")}` };
+    expect((await load(list, { env })).settings).toMatchObject({ lanes: 4, databaseUrls: [url("b"), url("c")] });
     expect(
       (await load(files, { env: { STARLING_LANES: "4" }, flags: { lanes: 5, dataDir: undefined } })).settings,
     ).toMatchObject({ lanes: 5, dataDir: ".starling" });
@@ -173,6 +173,13 @@ describe("settings", () => {
     expect(message).toMatch(/^command line: --log-level: .*allowed trace, debug, info/m);
     expect(message).toMatch(/^command line: --flush-interval-ms: .*allowed at least 1/m);
     expect(message).not.toMatch(/secret|se\/cr/);
+  });
+  it("that this version does not support are refused, wherever they stand", async () => {
+    const remedy = "not supported yet: this version runs as a cluster of one node";
+    expect(await failure({ "starling.yml": "lanes: 3\netcd: [a:1]\n" })).toContain(`starling.yml:2: etcd: ${remedy}`);
+    expect(await failure(files, { env: { STARLING_ETCD: "b:1, c:2" } })).toContain(`STARLING_ETCD: ${remedy}`);
+    expect(await failure(files, { flags: { etcd: ["a:1"] } })).toContain(`--etcd: ${remedy}`);
+    expect((await load({ "starling.yml": "etcd: null\n" })).settings.etcd).toBeNull();
   });
   it("leaves variables alone that Kubernetes or the command line set", async () => {
     const config = await load(files, {

@@ -599,39 +599,39 @@ select starling.ensure_partition_1('2026-11-21');
 insert into starling.channel (shard, channel, number) values ('0', 'c:old-database', '1');
 insert into starling.channel (shard, channel, number) values ('1', 's:0', '8');
 insert into starling.channel (shard, channel, number) values ('3', 'c:old-database', '1');
-insert into starling.dead_letter (shard, seq, number, kind, hook, type, eid, code, error, at, status, task) values ('3', '1', '1', 'hook', 'derive/on_new_attr/device.label/fail', 'device', 'b', 'HOOK_FAILED', 'hook derive/on_new_attr/device.label/fail failed: no echo yet', '2026-11-21 08:17:21.088+00', 'open', '{"type":"device","eid":"b","delete":false,"datapoints":[{"attr":"label","v":"throw","t1":null,"t2":null,"c":1,"src":null}]}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'device', 'a', '1', '2026-11-21 08:17:21.088+00', '7', 'false', E'{"label":{"v":"tab\\t, line\\n, backslash \\\\ and é","t1":1795249041088,"t2":1795249041088,"c":1,"n":1},"level":{"v":9,"t1":3000,"t2":3000,"c":1,"n":2},"echo":{"v":10,"t1":1795249041116,"t2":1795249041116,"c":1,"n":2},"near":{"v":{"eid":"b"},"t1":1795249041088,"t2":1795249041088,"c":1,"n":1}}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'site', '1', '6', '2026-11-21 08:17:21.116+00', '6', 'false', '{"total":{"v":7,"t1":1795249041116,"t2":1795249041116,"c":1,"n":1}}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('1', 'site', '0', '1', '2026-11-21 08:17:21.119+00', '1', 'false', '{"total":{"v":9,"t1":1795249041119,"t2":1795249041119,"c":1,"n":1}}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('3', 'device', 'b', '1', '2026-11-21 08:17:21.088+00', '1', 'false', '{"label":{"v":"throw","t1":1795249041088,"t2":1795249041088,"c":1,"n":1}}');
-insert into starling.history (shard, type, eid, seq, body) values ('0', 'device', 'a', '3', 'level	1000	1500	0.5		7
-level	3000	3000	1		9');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '1', '4', '2026-11-21 08:17:21.088+00', E'\\x8dbffd48', '', '{"p":[["c:old-database",1,null,"64da39012b3b58df",0,4]],"a":[],"c":[]}', E'd	device	a	label	old			1	"tab\\t, line\\n, backslash \\\\ and é"
+insert into starling.dead_letter (shard, seq, number, kind, hook, type, eid, code, error, at, status, task) values ('3', '1', '1', 'hook', 'derive/on_new_attr/device.label/fail', 'device', 'b', 'HOOK_FAILED', 'hook derive/on_new_attr/device.label/fail failed: no echo yet', '2026-11-21 08:27:23.198+00', 'open', '{"type":"device","eid":"b","delete":false,"datapoints":[{"attr":"label","v":"throw","t1":null,"t2":null,"c":1,"src":null}]}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'device', 'a', '1', '2026-11-21 08:27:23.198+00', '7', 'false', E'{"label":{"v":"tab\\t, line\\n, backslash \\\\ and é","t1":1795249643198,"t2":1795249643198,"c":1,"n":1},"level":{"v":9,"t1":3000,"t2":3000,"c":1,"n":2},"echo":{"v":10,"t1":1795249643235,"t2":1795249643235,"c":1,"n":2},"near":{"v":{"eid":"b"},"t1":1795249643198,"t2":1795249643198,"c":1,"n":1}}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'site', '1', '6', '2026-11-21 08:27:23.235+00', '6', 'false', '{"total":{"v":7,"t1":1795249643235,"t2":1795249643235,"c":1,"n":1}}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('1', 'site', '0', '1', '2026-11-21 08:27:23.239+00', '1', 'false', '{"total":{"v":9,"t1":1795249643239,"t2":1795249643239,"c":1,"n":1}}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('3', 'device', 'b', '1', '2026-11-21 08:27:23.198+00', '1', 'false', '{"label":{"v":"throw","t1":1795249643198,"t2":1795249643198,"c":1,"n":1}}');
+insert into starling.history (shard, type, eid, seq, body) values ('0', 'device', 'a', '3', 'level		1000	1500	0.5	7
+level		3000	3000	1	9');
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '1', '4', '2026-11-21 08:27:23.198+00', E'\\x8dbffd48', '', '{"p":[["c:old-database",1,null,"64da39012b3b58df",0,4]],"a":[],"c":[]}', E'd	device	a	label	old			1	"tab\\t, line\\n, backslash \\\\ and é"
 +	device	a	level		1000	1500	0.5	7
 +	device	a	level		3000	3000	1	9
 +	device	a	near				1	{"eid":"b"}');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '11', '12', '2026-11-21 08:17:22.35+00', E'\\x8dbffd48', '', '{"p":[],"a":[[9,"derive/on_new_attr/device.level/derive",1,0,2]],"c":[]}', 'd	device	a	echo				1	12
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '11', '12', '2026-11-21 08:27:24.493+00', E'\\x8dbffd48', '', '{"p":[],"a":[[9,"derive/on_new_attr/device.level/derive",1,0,2]],"c":[]}', 'd	device	a	echo				1	12
 o	2	9	derive/on_new_attr/device.level/derive	1	1	d	site	2	total				1	11');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '5', '8', '2026-11-21 08:17:21.116+00', E'\\x8dbffd482060abac8dbffd48', '', '{"p":[],"a":[[2,"derive/on_new_attr/device.level/derive",1,0,2],[3,"derive/on_new_attr/device.level/derive",1,2,2]],"c":[]}', 'd	device	a	echo				1	8
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '5', '8', '2026-11-21 08:27:23.235+00', E'\\x8dbffd482060abac8dbffd48', '', '{"p":[],"a":[[2,"derive/on_new_attr/device.level/derive",1,0,2],[3,"derive/on_new_attr/device.level/derive",1,2,2]],"c":[]}', 'd	device	a	echo				1	8
 d	site	1	total				1	7
 d	device	a	echo				1	10
 o	1	3	derive/on_new_attr/device.level/derive	1	1	d	site	0	total				1	9');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '9', '10', '2026-11-21 08:17:22.326+00', E'\\x8dbffd48e1f48a18', '', '{"p":[["c:old-database",2,null,"d8199dbe776ae231",0,2]],"a":[],"c":[]}', 'd	device	a	level		5000	5000	1	11
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '9', '10', '2026-11-21 08:27:24.447+00', E'\\x8dbffd48e1f48a18', '', '{"p":[["c:old-database",2,null,"d8199dbe776ae231",0,2]],"a":[],"c":[]}', 'd	device	a	level		5000	5000	1	11
 d	device	c	label				1	"late"');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('1', '1', '1', '2026-11-21 08:17:21.119+00', E'\\x123fa86d', '', '{"p":[["s:0",8,null,"",0,1]],"a":[],"c":[[0,0,3,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	0	total				1	9');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('2', '1', '1', '2026-11-21 08:17:22.352+00', E'\\x608e1ae6', '', '{"p":[["s:0",12,null,"",0,1]],"a":[],"c":[[0,0,9,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	2	total				1	11');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('3', '1', '2', '2026-11-21 08:17:21.088+00', E'\\x41978653e8be53a7', '', '{"p":[["c:old-database",1,null,"64da39012b3b58df",0,2]],"a":[],"c":[]}', 'd	device	b	label				1	"throw"
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('1', '1', '1', '2026-11-21 08:27:23.239+00', E'\\x123fa86d', '', '{"p":[["s:0",8,null,"",0,1]],"a":[],"c":[[0,0,3,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	0	total				1	9');
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('2', '1', '1', '2026-11-21 08:27:24.499+00', E'\\x608e1ae6', '', '{"p":[["s:0",12,null,"",0,1]],"a":[],"c":[[0,0,9,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	2	total				1	11');
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('3', '1', '2', '2026-11-21 08:27:23.198+00', E'\\x41978653e8be53a7', '', '{"p":[["c:old-database",1,null,"64da39012b3b58df",0,2]],"a":[],"c":[]}', 'd	device	b	label				1	"throw"
 d	device	refused-1	label				1	"no"');
-insert into starling.meta (key, value) values ('cluster_id', '09ac8f29-1565-48c0-8427-26a849b55f4f');
+insert into starling.meta (key, value) values ('cluster_id', '11816043-3939-4a69-8a16-2ab8e5c7dee4');
 insert into starling.meta (key, value) values ('shards/entity', '4');
 insert into starling.meta (key, value) values ('shards/system', '1');
-insert into starling.progress (shard, watermark, delivered, at) values ('0', '8', '8', '2026-11-21 08:17:21.116+00');
-insert into starling.progress (shard, watermark, delivered, at) values ('1', '1', '1', '2026-11-21 08:17:21.119+00');
-insert into starling.progress (shard, watermark, delivered, at) values ('3', '2', '2', '2026-11-21 08:17:21.088+00');
+insert into starling.progress (shard, watermark, delivered, at) values ('0', '8', '8', '2026-11-21 08:27:23.235+00');
+insert into starling.progress (shard, watermark, delivered, at) values ('1', '1', '1', '2026-11-21 08:27:23.239+00');
+insert into starling.progress (shard, watermark, delivered, at) values ('3', '2', '2', '2026-11-21 08:27:23.198+00');
 insert into starling.refused (shard, seq, type, eid) values ('3', '2', 'device', 'refused-1');
-insert into starling.session (session, named, closed, opened_at) values ('old-database', 'true', 'false', '2026-11-21 08:17:21.07855+00');
-insert into starling.shard (shard, epoch, owner) values ('0', '2', '822a7819-d804-4d97-baa9-9637d5465c64');
-insert into starling.shard (shard, epoch, owner) values ('1', '2', '822a7819-d804-4d97-baa9-9637d5465c64');
-insert into starling.shard (shard, epoch, owner) values ('2', '2', '822a7819-d804-4d97-baa9-9637d5465c64');
-insert into starling.shard (shard, epoch, owner) values ('3', '2', '822a7819-d804-4d97-baa9-9637d5465c64');
-insert into starling.shard (shard, epoch, owner) values ('4096', '2', '822a7819-d804-4d97-baa9-9637d5465c64');
+insert into starling.session (session, named, closed, opened_at) values ('old-database', 'true', 'false', '2026-11-21 08:27:23.18167+00');
+insert into starling.shard (shard, epoch, owner) values ('0', '2', 'c7296466-18f1-4c58-a6ed-3f42e96e866f');
+insert into starling.shard (shard, epoch, owner) values ('1', '2', 'c7296466-18f1-4c58-a6ed-3f42e96e866f');
+insert into starling.shard (shard, epoch, owner) values ('2', '2', 'c7296466-18f1-4c58-a6ed-3f42e96e866f');
+insert into starling.shard (shard, epoch, owner) values ('3', '2', 'c7296466-18f1-4c58-a6ed-3f42e96e866f');
+insert into starling.shard (shard, epoch, owner) values ('4096', '2', 'c7296466-18f1-4c58-a6ed-3f42e96e866f');
