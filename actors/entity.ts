@@ -3,7 +3,7 @@ import type { LatestValue, RecordView } from "../modules/hook.ts";
 import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entry } from "./entry.ts";
-import { readValue, writeTail } from "./line.ts";
+import { writeTail } from "./line.ts";
 import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
 import type { StoredEntity } from "./store/store.ts";
@@ -35,6 +35,8 @@ export interface Entity {
    * for each attribute would be most of what a resident entity takes.
    */
   numbers: number[];
+  /** Stored attributes that the model of now does not know, as {@link writeState} writes them: they may come back. */
+  unknown: string;
   ttlTokens: Record<string, number> | null;
   /** Lines that no flush has yet added to the history, parts of the log's own text; null: none. */
   history: string[] | null;
@@ -72,6 +74,7 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     json: new Array(spec.attributeList.length),
     values: new Array(spec.attributeList.length),
     numbers: noNumbers(spec),
+    unknown: "",
     ttlTokens: null,
     history: null,
     historySeq: none,
@@ -136,31 +139,34 @@ export function clearEntity(entity: Entity): void {
   entity.json.fill(undefined);
   entity.values.fill(undefined);
   entity.numbers = noNumbers(entity.spec);
+  entity.unknown = "";
   entity.ttlTokens = null;
   entity.history = null;
 }
 
 /** The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`. */
-export function writeState(entity: Entity): string {
-  const { json, numbers, spec } = entity;
-  const pieces: (string | number)[] = [];
+export function writeState({ json, numbers, spec, unknown, ttlTokens }: Entity): string {
+  let text = "";
   for (let index = 0; index < json.length; index++) {
     const value = json[index];
     if (value === undefined) continue;
     const first = numbersEach * index;
-    const t1 = timeText(numbers[first] ?? 0);
-    const same = numbers[first] === numbers[first + 1];
-    pieces.push(pieces.length === 0 ? '{"' : '},"', spec.attributeList[index]?.id ?? "", '":{"v":', value);
-    pieces.push(',"t1":', t1, ',"t2":', same ? t1 : timeText(numbers[first + 1] ?? 0));
-    pieces.push(',"c":', numbers[first + 2] ?? 1, ',"n":', numbers[first + 3] ?? 0);
+    const t1 = numbers[first] ?? 0;
+    const t2 = numbers[first + 1] ?? 0;
+    const from = timeText(t1);
+    const to = t2 === t1 ? from : timeText(t2);
+    // As integers, where they are: the text of a double takes several times as long.
+    const c = numbers[first + 2] === 1 ? "1" : String(numbers[first + 2]);
+    const n = (numbers[first + 3] ?? 0) | 0;
+    text += text === "" ? '{"' : ',"';
+    text += `${spec.attributeList[index]?.id}":{"v":${value},"t1":${from},"t2":${to},"c":${c},"n":${n}}`;
   }
-  const ttl = entity.ttlTokens === null ? "" : `"#ttl":${JSON.stringify(entity.ttlTokens)}`;
-  if (pieces.length === 0) return `{${ttl}}`;
-  pieces.push(ttl === "" ? "}}" : `},${ttl}}`);
-  return pieces.join("");
+  if (unknown !== "") text += `${text === "" ? "{" : ","}${unknown}`;
+  if (ttlTokens !== null) text += `${text === "" ? "{" : ","}"#ttl":${JSON.stringify(ttlTokens)}`;
+  return text === "" ? "{}" : `${text}}`;
 }
 
-/** Fills an activation from what is stored; attributes that the model no longer has are left out. */
+/** Fills an activation from what is stored; attributes that the model no longer has are kept as they stand. */
 export function restoreEntity(entity: Entity, stored: StoredEntity | null): void {
   entity.status = "resident";
   if (stored === null) return;
@@ -191,7 +197,9 @@ function readState(entity: Entity, state: string): void {
     const close = state.indexOf("}", end);
     const rest = JSON.parse(`{${state.slice(end + 1, close)}}`) as { t1: number; t2: number; c: number; n: number };
     const spec = entity.spec.attributes.get(head[1] ?? "");
-    if (spec !== undefined) {
+    if (spec === undefined) {
+      entity.unknown += `${entity.unknown === "" ? "" : ","}${state.slice(at, close + 1)}`;
+    } else {
       const first = numbersEach * spec.index;
       entity.json[spec.index] = state.slice(start, end);
       entity.numbers[first] = rest.t1;
@@ -272,7 +280,8 @@ function readAttribute({ json, values }: Entity, spec: AttributeSpec): Value | u
   if (text === undefined) return undefined;
   const known = values[spec.index];
   if (known !== undefined) return known;
-  const value = readValue(spec, text);
+  // Not checked again: what was true stays true when the model becomes narrower.
+  const value = spec.dataType === null ? (JSON.parse(text) as Value) : spec.dataType.read(text);
   values[spec.index] = value;
   return value;
 }

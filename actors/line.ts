@@ -20,10 +20,7 @@ import type { PartTask } from "./part.ts";
  */
 export const outboxJoint = "\x1c";
 
-/**
- * Text in the making. Pieces that are joined once cost a third of concatenation, whose intermediate strings the collector has
- * to clean up.
- */
+/** Text in the making. */
 export interface LineText {
   readonly pieces: string[];
   length: number;
@@ -35,7 +32,7 @@ export function createLineText(): LineText {
   return { pieces: [], length: 0, tails: [] };
 }
 
-/** Appends pieces. */
+/** Appends a piece. */
 export function put(text: LineText, piece: string): void {
   text.pieces.push(piece);
   text.length += piece.length;
@@ -43,49 +40,28 @@ export function put(text: LineText, piece: string): void {
 
 /** Appends the lines of one task, each ended by `end`. */
 export function writeTask(task: PartTask, text: LineText, end: string): void {
-  const type = task.entity.id;
-  const eid = escapeText(task.eid);
-  if (task.delete) return put(text, `x\t${type}\t${eid}${end}`);
+  const key = `${task.entity.id}\t${escapeText(task.eid)}`;
+  if (task.delete) return put(text, `x\t${key}${end}`);
   let kind = "d\t";
   if (task.ttlTokens !== null) {
-    put(text, `t\t${type}\t${eid}\t${JSON.stringify(task.ttlTokens)}${end}`);
+    put(text, `t\t${key}\t${JSON.stringify(task.ttlTokens)}${end}`);
     kind = "+\t";
   }
   for (const datapoint of task.datapoints) {
-    put(text, kind);
-    put(text, type);
-    put(text, "\t");
-    put(text, eid);
-    put(text, "\t");
-    const start = text.length;
-    putTail(text, datapoint);
-    text.tails.push(start, text.length);
+    put(text, `${kind}${key}\t`);
+    text.tails.push(text.length);
+    put(text, writeTail(datapoint));
+    text.tails.push(text.length);
     put(text, end);
     kind = "+\t";
   }
 }
 
-function putTail(text: LineText, { attr, src, t1, t2, c, json }: CheckedDatapoint): void {
-  put(text, attr);
-  put(text, "\t");
-  if (src !== null) put(text, writeSource(src));
-  if (t1 === null && t2 === null && c === 1) {
-    put(text, "\t\t\t1\t");
-  } else {
-    put(text, "\t");
-    if (t1 !== null) put(text, timeText(t1));
-    put(text, "\t");
-    if (t2 !== null) put(text, timeText(t2));
-    put(text, c === 1 ? "\t1\t" : `\t${c}\t`);
-  }
-  put(text, json);
-}
-
 /** A datapoint's line from the attribute on, `attr src t1 t2 c json`: the form in which histories keep it, too. */
-export function writeTail(datapoint: CheckedDatapoint): string {
-  const text = createLineText();
-  putTail(text, datapoint);
-  return text.pieces.join("");
+export function writeTail({ attr, src, t1, t2, c, json }: CheckedDatapoint): string {
+  const source = src === null ? "" : writeSource(src);
+  if (t1 === null && t2 === null && c === 1) return `${attr}\t${source}\t\t\t1\t${json}`;
+  return `${attr}\t${source}\t${t1 === null ? "" : timeText(t1)}\t${t2 === null ? "" : timeText(t2)}\t${c}\t${json}`;
 }
 
 /** Of a line that begins with kind, type and eid what {@link writeTail} gives. */

@@ -4,9 +4,12 @@
  */
 export function timeText(ms: number): string {
   if (!(ms >= 1e9 && ms < 1e15 && Number.isInteger(ms))) return String(ms);
-  const high = Math.floor(ms / 1e6);
-  return high + String(1e6 + (ms - high * 1e6)).slice(1);
+  const seconds = Math.floor(ms / 1000);
+  const high = Math.floor(seconds / 1000);
+  return `${high}${digits3[seconds - high * 1000]}${digits3[ms - seconds * 1000]}`;
 }
+
+const digits3: readonly string[] = Array.from({ length: 1000 }, (_, i) => String(i).padStart(3, "0"));
 
 const hex16: readonly string[] = Array.from({ length: 65_536 }, (_, i) => i.toString(16).padStart(4, "0"));
 

@@ -26,7 +26,7 @@ export const settingsSchema = z.object({
   lanes: count(2, 1, 64, "commits in flight on this node"),
   appendMaxDatapoints: count(20_000, 1, countMax, "datapoints in one commit"),
   flushIntervalMs: duration(1000, "time between two flushes of a shard"),
-  flushMaxEntities: count(5000, 1, countMax, "entities in one flush"),
+  flushMaxEntities: count(1000, 1, countMax, "entities in one flush"),
   residentMaxEntities: count(500_000, 1, countMax, "entities kept in memory"),
   residentMaxBytes: bytes(512 * MiB, "memory for entities"),
   passivateAfterMs: duration(60_000, "idle time after which an entity leaves the memory"),

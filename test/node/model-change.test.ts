@@ -183,7 +183,8 @@ describe("a model that stored records fit is taken", () => {
     const before = await readOne(node);
     expect(before.attributes).not.toHaveProperty("label");
     expect(before.attributes).toMatchObject({ level: { v: 2.5 }, colour: { v: "red" }, near: { v: { eid: 7 } } });
-    const owner = { type: "device", eid: "b", attr: "owner", v: "me" };
+    // The record is written anew meanwhile, without a word of what the model does not know.
+    const owner = { type: "device", eid: "a", attr: "owner", v: "me" };
     expect((await ask(node, (client) => client.send([owner]))).rejections).toEqual([]);
     await node.stop();
     const again = await readOne(await start({}));
@@ -227,8 +228,7 @@ describe("a model that stored records fit is taken", () => {
     });
   });
 
-  // Fails until a record's view reads stored values by `dataType.read` alone, without checking them again.
-  test.fails("a stored value that a narrower category leaves out does not hide the rest of its record", async () => {
+  test("a stored value that a narrower category leaves out does not hide the rest of its record", async () => {
     await storeOne();
     const colour = '{ name: Colour, type: plain, data_type: "category<string; blue, green>" }';
     expect((await readOne(await start({ device: deviceWith({ colour }) }))).attributes.label?.v).toBe("first");
