@@ -28,7 +28,7 @@ export interface Entity {
   flushing: Seq;
   /** By index of the attribute: its newest value as canonical JSON text, undefined if it has none. */
   readonly json: (string | undefined)[];
-  /** The same as modules see it; undefined until somebody reads it. */
+  /** The same as modules see it; undefined until somebody reads it, and of what takes much memory until it is read again. */
   readonly values: (Value | undefined)[];
   /**
    * Four numbers for each attribute: t1, t2 (Unix ms), c, and how many datapoints it has had. Doubles side by side: an object
@@ -112,7 +112,7 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
   const t1 = plain ? at : (datapoint.t1 ?? at);
   if (entity.json[index] === undefined || plain || t1 >= (numbers[first] ?? 0)) {
     entity.json[index] = datapoint.json;
-    entity.values[index] = datapoint.v;
+    entity.values[index] = typeof datapoint.v === "object" ? undefined : datapoint.v;
     numbers[first] = t1;
     numbers[first + 1] = plain ? at : (datapoint.t2 ?? t1);
     numbers[first + 2] = datapoint.c;

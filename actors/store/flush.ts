@@ -6,13 +6,14 @@ import { type Packer, packAll, packKeys, packNumbers } from "./pack.ts";
 import type { EntityKey, FlushRequest, WriteResult } from "./store.ts";
 
 /**
- * Fence, entities, history, refused seqs, dead letters, obligations and progress in one call. An entity changes only upwards
- * (`applied < new`); a tombstone takes the history of its life along, and goes when the watermark has passed it (R19).
+ * Fence, entities, history, refused seqs, dead letters, obligations and progress in one call. An entity changes only
+ * upwards (`applied < new`); a tombstone takes the history of its life along, and goes when the watermark has passed it
+ * (R19).
  *
- * Entities and history come column by column: one array each costs PostgreSQL less than one per row. It spends the rest of
- * its time in indexes, so every row goes down each index once. MERGE does; INSERT ON CONFLICT looks first and then inserts,
- * and locks a row before it updates it. Rejected as well: COPY into a staging table, JSON, an array of composites (measured:
- * reference/performance.md).
+ * Entities and history come column by column: one array each costs PostgreSQL less than one per row. It spends the rest
+ * of its time in indexes, so every row goes down each index once. MERGE does; INSERT ON CONFLICT looks first and then
+ * inserts, and locks a row before it updates it. Rejected as well: COPY into a staging table, JSON, an array of
+ * composites (measured: reference/performance.md).
  */
 export const flushFunctions = String.raw`
 create function starling.flush_1(p_node text, p_shards int[], p_epochs bigint[], p_escaped boolean,
@@ -45,7 +46,8 @@ begin
     end;
   end loop;
   if true = any(p_tombstones) then
-    perform starling.flush_tombstones_1(p_escaped, p_entity_shards, p_entity_types, p_entity_eids, p_applied, p_tombstones);
+    perform starling.flush_tombstones_1(p_escaped, p_entity_shards, p_entity_types, p_entity_eids, p_applied,
+      p_tombstones);
   end if;
   if p_refused <> '' then
     insert into starling.refused (shard, seq, type, eid)
@@ -76,7 +78,8 @@ language sql set enable_hashjoin = off set enable_mergejoin = off set enable_seq
 set plan_cache_mode = force_generic_plan begin atomic
   merge into starling.entity e
     using (
-      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)), unnest(starling.split_1(p_eids, p_escaped)),
+      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+          unnest(starling.split_1(p_eids, p_escaped)),
           unnest(p_created), unnest(p_created_at), unnest(p_applied), unnest(p_tombstones),
           unnest(starling.split_1(p_states, p_escaped))
     ) n(shard, type, eid, created, created_at, applied, tombstone, state)
@@ -89,18 +92,21 @@ set plan_cache_mode = force_generic_plan begin atomic
         values (n.shard, n.type, n.eid, n.created, starling.to_time_1(n.created_at), n.applied, n.tombstone, n.state);
 end;
 
--- Raises unique_violation for rows that are there, unless told that they may be: to look first costs as much as to insert.
+-- Raises unique_violation for rows that are there, unless told that they may be: to look first costs as much as to
+-- insert.
 create function starling.flush_history_1(p_escaped boolean, p_shards int[], p_types text, p_eids text, p_seqs bigint[],
   p_bodies text, p_repeated boolean) returns void language plpgsql as $$
 begin
   if p_repeated then
     insert into starling.history (shard, type, eid, seq, body)
-      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)), unnest(starling.split_1(p_eids, p_escaped)),
+      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+          unnest(starling.split_1(p_eids, p_escaped)),
           unnest(p_seqs), unnest(starling.split_1(p_bodies, p_escaped))
       on conflict do nothing;
   else
     insert into starling.history (shard, type, eid, seq, body)
-      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)), unnest(starling.split_1(p_eids, p_escaped)),
+      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+          unnest(starling.split_1(p_eids, p_escaped)),
           unnest(p_seqs), unnest(starling.split_1(p_bodies, p_escaped));
   end if;
 end
@@ -108,10 +114,12 @@ $$;
 
 create function starling.flush_tombstones_1(p_escaped boolean, p_shards int[], p_types text, p_eids text,
   p_applied bigint[], p_tombstones boolean[]) returns void
-language sql begin atomic
+language sql set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set plan_cache_mode = force_generic_plan begin atomic
   delete from starling.history h
     using (
-      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)), unnest(starling.split_1(p_eids, p_escaped)),
+      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+          unnest(starling.split_1(p_eids, p_escaped)),
           unnest(p_applied), unnest(p_tombstones)
     ) n(shard, type, eid, applied, tombstone)
     where n.tombstone and h.shard = n.shard and h.type = n.type and h.eid = n.eid and h.seq <= n.applied;

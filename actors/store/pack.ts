@@ -1,11 +1,11 @@
 import type { EntityKey } from "./store.ts";
 
 /*
- * Bulk data as text: rows joined by U+001E, columns by U+001F; of many rows rather each column as a text of its own, which
- * PostgreSQL splits faster. Array parameters would be escaped element by element, and one JSON document costs both sides
- * twice as much (measured: reference/performance.md). JSON text and log lines hold neither character, so values pass as
- * they are; only where one does (in an entity id, say) all values of the call are escaped, and PostgreSQL is told to
- * unescape.
+ * Bulk data as text: rows joined by U+001E, columns by U+001F; of many rows rather each column as a text of its own,
+ * which PostgreSQL splits faster. Array parameters would be escaped element by element, and one JSON document costs
+ * both sides more (measured: reference/performance.md). JSON text and log lines hold neither character, so values
+ * pass as they are; only where one does (in an entity id, say) all values of the call are escaped, and PostgreSQL is
+ * told to unescape.
  */
 
 /** Packs the rows of one call. Columns are numbers, or texts that went through `text`. */

@@ -184,6 +184,35 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       expect(await store.load([entityOf("a", 0), entityOf("b", 0)])).toEqual([entityOf("a", 5, { state: '"5"' })]);
     });
 
+    it("accepts a repeat, also beside new rows", async () => {
+      const fences = await own(shard1);
+      const entities = [entityOf("a", 2), entityOf("b", 2)];
+      const history = [1, 2].map((seq) => ({ shard: shard1, type: "ip", eid: "a", seq: toSeq(seq), body: `h${seq}` }));
+      await store.flush(nodeA, flushOf(fences, { entities: entities.slice(1), history: history.slice(1) }));
+      for (let i = 0; i < 2; i++) {
+        expect(await store.flush(nodeA, flushOf(fences, { entities, history }))).toEqual({ lost: [] });
+        expect(await store.load(entities)).toEqual(entities);
+        expect(await store.history(entityOf("a", 0), 10)).toEqual([...history].reverse());
+      }
+    });
+
+    it("keeps empty texts, alone, among others and beside escaped ones", async () => {
+      const fences = await own(shard1);
+      for (const [i, eids] of [["a"], ["b", "c"], ["\x1e", "d"]].entries()) {
+        const entities = eids.map((eid) => entityOf(eid, i + 1, { state: "" }));
+        const history = entities.map((entity) => ({
+          shard: shard1,
+          type: "ip",
+          eid: entity.eid,
+          seq: toSeq(1),
+          body: "",
+        }));
+        await store.flush(nodeA, flushOf(fences, { entities, history }));
+        expect(await store.load(entities)).toEqual(entities);
+        for (const segment of history) expect(await store.history(segment, 9)).toEqual([segment]);
+      }
+    });
+
     it("moves watermarks, outbox and channels only forward", async () => {
       const fences = await own(shard1);
       for (const n of [9, 8]) {
