@@ -182,8 +182,10 @@ function createPart(
   { number, hash }: Pick<LooseBatch<unknown>, "number" | "hash">,
   channel: string,
 ): GrowingPart {
-  const own = { tasks: [], rejections: [], bytes: partBytes };
-  return { kind: "part", position, shard, channel, number, predecessor: null, hash, ...own };
+  const tasks: PartTask[] = [];
+  const rejections: PartRejection[] = [];
+  const bytes = partBytes;
+  return { kind: "part", position, shard, channel, number, predecessor: null, hash, tasks, rejections, bytes };
 }
 
 function groupOfType(split: Split, type: string): TypeGroup {

@@ -26,10 +26,8 @@ export interface Entity {
   /** `applied` as PostgreSQL has it, and as the flush in flight will have it. */
   flushed: Seq;
   flushing: Seq;
-  /** By index of the attribute: its newest value as canonical JSON text, undefined if it has none. */
-  readonly json: (string | undefined)[];
-  /** The same as modules see it; undefined until somebody reads it, and of what takes much memory until it is read again. */
-  readonly values: (Value | undefined)[];
+  /** By index of the attribute: its newest value. */
+  readonly values: (StoredValue | undefined)[];
   /**
    * Four numbers for each attribute: t1, t2 (Unix ms), c, and how many datapoints it has had. Doubles side by side: an object
    * for each attribute would be most of what a resident entity takes.
@@ -56,6 +54,12 @@ export interface Entity {
   view: RecordView | null;
 }
 
+/**
+ * A value as a resident entity holds it: a number or a boolean stands for itself, anything else is its canonical JSON text, which
+ * is parsed when a hook reads it. So an attribute is at most one thing that the collector has to look at.
+ */
+export type StoredValue = number | boolean | string;
+
 const none = toSeq(0);
 
 /** An activation whose record is still to be loaded. */
@@ -71,7 +75,6 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     applied: none,
     flushed: none,
     flushing: none,
-    json: new Array(spec.attributeList.length),
     values: new Array(spec.attributeList.length),
     numbers: noNumbers(spec),
     unknown: "",
@@ -110,9 +113,9 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
   const first = numbersEach * index;
   const plain = spec.kind === "plain";
   const t1 = plain ? at : (datapoint.t1 ?? at);
-  if (entity.json[index] === undefined || plain || t1 >= (numbers[first] ?? 0)) {
-    entity.json[index] = datapoint.json;
-    entity.values[index] = typeof datapoint.v === "object" ? undefined : datapoint.v;
+  if (entity.values[index] === undefined || plain || t1 >= (numbers[first] ?? 0)) {
+    const { v } = datapoint;
+    entity.values[index] = typeof v === "number" || typeof v === "boolean" ? v : datapoint.json;
     numbers[first] = t1;
     numbers[first + 1] = plain ? at : (datapoint.t2 ?? t1);
     numbers[first + 2] = datapoint.c;
@@ -136,7 +139,6 @@ export function applyTtl(entity: Entity, tokens: Readonly<Record<string, number>
 /** Empties the record: the entity is deleted. */
 export function clearEntity(entity: Entity): void {
   entity.exists = false;
-  entity.json.fill(undefined);
   entity.values.fill(undefined);
   entity.numbers = noNumbers(entity.spec);
   entity.unknown = "";
@@ -145,11 +147,13 @@ export function clearEntity(entity: Entity): void {
 }
 
 /** The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`. */
-export function writeState({ json, numbers, spec, unknown, ttlTokens }: Entity): string {
+export function writeState({ values, numbers, spec, unknown, ttlTokens }: Entity): string {
   let text = "";
-  for (let index = 0; index < json.length; index++) {
-    const value = json[index];
-    if (value === undefined) continue;
+  for (let index = 0; index < values.length; index++) {
+    const value = values[index];
+    const attribute = spec.attributeList[index];
+    if (value === undefined || attribute === undefined) continue;
+    const v = typeof value === "string" ? value : (attribute.dataType?.write(value) ?? "null");
     const first = numbersEach * index;
     const t1 = numbers[first] ?? 0;
     const t2 = numbers[first + 1] ?? 0;
@@ -159,7 +163,7 @@ export function writeState({ json, numbers, spec, unknown, ttlTokens }: Entity):
     const c = numbers[first + 2] === 1 ? "1" : String(numbers[first + 2]);
     const n = (numbers[first + 3] ?? 0) | 0;
     text += text === "" ? '{"' : ',"';
-    text += `${spec.attributeList[index]?.id}":{"v":${value},"t1":${from},"t2":${to},"c":${c},"n":${n}}`;
+    text += `${attribute.id}":{"v":${v},"t1":${from},"t2":${to},"c":${c},"n":${n}}`;
   }
   if (unknown !== "") text += `${text === "" ? "{" : ","}${unknown}`;
   if (ttlTokens !== null) text += `${text === "" ? "{" : ","}"#ttl":${JSON.stringify(ttlTokens)}`;
@@ -201,7 +205,7 @@ function readState(entity: Entity, state: string): void {
       entity.unknown += `${entity.unknown === "" ? "" : ","}${state.slice(at, close + 1)}`;
     } else {
       const first = numbersEach * spec.index;
-      entity.json[spec.index] = state.slice(start, end);
+      entity.values[spec.index] = state.slice(start, end);
       entity.numbers[first] = rest.t1;
       entity.numbers[first + 1] = rest.t2;
       entity.numbers[first + 2] = rest.c;
@@ -236,8 +240,7 @@ export function viewOf(entity: Entity): RecordView {
 
 /** A record that no longer changes, for reads from outside the entity's turn. */
 export function copyView(entity: Entity): RecordView {
-  const { json, values, numbers } = entity;
-  return new EntityView({ ...entity, json: json.slice(), values: values.slice(), numbers: numbers.slice() });
+  return new EntityView({ ...entity, values: entity.values.slice(), numbers: entity.numbers.slice() });
 }
 
 class EntityView implements RecordView {
@@ -270,18 +273,14 @@ class EntityView implements RecordView {
   }
 
   attributes(): string[] {
-    const { spec, json } = this.#entity;
-    return spec.attributeList.filter(({ index }) => json[index] !== undefined).map(({ id }) => id);
+    const { spec, values } = this.#entity;
+    return spec.attributeList.filter(({ index }) => values[index] !== undefined).map(({ id }) => id);
   }
 }
 
-function readAttribute({ json, values }: Entity, spec: AttributeSpec): Value | undefined {
-  const text = json[spec.index];
-  if (text === undefined) return undefined;
-  const known = values[spec.index];
-  if (known !== undefined) return known;
-  // Not checked again: what was true stays true when the model becomes narrower.
-  const value = spec.dataType === null ? (JSON.parse(text) as Value) : spec.dataType.read(text);
-  values[spec.index] = value;
-  return value;
+/** Stored text is not checked again: what was true stays true when the model becomes narrower. */
+function readAttribute({ values }: Entity, spec: AttributeSpec): Value | undefined {
+  const value = values[spec.index];
+  if (typeof value !== "string") return value;
+  return spec.dataType === null ? (JSON.parse(value) as Value) : spec.dataType.read(value);
 }

@@ -80,20 +80,15 @@ function isFlushable({ tombstone, open, mailbox }: Entity): boolean {
   return open === mailbox?.length && mailbox.every((entry) => entry.phase === "waiting");
 }
 
-function takeState(shard: Shard, entity: Entity, history: HistorySegment[]): StoredEntity {
-  const key = { shard: shard.id, type: entity.spec.id, eid: entity.eid };
+function takeState({ id: shard }: Shard, entity: Entity, history: HistorySegment[]): StoredEntity {
+  const { eid, created, createdAt, flushing: applied, tombstone } = entity;
+  const type = entity.spec.id;
   if (entity.history !== null) {
-    history.push({ ...key, seq: entity.historySeq, body: entity.history.join("\n") });
+    history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history.join("\n") });
     entity.history = null;
   }
-  return {
-    ...key,
-    created: entity.created,
-    createdAt: entity.createdAt,
-    applied: entity.flushing,
-    state: entity.tombstone ? "{}" : writeState(entity),
-    tombstone: entity.tombstone,
-  };
+  const state = tombstone ? "{}" : writeState(entity);
+  return { shard, type, eid, created, createdAt, applied, state, tombstone };
 }
 
 /** How far the shard will be processed once the flush at hand is durable (R14). */

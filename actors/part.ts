@@ -28,6 +28,15 @@ export interface PartTask extends CheckedTask {
   readonly cause: Cause | null;
 }
 
+/**
+ * A checked task as a part carries it. Field by field, here and wherever an object is made for each datapoint: the engine gives
+ * what is spread and then added to a new shape every time, and whoever reads it pays for that.
+ */
+export function taskFrom(task: CheckedTask, cause: Cause | null): PartTask {
+  const { entity, eid, eidValue, datapoints, ttlTokens } = task;
+  return { entity, eid, eidValue, datapoints, ttlTokens, delete: task.delete, cause };
+}
+
 /** Where a derived task comes from: its identity is (shard, seq, hook, ordinal) (P3). */
 export interface Cause {
   readonly shard: ShardId;

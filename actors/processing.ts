@@ -10,7 +10,7 @@ import type { HookOutcome } from "./hook-outcome.ts";
 import type { Lane } from "./lane.ts";
 import { letterOfHook, letterOfTask } from "./letter.ts";
 import { resume } from "./obligation.ts";
-import type { PartTask } from "./part.ts";
+import { type PartTask, taskFrom } from "./part.ts";
 import type { AnswerBlock } from "./segment.ts";
 import { answerKey, entityOf, type Shard } from "./shard.ts";
 
@@ -328,7 +328,7 @@ export function createAnswer(
     const target = lane.world.shardOf(task.entity.id, task.eid);
     const list = target === shard.id ? own : (others.get(target) ?? []);
     if (target !== shard.id && list.length === 0) others.set(target, list);
-    list.push({ ...task, cause: from });
+    list.push(taskFrom(task, from));
   }
   return { kind: "answer", ...of, own, others: [...others].map(([target, list]) => ({ target, tasks: list })) };
 }

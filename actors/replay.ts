@@ -5,6 +5,7 @@ import type { Lane, ReplayLog } from "./lane.ts";
 import { letterOfMisfit } from "./letter.ts";
 import { addOwed } from "./obligation.ts";
 import { sendOutbox } from "./outbox.ts";
+import { taskFrom } from "./part.ts";
 import { gateShards } from "./poison.ts";
 import { deliver } from "./processing.ts";
 import { type Debts, restoreObligations } from "./restore-obligations.ts";
@@ -84,7 +85,7 @@ function restoreEntries(lane: Lane, shard: Shard, read: ReadSegment, debts: Debt
       letterOfMisfit(shard, seq, read.segment.at, logged, task);
       continue;
     }
-    const entry = createEntry({ ...task, cause }, seq, last, read.segment.at, true);
+    const entry = createEntry(taskFrom(task, cause), seq, last, read.segment.at, true);
     if (debt === null) shard.open.push(entry);
     else addOwed(lane, shard, debt.obligation, entry);
     deliver(lane, shard, entry);

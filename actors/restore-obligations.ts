@@ -5,6 +5,7 @@ import type { Lane } from "./lane.ts";
 import { letterOfMisfit } from "./letter.ts";
 import { readTask } from "./line.ts";
 import { addOwed, createObligation, type Obligation, readPlace } from "./obligation.ts";
+import { taskFrom } from "./part.ts";
 import { deliver } from "./processing.ts";
 import { entityOf, type Shard } from "./shard.ts";
 import type { HeldEntry, StoredObligation } from "./store/store.ts";
@@ -49,7 +50,7 @@ function restoreHeld(lane: Lane, shard: Shard, obligation: Obligation, held: Hel
   const { spec, eid } = obligation.entity;
   if (task instanceof StarlingError) return letterOfMisfit(shard, held.seq, held.at, { type: spec.id, eid }, task);
   const { cursor, cause } = readPlace(held);
-  const entry = createEntry({ ...task, cause }, held.seq, held.lastSeq, held.at, true);
+  const entry = createEntry(taskFrom(task, cause), held.seq, held.lastSeq, held.at, true);
   obligation.held = { entry, task: held.task, cause, cursor, hook: held.hook };
   addOwed(lane, shard, obligation, entry);
   deliver(lane, shard, entry);

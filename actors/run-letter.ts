@@ -6,6 +6,7 @@ import { StarlingError } from "../proto/starling-error.ts";
 import { HookCall } from "./hook-call.ts";
 import { allHooks } from "./hook-lane.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
+import { taskFrom } from "./part.ts";
 import type { StoredDeadLetter } from "./store/store.ts";
 
 export interface LetterWorld {
@@ -31,7 +32,7 @@ export async function runLetter(letter: StoredDeadLetter, world: LetterWorld): P
   const at = { shard: letter.shard, seq: letter.seq, now: letter.at };
   const outcome = await world.runHook(
     hook,
-    new HookCall(at, hook.id, { task: { ...task, cause: null }, datapoint, record }),
+    new HookCall(at, hook.id, { task: taskFrom(task, null), datapoint, record }),
   );
   if (outcome.kind === "failed") throw outcome.error;
   if (outcome.kind === "decision") {

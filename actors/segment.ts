@@ -15,7 +15,7 @@ import {
   writeTask,
 } from "./line.ts";
 import { hex32 } from "./number-text.ts";
-import type { Cause, Part, PartRejection, PartTask } from "./part.ts";
+import { type Cause, type Part, type PartRejection, type PartTask, taskFrom } from "./part.ts";
 import type { Segment } from "./store/store.ts";
 
 /**
@@ -84,7 +84,8 @@ export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, block
   }
   const body = text.pieces.join("").slice(0, -1);
   giveLines(blocks, body, text.tails);
-  return { ...at, lastSeq: toSeq(at.seq + line - 1), head: JSON.stringify(head), body, keys };
+  const { shard, seq } = at;
+  return { shard, seq, lastSeq: toSeq(seq + line - 1), at: at.at, head: JSON.stringify(head), body, keys };
 }
 
 /** Histories take these lines over as they stand: parts of one text, instead of a text each. */
@@ -237,7 +238,7 @@ function readOutbox(line: string, seq: Seq, shard: ShardId, model: Model): ReadO
     const ordinal = numbers[index] ?? 0;
     const from: Cause = { shard, seq: toSeq(Number(cause)), hook: unescapeText(hook), ordinal, depth: Number(depth) };
     if (logged.task instanceof StarlingError) misfits.push({ logged, error: logged.task, cause: from });
-    else tasks.push({ ...logged.task, cause: from });
+    else tasks.push(taskFrom(logged.task, from));
   }
   return { seq, target: toShardId(Number(target)), tasks, misfits };
 }

@@ -141,8 +141,18 @@ export function acceptedOf(batch: OpenBatch): number {
 
 function openBatch(state: SessionState, split: SplitBatch, effects: SessionEffect[]): void {
   const { number, bytes, items, whole, partOf, parts } = split;
-  const size = { undurable: parts.length, unprocessed: parts.length, obligations: 0 };
-  const batch: OpenBatch = { number, parts: [], bytes, items, whole, partOf, rejections: [], ...size };
+  const batch: OpenBatch = {
+    number,
+    parts: [],
+    bytes,
+    items,
+    whole,
+    partOf,
+    rejections: [],
+    undurable: parts.length,
+    unprocessed: parts.length,
+    obligations: 0,
+  };
   effects.push({ kind: "opened", batch });
   const flowing: Part[] = [];
   for (const part of parts) {

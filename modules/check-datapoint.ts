@@ -48,7 +48,7 @@ export function checkDatapointOf(
   if (spec.timeseries !== null) {
     const { v, json, t1, t2 } = checkTimeseries(entity, spec, spec.timeseries, loose);
     assertValueFits(entity, spec, json);
-    return { type: entity.id, eid, attr: spec.id, v, t1, t2, c, src, spec, json };
+    return { type: entity.id, eid, attr: spec.id, v, t1, t2, c, src, spec, json, line: null };
   }
   if (spec.dataType === null) throw new StarlingError("INTERNAL", `${entity.id}.${spec.id} has no data type`);
   const v = checkValue(entity, spec, spec.dataType, loose.v);
@@ -60,7 +60,7 @@ export function checkDatapointOf(
     t1 = checkT1(entity, spec, loose.t1);
     t2 = checkT2(entity, spec, loose.t2, t1) ?? t1;
   }
-  return { type: entity.id, eid, attr: spec.id, v, t1, t2, c, src, spec, json };
+  return { type: entity.id, eid, attr: spec.id, v, t1, t2, c, src, spec, json, line: null };
 }
 
 function findAttribute(entity: EntitySpec, attr: unknown): AttributeSpec {

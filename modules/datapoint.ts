@@ -26,7 +26,7 @@ export interface CheckedDatapoint extends Datapoint {
   /** The canonical JSON text of `v`: what is stored. */
   readonly json: string;
   /** Its line in the log from the attribute on, once it is there: what history takes over. */
-  line?: string;
+  line: string | null;
 }
 
 /** What a datapoint looks like before the check: from the wire, a file, or a hook. */

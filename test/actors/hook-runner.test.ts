@@ -47,7 +47,19 @@ function callOf(seq = 5, shard = 0): HookCall {
   const entity = model.entities.get("route");
   const spec = entity?.attributes.get("delay");
   if (entity === undefined || spec === undefined) throw new Error("the model has no route.delay");
-  const datapoint = { type: "route", eid: "A-B", attr: "delay", v: 7, t1: 1, t2: 2, c: 1, src: "x", spec, json: "7" };
+  const datapoint = {
+    type: "route",
+    eid: "A-B",
+    attr: "delay",
+    v: 7,
+    t1: 1,
+    t2: 2,
+    c: 1,
+    src: "x",
+    spec,
+    json: "7",
+    line: null,
+  };
   const task = {
     entity,
     eid: "A-B",

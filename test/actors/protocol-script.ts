@@ -28,7 +28,19 @@ export function task(type: string, eid: string, attr: string, v: number, t1: num
   const entity = model.entities.get(type);
   const spec = entity?.attributes.get(attr);
   if (entity === undefined || spec === undefined) throw new Error(`no ${type}.${attr} in the test's model`);
-  const datapoint: CheckedDatapoint = { spec, type, eid, attr, v, json: String(v), t1, t2: t1, c: 1, src: null };
+  const datapoint: CheckedDatapoint = {
+    spec,
+    type,
+    eid,
+    attr,
+    v,
+    json: String(v),
+    t1,
+    t2: t1,
+    c: 1,
+    src: null,
+    line: null,
+  };
   return { entity, eid, eidValue: eid, datapoints: [datapoint], ttlTokens: null, delete: false };
 }
 

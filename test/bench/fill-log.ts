@@ -166,6 +166,6 @@ function taskOf(entity: EntitySpec, { type, eid, attr, v, t1, t2, src }: ThingDa
   if (spec === undefined) throw new Error(`the model has no attribute ${attr}`);
   const json = JSON.stringify(v);
   // Only the JSON text is written.
-  const datapoint = { type, eid, attr, json, v: json, t1: t1 ?? null, t2: t2 ?? null, c: 1, src, spec };
+  const datapoint = { type, eid, attr, json, v: json, t1: t1 ?? null, t2: t2 ?? null, c: 1, src, spec, line: null };
   return { entity, eid, eidValue: eid, datapoints: [datapoint], ttlTokens: null, delete: false, cause: null };
 }

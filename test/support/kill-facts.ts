@@ -53,7 +53,7 @@ const refusedText = "select type, eid from starling.refused";
 const lettersText = `
   select format('%s/%s %s %s %s: %s', shard, seq, kind, hook, code, error) as letter from starling.dead_letter`;
 
-/** The lines of one row: attr, t1, t2, c, src, json. */
+/** The lines of one row: attr, src, t1, t2, c, json. */
 function readHistory({ type, eid, body }: { type: string; eid: string; body: string }): KillDatapoint[] {
   return body.split("\n").map((line) => {
     const [attr = "", src = "", t1, t2, c, json = "null"] = line.split("\t");
