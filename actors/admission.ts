@@ -5,7 +5,7 @@ import { type Channel, planAdmission, type RecentPart, type WaitingPart } from "
 import type { Lane, LaneMessage } from "./lane.ts";
 import { countOwed } from "./obligation.ts";
 import type { Part, PartEvent, PartListener, PartRejection } from "./part.ts";
-import { findPart } from "./segment.ts";
+import { findPart, linesOfBlock } from "./segment.ts";
 import { createChannel, type Shard } from "./shard.ts";
 
 /** Whether a channel belongs to a shard's outbox; bounds refuse only outside senders (R13). */
@@ -52,7 +52,7 @@ function take(lane: Lane, shard: Shard, channel: Channel, part: Part, listener: 
   channel.last = number;
   channel.dirty = true;
   channel.recent.push(recent);
-  shard.blocks.push({ block: part, recent });
+  shard.blocks.push({ lines: linesOfBlock(part), block: part, recent });
   countBacklog(lane, shard, part.tasks.length, part.bytes);
   lane.waiting.add(shard);
 }
@@ -126,14 +126,17 @@ export function answerLookUp(lane: Lane, message: Extract<LaneMessage, { kind: "
 
 /** Tells a listener, together with all else that the step has for it. */
 export function tell(lane: Lane, listener: PartListener, event: PartEvent): void {
-  const known = lane.told.get(listener);
-  if (known !== undefined) {
-    known.push(event);
-    return;
+  let told = lane.told.last;
+  if (told?.listener !== listener) {
+    told = lane.told.all.get(listener) ?? null;
+    if (told === null) {
+      told = { kind: "tell", listener, news: [] };
+      lane.told.all.set(listener, told);
+      lane.effects.push(told);
+    }
+    lane.told.last = told;
   }
-  const news = [event];
-  lane.told.set(listener, news);
-  lane.effects.push({ kind: "tell", listener, news });
+  told.news.push(event);
 }
 
 function refuse(

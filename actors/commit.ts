@@ -39,10 +39,9 @@ function buildSegment(shard: Shard, now: number, room: number): BuiltSegment {
   const max = Math.min(room, segmentMaxLines);
   let lines = 0;
   let count = 0;
-  for (const { block } of shard.blocks) {
-    const more = linesOfBlock(block);
-    if (count > 0 && lines + more > max) break;
-    lines += more;
+  for (const pending of shard.blocks) {
+    if (count > 0 && lines + pending.lines > max) break;
+    lines += pending.lines;
     count++;
   }
   const blocks = count === shard.blocks.length ? shard.blocks : shard.blocks.slice(0, count);
@@ -99,7 +98,7 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
       if ("recent" in pending) onPartDurable(lane, shard, pending, toSeq(seq), segment.at);
       else onAnswerDurable(lane, shard, pending, toSeq(seq), segment.at);
       const { block } = pending;
-      seq += linesOfBlock(block);
+      seq += pending.lines;
       tasks += tasksOf(block).length;
       bytes += block.kind === "part" ? block.bytes : bytesOfAnswer * block.own.length;
     }
@@ -110,9 +109,9 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
 /** Rough size in memory of a derived task. */
 const bytesOfAnswer = 400;
 
-function onPartDurable(lane: Lane, shard: Shard, { block, recent }: PendingPart, seq: Seq, at: number): void {
+function onPartDurable(lane: Lane, shard: Shard, { block, recent, lines }: PendingPart, seq: Seq, at: number): void {
   recent.firstSeq = seq;
-  recent.lastSeq = toSeq(seq + linesOfBlock(block) - 1);
+  recent.lastSeq = toSeq(seq + lines - 1);
   const { firstSeq, lastSeq, rejections } = recent;
   tellDurable(lane, shard, recent, { repeat: false, rejections });
   for (const asked of recent.repeats ?? []) answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
@@ -208,7 +207,7 @@ function refusePart(lane: Lane, shard: Shard, { block, recent }: PendingPart, { 
   recent.rejections = [...block.rejections, { index: wholePart, code, message }];
   countBacklog(lane, shard, -block.tasks.length, -block.bytes);
   const empty: Part = { ...block, tasks: [], bytes: 0, rejections: recent.rejections };
-  shard.blocks.unshift({ block: empty, recent });
+  shard.blocks.unshift({ lines: linesOfBlock(empty), block: empty, recent });
   lane.waiting.add(shard);
 }
 

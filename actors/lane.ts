@@ -73,8 +73,8 @@ export interface Lane {
   /** Bytes above the watermarks of all shards, as a cache of the log (R7). */
   backlogBytes: number;
   effects: Effect[];
-  /** What the step at hand has to tell, by listener: an effect each. */
-  readonly told: Map<PartListener, PartEvent[]>;
+  /** What the step at hand has to tell, by listener: an effect each. Most often the last one has more to hear. */
+  readonly told: { readonly all: Map<PartListener, Tell>; last: Tell | null };
   /** Of all tasks that ended: found once, since it counts so often. */
   readonly tasksProcessed: Counter;
   readonly world: LaneWorld;
@@ -196,6 +196,13 @@ export type LetterReply = (error: StarlingError | null) => void;
 
 export type GetReply = (record: OwnedRecord | null | StarlingError) => void;
 
+/** All that one step has to tell a listener. */
+export interface Tell {
+  readonly kind: "tell";
+  readonly listener: PartListener;
+  readonly news: PartEvent[];
+}
+
 export type Effect =
   | { readonly kind: "append"; readonly request: AppendRequest; readonly delayMs: number }
   | { readonly kind: "flush"; readonly request: FlushRequest; readonly delayMs: number }
@@ -203,7 +210,7 @@ export type Effect =
   | { readonly kind: "look-up"; readonly part: Part; readonly listener: PartListener }
   /** An outbox part for its target's owner; when it is durable there, `delivered` comes back. */
   | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
-  | { readonly kind: "tell"; readonly listener: PartListener; readonly news: readonly PartEvent[] }
+  | Tell
   | { readonly kind: "reply"; readonly reply: GetReply; readonly record: OwnedRecord | null | StarlingError }
   | { readonly kind: "closed"; readonly reply: LetterReply; readonly error: StarlingError | null }
   | { readonly kind: "flush-timer"; readonly afterMs: number }
@@ -239,7 +246,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     status: "serving",
     backlogBytes: 0,
     effects: [],
-    told: new Map(),
+    told: { all: new Map(), last: null },
     tasksProcessed: world.counters.counter("task_processed"),
     world,
   };

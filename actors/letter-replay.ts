@@ -2,6 +2,7 @@ import type { CheckedTask } from "../modules/datapoint.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Lane, LetterReply } from "./lane.ts";
 import { createAnswer } from "./processing.ts";
+import { linesOfBlock } from "./segment.ts";
 import type { StoredDeadLetter } from "./store/store.ts";
 
 /** Appends what a letter's replay gave, and closes the letter, in one transaction. */
@@ -18,6 +19,6 @@ export function onLetterReplayed(
     return;
   }
   const block = createAnswer(lane, shard, { cause: letter.seq, hook: letter.hook, depth: 1 }, tasks);
-  shard.blocks.push({ block, entry: null, closing: { id: letter.id, reply } });
+  shard.blocks.push({ lines: linesOfBlock(block), block, entry: null, closing: { id: letter.id, reply } });
   lane.waiting.add(shard);
 }

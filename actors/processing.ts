@@ -11,7 +11,7 @@ import type { Lane } from "./lane.ts";
 import { letterOfHook, letterOfTask } from "./letter.ts";
 import { resume } from "./obligation.ts";
 import { type PartTask, taskFrom } from "./part.ts";
-import type { AnswerBlock } from "./segment.ts";
+import { type AnswerBlock, linesOfBlock } from "./segment.ts";
 import { answerKey, entityOf, type Shard } from "./shard.ts";
 
 /**
@@ -309,7 +309,8 @@ function recordAnswer(
   }
   entry.unrecorded++;
   const block = createAnswer(lane, shard, { cause, hook: hook.id, depth }, tasks);
-  shard.blocks.push(entry.obligation === null ? { block, entry } : { block, entry, cursor: cursorOf(entry) });
+  const pending = { lines: linesOfBlock(block), block, entry };
+  shard.blocks.push(entry.obligation === null ? pending : { ...pending, cursor: cursorOf(entry) });
   lane.waiting.add(shard);
   lane.world.counters.add("derived_tasks", tasks.length);
 }

@@ -21,7 +21,8 @@ import { type Part, type PartEvent, type PartRejection, type PartTask, wholePart
  * The step changes the state in place; it does nothing else, and is deterministic.
  */
 export interface SessionState {
-  readonly tracks: Map<ShardId, Track>;
+  /** By shard. */
+  readonly tracks: (Track | undefined)[];
   /** Whether durable batches are still waited for until they are processed. */
   readonly awaitsProcessed: boolean;
 }
@@ -109,7 +110,7 @@ export const restMaxMs = 500;
 
 /** A session without batches. */
 export function createSessionState(awaitsProcessed: boolean): SessionState {
-  return { tracks: new Map(), awaitsProcessed };
+  return { tracks: [], awaitsProcessed };
 }
 
 /** The session's next state, in place, and what is to be done. */
@@ -287,9 +288,9 @@ function markOffered(track: Track, open: OpenPart): void {
 }
 
 function trackOf(state: SessionState, shard: ShardId): Track {
-  const known = state.tracks.get(shard);
+  const known = state.tracks[shard];
   if (known !== undefined) return known;
   const track: Track = { status: "flowing", lastNumber: null, waiting: [], unanswered: 0, rests: 0, gap: false };
-  state.tracks.set(shard, track);
+  state.tracks[shard] = track;
   return track;
 }

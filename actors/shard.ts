@@ -62,11 +62,14 @@ export interface Shard {
 export type PendingBlock = PendingPart | PendingAnswer;
 
 export interface PendingPart {
+  /** How many seqs it takes. */
+  readonly lines: number;
   readonly block: Part;
   readonly recent: RecentPart;
 }
 
 export interface PendingAnswer {
+  readonly lines: number;
   readonly block: AnswerBlock;
   /** The entry whose answer it is; null for that of a replayed dead letter. */
   readonly entry: Entry | null;

@@ -16,7 +16,8 @@ import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts
  */
 export function step(lane: Lane, message: LaneMessage): Effect[] {
   lane.effects = [];
-  lane.told.clear();
+  lane.told.all.clear();
+  lane.told.last = null;
   lane.now = lane.world.monotonic();
   take(lane, message);
   tendGate(lane);
