@@ -9,11 +9,13 @@ import type { AppendRequest, Fence, Segment, WriteResult } from "./store.ts";
 
 /**
  * Fence, closings and rows in one call. A closing whose dead letter is no longer open refuses the call (class 22, so that
- * the group is halved), unless the rows are there already: then the call is a repeat.
+ * the group is halved), unless the rows are there already: then the call is a repeat. As in `flush_1`, columns come one by
+ * one, and only a repeat looks whether its rows are there: to look first costs as much as to insert.
  */
 export const appendFunctions = String.raw`
 create function starling.append_1(p_node text, p_shards int[], p_epochs bigint[], p_escaped boolean,
-  p_rows text, p_bodies text, p_closings text) returns text language plpgsql as $$
+  p_log_shards int[], p_seqs bigint[], p_last_seqs bigint[], p_ats bigint[], p_keys text, p_heads text, p_bodies text,
+  p_closings text) returns text language plpgsql as $$
 declare
   v_lost text := starling.fence_1(p_node, p_shards, p_epochs);
   v_written bigint;
@@ -22,14 +24,17 @@ begin
   if v_lost is not null then
     return v_lost;
   end if;
-  insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body)
-    select f[1]::int, f[2]::bigint, f[3]::bigint, starling.to_time_1(f[4]::bigint),
-        case when f[5] = '' then null else decode(substr(f[5], 2), 'hex') end, f[6],
-        starling.unpack_1(f[7], p_escaped), starling.unpack_1(coalesce(r.body, ''), p_escaped)
-      from rows from (string_to_table(p_rows, e'\x1e'), string_to_table(p_bodies, e'\x1e')) r(fields, body),
-        lateral (select string_to_array(r.fields, e'\x1f') offset 0) s(f)
-    on conflict (shard, seq, at) do nothing;
-  get diagnostics v_written = row_count;
+  begin
+    insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body)
+      select r.* from starling.log_rows_1(p_escaped, p_log_shards, p_seqs, p_last_seqs, p_ats, p_keys, p_heads, p_bodies) r
+      where p_log_shards <> '{}';
+    get diagnostics v_written = row_count;
+  exception when unique_violation then
+    insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body)
+      select r.* from starling.log_rows_1(p_escaped, p_log_shards, p_seqs, p_last_seqs, p_ats, p_keys, p_heads, p_bodies) r
+      on conflict (shard, seq, at) do nothing;
+    get diagnostics v_written = row_count;
+  end;
   if p_closings <> '' then
     update starling.dead_letter d set status = 'replayed'
       from (select string_to_array(c, '-')::bigint[] from string_to_table(p_closings, ',') c) s(f)
@@ -42,6 +47,21 @@ begin
   return null;
 end
 $$;
+
+-- A key column that begins with a point is a brief, in hex.
+create function starling.log_rows_1(p_escaped boolean, p_shards int[], p_seqs bigint[], p_last_seqs bigint[],
+  p_ats bigint[], p_keys text, p_heads text, p_bodies text)
+  returns table (shard int, seq bigint, last_seq bigint, at timestamptz, brief bytea, keys text, head text, body text)
+language sql stable begin atomic
+  select r.shard, r.seq, r.last_seq, starling.to_time_1(r.at),
+      case when starts_with(r.keys, '.') then decode(substr(r.keys, 2), 'hex') end,
+      case when starts_with(r.keys, '.') then '' else r.keys end, r.head, r.body
+    from (
+      select unnest(p_shards), unnest(p_seqs), unnest(p_last_seqs), unnest(p_ats),
+          unnest(starling.split_1(p_keys, false)), unnest(starling.split_1(p_heads, p_escaped)),
+          unnest(starling.split_1(p_bodies, p_escaped))
+    ) r(shard, seq, last_seq, at, keys, head, body);
+end;
 `;
 
 /** See {@link Store.append}; makes the partition that a segment needs. */
@@ -65,21 +85,28 @@ export async function append(
   }
 }
 
-const appendText = "select starling.append_1($1, $2, $3, $4, $5, $6, $7) as lost";
+const appendText = "select starling.append_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) as lost";
 
 function packAppend(node: NodeId, { fences, segments, closings = [] }: AppendRequest) {
   const sorted = [...segments].sort((a, b) => a.shard - b.shard || a.seq - b.seq);
   const { packed, escaped } = packAll(({ rows, text }) => [
-    rows(sorted, (s) => `${s.shard}\x1f${s.seq}\x1f${s.lastSeq}\x1f${s.at}\x1f${keysOf(s)}\x1f${text(s.head)}`),
+    rows(sorted, keysOf),
+    rows(sorted, (s) => text(s.head)),
     rows(sorted, (s) => text(s.body)),
   ]);
+  const numbers = [
+    packNumbers(sorted.map((s) => s.shard)),
+    packNumbers(sorted.map((s) => s.seq)),
+    packNumbers(sorted.map((s) => s.lastSeq)),
+    packNumbers(sorted.map((s) => s.at)),
+  ];
   const ids = closings.map(({ id }) => parseLetterId(id).join("-")).join(",");
-  return [node, ...packFences(fences), escaped, ...packed, ids];
+  return [node, ...packFences(fences), escaped, ...numbers, ...packed, ids];
 }
 
-/** The columns brief and keys. The brief is marked, so that a small segment without any key has one too. */
+/** The keys of a small segment stand in the index (brief), those of a large one in its row. */
 function keysOf({ keys }: Segment): string {
-  return keys.length <= briefKeysMax * 8 ? `.${keys}\x1f` : `\x1f${keys}`;
+  return keys.length <= briefKeysMax * 8 ? `.${keys}` : keys;
 }
 
 /** Shards and epochs, sorted by shard: all transactions lock in one order. */
