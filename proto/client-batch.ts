@@ -1,6 +1,9 @@
 import { toBinary } from "@bufbuild/protobuf";
-import { BatchSchema, type Datapoint, type Value } from "./gen/starling_pb.ts";
+import { jsonOf } from "./client-json.ts";
+import { type Batch, BatchSchema, type Datapoint, type Value } from "./gen/starling_pb.ts";
 import { StarlingError } from "./starling-error.ts";
+import { unreachable } from "./unreachable.ts";
+import { type BatchWriter, createBatchWriter } from "./write-batch.ts";
 
 /** A datapoint as an application writes it. */
 export interface ClientDatapoint {
@@ -25,27 +28,45 @@ export interface EncodedBatch {
 }
 
 const batchMaxItems = 10_000;
+const numbersMaxBytes = 32;
 /** 4 MiB less what number and predecessor may take. */
-const contentMaxBytes = 4 * 1024 * 1024 - 32;
+const contentMaxBytes = 4 * 1024 * 1024 - numbersMaxBytes;
+/** Of a `ClientMessage` its field 2, of a `Batch` its fields 1 and 2. */
+const messageTags = { batch: 0x12, number: 0x08, predecessor: 0x10 } as const;
 
-/** Encodes datapoints as one batch or, where the limits ask for it, as several. Raises TOO_LARGE, INVALID_VALUE. */
-export function encodeBatches(datapoints: readonly ClientDatapoint[], atomic: boolean): EncodedBatch[] {
-  if (datapoints.length > batchMaxItems) return splitAndEncode(datapoints, atomic, batchMaxItems);
-  const message = { $typeName: "starling.v1.Batch" as const, number: 0n, atomic, datapoints: datapoints.map(toWire) };
-  const content = toBinary(BatchSchema, message);
-  if (content.length <= contentMaxBytes) return [{ content, count: datapoints.length }];
-  return splitAndEncode(datapoints, atomic, Math.ceil(datapoints.length / 2));
+/**
+ * Encodes datapoints as one batch or, where the limits ask for it, as several. Whoever sends many gives a writer, whose
+ * buffer serves them all. Raises TOO_LARGE, INVALID_VALUE.
+ */
+export function encodeBatches(
+  datapoints: readonly ClientDatapoint[],
+  atomic: boolean,
+  writer: BatchWriter = createBatchWriter(),
+): EncodedBatch[] {
+  const { length } = datapoints;
+  const content = length > batchMaxItems ? null : encodeContent(datapoints, atomic, writer);
+  if (content !== null) return [{ content, count: length }];
+  if (atomic) {
+    const found = `${length} datapoints`;
+    throw new StarlingError("TOO_LARGE", `an atomic batch fits in 10000 datapoints and 4 MiB, found ${found}`);
+  }
+  if (length < 2) throw new StarlingError("TOO_LARGE", "one datapoint alone takes more than 4 MiB");
+  const size = length > batchMaxItems ? batchMaxItems : Math.ceil(length / 2);
+  const batches: EncodedBatch[] = [];
+  for (let start = 0; start < length; start += size) {
+    batches.push(...encodeBatches(datapoints.slice(start, start + size), atomic, writer));
+  }
+  return batches;
 }
 
 /** A `ClientMessage` with a batch of this number; a predecessor of null is left out: "unknown". */
 export function encodeBatchMessage(batch: EncodedBatch, number: number, predecessor: number | null): Buffer {
   const { content } = batch;
-  const head = { $typeName: "starling.v1.Batch" as const, number: BigInt(number), atomic: false, datapoints: [] };
-  const numbers = toBinary(BatchSchema, predecessor === null ? head : { ...head, predecessor: BigInt(predecessor) });
+  const numbers = encodeNumbers(number, predecessor);
   const length = numbers.length + content.length;
   const message = Buffer.allocUnsafe(1 + varintLength(length) + length);
-  // Field 2, length-delimited; then fields in any order, as protobuf allows.
-  message[0] = 0x12;
+  message[0] = messageTags.batch;
+  // The batch's fields in any order, as protobuf allows.
   const start = writeVarint(message, 1, length);
   message.set(numbers, start);
   message.set(content, start + numbers.length);
@@ -57,19 +78,50 @@ export function toWireValue(v: unknown): Value {
   return { $typeName: "starling.v1.Value", kind: kindOf(v) };
 }
 
-function splitAndEncode(datapoints: readonly ClientDatapoint[], atomic: boolean, size: number): EncodedBatch[] {
-  const found = `${datapoints.length} datapoints`;
-  if (atomic)
-    throw new StarlingError("TOO_LARGE", `an atomic batch fits in 10000 datapoints and 4 MiB, found ${found}`);
-  if (datapoints.length < 2) throw new StarlingError("TOO_LARGE", "one datapoint alone takes more than 4 MiB");
-  const batches: EncodedBatch[] = [];
-  for (let start = 0; start < datapoints.length; start += size) {
-    batches.push(...encodeBatches(datapoints.slice(start, start + size), atomic));
+/** Null: more than a batch may hold. */
+function encodeContent(datapoints: readonly ClientDatapoint[], atomic: boolean, writer: BatchWriter) {
+  const written = writer.write(datapoints, atomic, contentMaxBytes);
+  switch (written.kind) {
+    case "content":
+      return written.content;
+    case "too-large":
+      return null;
+    case "odd": {
+      const message = {
+        $typeName: "starling.v1.Batch" as const,
+        number: 0n,
+        atomic,
+        datapoints: datapoints.map(toWire),
+      };
+      const content = toBinary(BatchSchema, message);
+      return content.length <= contentMaxBytes ? content : null;
+    }
+    default:
+      return unreachable(written);
   }
-  return batches;
 }
 
-/** Written as a literal, not by `create`: that would cost more than the encoding. */
+/** A `Batch` without its content. */
+function encodeNumbers(number: number, predecessor: number | null): Uint8Array {
+  if (!isNumber(number) || (predecessor !== null && !isNumber(predecessor))) {
+    const batch: Batch = { $typeName: "starling.v1.Batch", number: BigInt(number), atomic: false, datapoints: [] };
+    if (predecessor !== null) batch.predecessor = BigInt(predecessor);
+    return toBinary(BatchSchema, batch);
+  }
+  const bytes = new Uint8Array(numbersMaxBytes);
+  bytes[0] = messageTags.number;
+  const end = writeVarint(bytes, 1, number);
+  if (predecessor === null) return bytes.subarray(0, end);
+  bytes[end] = messageTags.predecessor;
+  return bytes.subarray(0, writeVarint(bytes, end + 1, predecessor));
+}
+
+/** Whether a batch can have this number: protobuf-es knows what to say about others, and about zero. */
+function isNumber(number: number): boolean {
+  return Number.isSafeInteger(number) && number > 0;
+}
+
+/** A datapoint for protobuf-es: a literal, as `create` would cost more than the encoding. */
 function toWire(datapoint: ClientDatapoint): Datapoint {
   const { type, eid, attr, v, t1, t2, c, src } = datapoint;
   const message: Datapoint = {
@@ -111,25 +163,7 @@ function isoOf(date: Date): string {
   return date.toISOString();
 }
 
-/** JSON text, with bigints as whole numbers. */
-function jsonOf(v: unknown): string {
-  try {
-    return JSON.stringify(v);
-  } catch {
-    // A bigint within, or a cycle, which throws below as well.
-    return jsonWithBigints(v, 0);
-  }
-}
-
-function jsonWithBigints(v: unknown, depth: number): string {
-  if (depth > 100) throw new StarlingError("INVALID_VALUE", "a value is nested more than 100 deep");
-  if (typeof v === "bigint") return String(v);
-  if (Array.isArray(v)) return `[${v.map((item) => jsonWithBigints(item, depth + 1)).join(",")}]`;
-  if (typeof v !== "object" || v === null || v instanceof Date) return JSON.stringify(v) ?? "null";
-  const members = Object.entries(v).filter(([, item]) => item !== undefined);
-  return `{${members.map(([key, item]) => `${JSON.stringify(key)}:${jsonWithBigints(item, depth + 1)}`).join(",")}}`;
-}
-
+/** In a varint; of a number, as bits would not hold it. */
 function varintLength(value: number): number {
   let length = 1;
   for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 128)) length++;

@@ -6,6 +6,7 @@ import { type Clock, systemClock } from "./clock.ts";
 import { createEntitiesClient, type EntitiesClient } from "./entities-client.ts";
 import { type Ack, AckLevel } from "./gen/starling_pb.ts";
 import { StarlingError } from "./starling-error.ts";
+import { createBatchWriter } from "./write-batch.ts";
 
 export interface ConnectOptions {
   /** `host:port` of a node; or of several, which are tried in turn. */
@@ -111,6 +112,7 @@ class SessionClient implements Client {
   readonly admin: AdminClient;
   readonly #session: ClientSession;
   readonly #link: ClientLink;
+  readonly #writer = createBatchWriter();
   readonly #written = new Set<Promise<void>>();
   #total: { accepted: number; rejected: number; rejections: (ClientRejection & { number: number })[] };
   #closing: Promise<void> | null = null;
@@ -178,7 +180,7 @@ class SessionClient implements Client {
   #encode(datapoints: readonly ClientDatapoint[], atomic: boolean): EncodedBatch[] {
     if (this.#closing !== null) throw new StarlingError("UNAVAILABLE", "the client is closed");
     if (datapoints.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an empty batch");
-    return encodeBatches(datapoints, atomic);
+    return encodeBatches(datapoints, atomic, this.#writer);
   }
 
   #count(outcome: BatchOutcome): void {

@@ -3,8 +3,8 @@ import { Session } from "node:inspector/promises";
 import { isMainThread } from "node:worker_threads";
 
 /**
- * Loaded into a node with `node --import`: at a first SIGUSR2 a CPU profile of the main thread begins, at a second one it ends
- * and is written to the file BENCH_PROFILE, which is there when it is whole.
+ * Loaded into a node with `node --import`: at a first SIGUSR2 a CPU profile of the main thread begins, at a second
+ * one it ends and is written to the file BENCH_PROFILE, which is there when it is whole.
  */
 const file = process.env.BENCH_PROFILE;
 const intervalUs = 500;

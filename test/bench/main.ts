@@ -10,6 +10,7 @@ import { raw } from "./raw.ts";
 import { residency } from "./residency.ts";
 import { slowDatabase } from "./slow-database.ts";
 import { soak } from "./soak.ts";
+import { stagesBenchmark } from "./stages.ts";
 import { jsonLine, missedLines, table } from "./table.ts";
 
 const benchmarks: readonly Benchmark[] = [
@@ -22,6 +23,7 @@ const benchmarks: readonly Benchmark[] = [
   soak,
   slowDatabase,
   raw,
+  stagesBenchmark,
 ];
 
 const help = `npm run --silent bench -- NAME [OPTIONS]

@@ -69,7 +69,13 @@ describe("a profile's samples", () => {
   });
 
   it("without a rule are other, and their frames are told", () => {
-    const profile = profileOf(["(root)", "", 0, ["listOnTimeout", "node:internal/timers", 2], ["step", `${dist}a.js`, 3]]);
+    const profile = profileOf([
+      "(root)",
+      "",
+      0,
+      ["listOnTimeout", "node:internal/timers", 2],
+      ["step", `${dist}a.js`, 3],
+    ]);
     const { hits, others } = shareProfile(profile);
     expect(hits.get("other")).toBe(5);
     expect(others).toEqual([

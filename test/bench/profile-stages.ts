@@ -5,6 +5,7 @@ export interface CpuProfile {
   readonly nodes: readonly ProfileNode[];
 }
 
+/** A function at one place of the call tree. */
 export interface ProfileNode {
   readonly id: number;
   readonly callFrame: { readonly functionName: string; readonly url: string };
@@ -16,6 +17,7 @@ export interface ProfileNode {
 /** Where a sample belongs: `threads` has none, since the main thread alone is sampled. */
 export type Share = Stage | Exclude<Surrounding, "threads"> | "idle";
 
+/** What a profile comes to. */
 export interface ProfileShares {
   /** Samples. */
   readonly hits: ReadonlyMap<Share, number>;
@@ -26,8 +28,9 @@ export interface ProfileShares {
 type Rule = Share | Readonly<Record<string, Share>>;
 
 /**
- * By place (see `placeOf`): whose its functions are. A sample belongs to the innermost of its frames that has a rule, so files that
- * serve several stages (line.ts, pack.ts, the data types) have none. Rules with names of functions: `*` are all others.
+ * By place (see `placeOf`): whose its functions are. A sample belongs to the innermost of its frames that has a
+ * rule, so files that serve several stages (line.ts, pack.ts, the data types) have none. Rules with names of
+ * functions: `*` are all others.
  */
 const rules: Readonly<Record<string, Rule>> = {
   "proto/read-batch": "decode",

@@ -1,6 +1,6 @@
 import { setTimeout as delay, setImmediate } from "node:timers/promises";
 import { type Client, connect } from "../../proto/client.ts";
-import { createPlanOrder, passLength, type SendPlan } from "./plan.ts";
+import { createPlanOrder, type PlanOrder, passLength, type SendPlan } from "./plan.ts";
 import { type ThingDatapoint, thingDatapoint } from "./things.ts";
 
 /**
@@ -85,11 +85,8 @@ async function sendPlan(client: Client, plan: SendPlan, progress: Progress, star
   let sent = 0;
   while (sent < count && performance.now() < until && failure === null) {
     const intended = plan.rate === null ? null : started + (sent / plan.rate) * 1000;
-    const batch: ThingDatapoint[] = [];
-    for (const end = Math.min(count, sent + plan.batch); sent < end; sent++) {
-      const { entity, attribute, generation } = order.at(sent);
-      batch.push(thingDatapoint(entity, attribute, generation, plan.population));
-    }
+    const batch = createBatch(plan, order, sent, Math.min(count, sent + plan.batch));
+    sent += batch.length;
     if (intended === null) {
       progress.sentAt.push(performance.now());
       await client.write(batch);
@@ -105,6 +102,16 @@ async function sendPlan(client: Client, plan: SendPlan, progress: Progress, star
   }
   if (failure !== null) throw failure;
   return sent;
+}
+
+/** The datapoints at some positions. Not within the loop that waits, which runs interpreted after each wait. */
+function createBatch(plan: SendPlan, order: PlanOrder, from: number, to: number): ThingDatapoint[] {
+  const batch: ThingDatapoint[] = [];
+  for (let position = from; position < to; position++) {
+    const { entity, attribute, generation } = order.at(position);
+    batch.push(thingDatapoint(entity, attribute, generation, plan.population));
+  }
+  return batch;
 }
 
 function quantiles(progress: Progress, started: number, windowS: number) {

@@ -30,13 +30,15 @@ export interface StageLanes {
   reset(): void;
 }
 
+/** What went to the store, and what PostgreSQL spent on it. */
 export interface Written {
   readonly bytes: { log: number; state: number; history: number };
   readonly rows: { log: number; state: number; history: number };
-  /** µs of PostgreSQL's processes while it answered. */
-  readonly postgresUs: { append: number; flush: number };
+  /** µs of PostgreSQL's processes while it answered, and in between. */
+  readonly postgresUs: { append: number; flush: number; other: number };
 }
 
+/** What lanes are made of. */
 export interface StageLanesOptions {
   readonly model: Model;
   readonly hooks: HookTable;
@@ -65,6 +67,7 @@ export async function startStageLanes(options: StageLanesOptions): Promise<Stage
     step(lane, { kind: "own", shards: shards.filter(({ id }) => laneOf(id) === index), replay: [] });
   }
   let written = nothingWritten();
+  let clock = readProcessClock(options.postgresPid);
   let told: Extract<Effect, { kind: "tell" }>[] = [];
 
   const drive = async (lane: Lane, part: string, datapoints: number, message: LaneMessage): Promise<void> => {
@@ -99,11 +102,16 @@ export async function startStageLanes(options: StageLanesOptions): Promise<Stage
         throw new Error(`nobody expects the effect ${effect.kind} here`);
     }
   };
+  const readPostgres = (during: keyof Written["postgresUs"]): void => {
+    const read = readProcessClock(options.postgresPid);
+    written.postgresUs[during] += secondsBetween(clock, read) * 1e6;
+    clock = read;
+  };
   /** Asks the real store: packing is done again, and is taken from the client's costs later. */
   const ask = async (call: "append" | "flush", datapoints: number, run: () => Promise<WriteResult>) => {
-    const before = readProcessClock(options.postgresPid);
+    readPostgres("other");
     const result = await meter.measureAsync(`client: ${call}`, datapoints, run);
-    written.postgresUs[call] += secondsBetween(before, readProcessClock(options.postgresPid)) * 1e6;
+    readPostgres(call);
     return result;
   };
   const tellAll = (): void => {
@@ -140,6 +148,7 @@ export async function startStageLanes(options: StageLanesOptions): Promise<Stage
     },
     reset: () => {
       written = nothingWritten();
+      clock = readProcessClock(options.postgresPid);
     },
   };
 }
@@ -194,7 +203,7 @@ function nothingWritten(): Written {
   return {
     bytes: { log: 0, state: 0, history: 0 },
     rows: { log: 0, state: 0, history: 0 },
-    postgresUs: { append: 0, flush: 0 },
+    postgresUs: { append: 0, flush: 0, other: 0 },
   };
 }
 

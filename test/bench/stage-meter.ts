@@ -12,9 +12,9 @@ interface Sums {
 }
 
 /**
- * Measures slices of work by part of a stage: processor time of the process, and what the JavaScript heap grows by. A slice
- * after which the heap is smaller was interrupted by the collector. It counts as the others of its part do on average, and
- * what it took beyond that is the collector's.
+ * Measures slices of work by part of a stage: processor time of the process, and what the JavaScript heap grows by.
+ * A slice after which the heap is smaller was interrupted by the collector. It counts as the others of its part do
+ * on average, and what it took beyond that is the collector's.
  */
 export interface StageMeter {
   measure<T>(part: string, datapoints: number, run: () => T): T;
@@ -56,7 +56,9 @@ export function createStageMeter(): StageMeter {
       return result;
     },
     parts: () =>
-      new Map([...sums].map(([part, { us, heap, ...rest }]) => [part, { us: us * scale(rest), heap: heap * scale(rest) }])),
+      new Map(
+        [...sums].map(([part, { us, heap, ...rest }]) => [part, { us: us * scale(rest), heap: heap * scale(rest) }]),
+      ),
     gcUs: () => [...sums.values()].reduce((sum, one) => sum + one.allUs - one.us * scale(one), 0),
     reset: () => sums.clear(),
   };

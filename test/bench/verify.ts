@@ -1,4 +1,6 @@
 import type { Connection } from "../../actors/store/connection.ts";
+import { readWhole } from "../../actors/store/load.ts";
+import type { EntityKey } from "../../actors/store/store.ts";
 import type { Expectation, ExpectedAttribute } from "./expectation.ts";
 
 /** What a comparison of the database with what was sent has found. */
@@ -22,9 +24,7 @@ interface Findings {
   readonly first: string[];
 }
 
-interface EntityRow {
-  readonly shard: number;
-  readonly eid: string;
+interface EntityRow extends EntityKey {
   readonly applied: number;
   readonly tombstone: boolean;
   readonly state: string;
@@ -78,12 +78,12 @@ function report(findings: Findings, eid: string, what: string): void {
 }
 
 async function* entityRows(connection: Connection, type: string): AsyncGenerator<EntityRow> {
-  const text = `select shard, eid, applied::float8 as applied, tombstone, state from starling.entity
+  const text = `select shard, type, eid, applied::float8 as applied, tombstone, state from starling.entity
     where type = $1 and (shard, type, eid) > ($2::int, $1, $3) order by shard, type, eid limit ${entitiesPerPage}`;
   let last = { shard: -1, eid: "" };
   while (true) {
     const rows = await connection.query<EntityRow>(text, [type, last.shard, last.eid]);
-    yield* rows;
+    yield* await readWhole(connection, rows);
     const end = rows.at(-1);
     if (end === undefined) return;
     last = end;
