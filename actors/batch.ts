@@ -173,7 +173,7 @@ function refuseWhole(
 }
 
 /** Rough size in memory of a part beside its tasks, and of a rejection. */
-const partBytes = 300;
+const partBytes = 150;
 const rejectionBytes = 128;
 
 function createPart(

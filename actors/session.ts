@@ -2,6 +2,7 @@ import { type Epoch, type Seq, type ShardId, toEpoch, toSeq } from "../proto/ids
 import type { StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { SplitBatch } from "./batch.ts";
+import { createDurableParts, type DurableParts, placesOf, repeatPart } from "./durable-parts.ts";
 import { type Part, type PartEvent, type PartRejection, type PartTask, wholePart } from "./part.ts";
 
 /**
@@ -30,15 +31,17 @@ export interface SessionState {
 /** What one batch has come to. */
 export interface OpenBatch {
   readonly number: number;
-  /** By position. */
-  readonly parts: OpenPart[];
+  /** By position; of a durable batch only those that are offered again. */
+  parts: (OpenPart | undefined)[];
+  /** Set while the batch is durable and waits to be processed. */
+  durable: DurableParts | null;
   readonly bytes: number;
   readonly items: number;
   readonly whole: boolean;
   /** Of all parts so far, unsorted. */
   readonly rejections: PartRejection[];
-  /** See `SplitBatch.partOf`. */
-  readonly partOf: Int32Array;
+  /** See `SplitBatch.partOf`; empty once durable. */
+  partOf: Int32Array;
   /** Parts that are not durable yet, and parts that are not processed yet. */
   undurable: number;
   unprocessed: number;
@@ -53,8 +56,12 @@ export interface BatchToken {
 }
 
 /** Where the datapoints of a batch stand in the log, as far as they are durable. */
-export function tokensOf({ parts }: OpenBatch): BatchToken[] {
-  return parts.flatMap(({ part: { shard }, epoch, seq }) => (seq === 0 ? [] : [{ shard, epoch, seq }]));
+export function tokensOf({ parts, durable }: OpenBatch): BatchToken[] {
+  if (durable !== null) return placesOf(durable);
+  return parts.flatMap((open) => {
+    if (open === undefined || open.seq === 0) return [];
+    return [{ shard: open.part.shard, epoch: open.epoch, seq: open.seq }];
+  });
 }
 
 /** One part on its way. */
@@ -105,6 +112,7 @@ export type SessionEffect =
   | { readonly kind: "failed"; readonly batch: OpenBatch; readonly error: StarlingError };
 
 const noTasks: readonly PartTask[] = [];
+const noItems = new Int32Array(0);
 export const restMinMs = 20;
 export const restMaxMs = 500;
 
@@ -123,7 +131,8 @@ export function stepSession(state: SessionState, message: SessionMessage): Sessi
     case "news":
       for (const event of message.news) {
         const open = message.batch.parts[event.position];
-        if (open?.offer === message.offer) onPartEvent(state, open, event, effects);
+        if (open === undefined) onDurablePartEvent(state, message.batch, event, message.offer, effects);
+        else if (open.offer === message.offer) onPartEvent(state, open, event, effects);
       }
       break;
     case "rested":
@@ -145,6 +154,7 @@ function openBatch(state: SessionState, split: SplitBatch, effects: SessionEffec
   const batch: OpenBatch = {
     number,
     parts: [],
+    durable: null,
     bytes,
     items,
     whole,
@@ -181,15 +191,14 @@ function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effe
         open.epoch = event.epoch;
         open.seq = event.seq;
         open.part.tasks = noTasks;
-        countDurable(open, effects);
+        countDurable(state, open, effects);
       }
       if (!state.awaitsProcessed) open.status = "done";
       break;
     case "processed":
       if (open.status !== "durable") return;
       open.status = "done";
-      open.batch.obligations += event.obligations;
-      countProcessed(open, effects);
+      countProcessed(open.batch, event.obligations, effects);
       return;
     case "refused":
       if (open.status === "done" || open.status === "held") return;
@@ -200,6 +209,26 @@ function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effe
       unreachable(event);
   }
   settle(track, open.part.shard, effects);
+}
+
+/** What is said of a part of a durable batch: most often that it is processed, else it becomes a part on its way again (S5). */
+function onDurablePartEvent(
+  state: SessionState,
+  batch: OpenBatch,
+  event: PartEvent,
+  offer: number,
+  effects: SessionEffect[],
+): void {
+  const { durable } = batch;
+  const { position } = event;
+  if (durable === null || offer === 0 || durable.offers[position] !== offer) return;
+  durable.offers[position] = 0;
+  if (event.kind === "processed") return countProcessed(batch, event.obligations, effects);
+  const place = { epoch: durable.epochs[position] ?? toEpoch(0), seq: durable.seqs[position] ?? toSeq(0) };
+  const part = repeatPart(durable, batch.number, position);
+  const open: OpenPart = { batch, part, status: "durable", counted: true, offer, ...place };
+  batch.parts[position] = open;
+  onPartEvent(state, open, event, effects);
 }
 
 function holdBack(track: Track, open: OpenPart, error: StarlingError): void {
@@ -240,18 +269,29 @@ function take(track: Track, open: OpenPart, status: "durable" | "done"): void {
   open.status = status;
 }
 
-function countDurable(open: OpenPart, effects: SessionEffect[]): void {
+function countDurable(state: SessionState, open: OpenPart, effects: SessionEffect[]): void {
+  const { batch } = open;
   open.counted = true;
-  open.batch.undurable -= 1;
-  if (open.batch.undurable === 0) {
-    open.batch.rejections.sort((a, b) => a.index - b.index);
-    effects.push({ kind: "durable", batch: open.batch });
-  }
+  batch.undurable -= 1;
+  if (batch.undurable > 0) return;
+  batch.rejections.sort((a, b) => a.index - b.index);
+  effects.push({ kind: "durable", batch });
+  if (!state.awaitsProcessed) return;
+  const parts = batch.parts.filter((part) => part !== undefined);
+  batch.durable = createDurableParts(parts);
+  batch.parts = parts.some(isOnItsWay) ? parts.map((part) => (isOnItsWay(part) ? part : undefined)) : [];
+  batch.partOf = noItems;
 }
 
-function countProcessed(open: OpenPart, effects: SessionEffect[]): void {
-  open.batch.unprocessed -= 1;
-  if (open.batch.unprocessed === 0) effects.push({ kind: "processed", batch: open.batch });
+/** Whether a part is offered again though it was durable before. */
+function isOnItsWay({ status }: OpenPart): boolean {
+  return status === "held" || status === "offered";
+}
+
+function countProcessed(batch: OpenBatch, obligations: number, effects: SessionEffect[]): void {
+  batch.obligations += obligations;
+  batch.unprocessed -= 1;
+  if (batch.unprocessed === 0) effects.push({ kind: "processed", batch });
 }
 
 /** A track that has drained rests; one whose probe was taken flows. */

@@ -71,7 +71,7 @@ function thingHistory(number: number): string[] {
       const { attr, v, t1, t2 } = thingDatapoint(entity, attribute, generation, entities);
       if (entity !== number || t1 === undefined) return [];
       const json = JSON.stringify(v, (key, value) => (key === "time" ? undefined : value));
-      return [`${attr}\t${t1}\t${t2}\t1\tbench\t${attr === "load" ? loadJson(v, json) : json}`];
+      return [`${attr}\tbench\t${t1}\t${t2}\t1\t${attr === "load" ? loadJson(v, json) : json}`];
     });
   });
 }
