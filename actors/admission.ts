@@ -62,13 +62,15 @@ const none = toSeq(0);
 function findFullBound(lane: Lane, shard: Shard): string | null {
   const { limits } = lane.world;
   if (lane.status === "closing") return "the node is closing";
-  if (shard.backlog.tasks >= limits.lagMaxEntries)
-    return `shard ${shard.id} has ${shard.backlog.tasks} unprocessed tasks`;
-  if (shard.backlog.bytes >= limits.lagMaxBytes)
-    return `shard ${shard.id} has ${shard.backlog.bytes} unprocessed bytes`;
-  if (lane.backlogBytes >= limits.backlogMaxBytes)
-    return `the node has ${lane.backlogBytes} unprocessed bytes in a lane`;
-  return null;
+  const { backlog, outbox } = shard;
+  const tasks = backlog.tasks + outbox.tasks;
+  if (tasks >= limits.lagMaxEntries)
+    return `shard ${shard.id} has ${tasks} unprocessed tasks, ${outbox.tasks} of them derived for other shards`;
+  const bytes = backlog.bytes + outbox.bytes;
+  if (bytes >= limits.lagMaxBytes)
+    return `shard ${shard.id} has ${bytes} unprocessed bytes, ${outbox.bytes} of them derived for other shards`;
+  const all = lane.backlogBytes + lane.outboxBytes;
+  return all >= limits.backlogMaxBytes ? `the node has ${all} unprocessed bytes in a lane` : null;
 }
 
 interface Asked {

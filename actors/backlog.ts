@@ -1,5 +1,6 @@
 import type { Seq } from "../proto/ids.ts";
 import type { Lane } from "./lane.ts";
+import type { PartTask } from "./part.ts";
 import type { Shard } from "./shard.ts";
 
 /**
@@ -25,6 +26,18 @@ export function countBacklog(lane: Lane, { backlog }: Shard, tasks: number, byte
   backlog.bytes += bytes;
   lane.backlogBytes += bytes;
 }
+
+/** Rough size in memory of derived tasks. */
+export function bytesOfTasks(tasks: readonly PartTask[]): number {
+  let bytes = 0;
+  for (const { datapoints } of tasks) {
+    bytes += perThing;
+    for (const { json } of datapoints) bytes += perThing + json.length;
+  }
+  return bytes;
+}
+
+const perThing = 200;
 
 /** Counts out what the watermark has passed. */
 export function passBacklog(lane: Lane, shard: Shard): void {

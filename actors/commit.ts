@@ -1,12 +1,13 @@
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { answerRepeat, tell, tellDurable } from "./admission.ts";
-import { countBacklog } from "./backlog.ts";
+import { answerRepeat, isOutboxChannel, tell, tellDurable } from "./admission.ts";
+import { bytesOfTasks, countBacklog } from "./backlog.ts";
 import type { RecentPart, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
 import { linesOf } from "./line.ts";
-import { sendOutbox } from "./outbox.ts";
+import { addToDelivery, createDelivery, forgetOutbox, sendOutbox } from "./outbox.ts";
+import type { Delivery } from "./outbox-state.ts";
 import { type Part, type PartTask, wholePart } from "./part.ts";
 import { settle, takeUp } from "./processing.ts";
 import { type AnswerBlock, linesOfBlock, tasksOf, writeSegment } from "./segment.ts";
@@ -100,14 +101,11 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
       const { block } = pending;
       seq += pending.lines;
       tasks += tasksOf(block).length;
-      bytes += block.kind === "part" ? block.bytes : bytesOfAnswer * block.own.length;
+      bytes += block.kind === "part" ? block.bytes : bytesOfTasks(block.own);
     }
     shard.backlog.segments.push({ lastSeq: segment.lastSeq, tasks, bytes });
   }
 }
-
-/** Rough size in memory of a derived task. */
-const bytesOfAnswer = 400;
 
 function onPartDurable(lane: Lane, shard: Shard, { block, recent, lines }: PendingPart, seq: Seq, at: number): void {
   recent.firstSeq = seq;
@@ -116,15 +114,18 @@ function onPartDurable(lane: Lane, shard: Shard, { block, recent, lines }: Pendi
   tellDurable(lane, shard, recent, { repeat: false, rejections });
   for (const asked of recent.repeats ?? []) answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
   recent.repeats = null;
-  takeUpTasks(lane, shard, block.tasks, seq, at);
+  const delivery = isOutboxChannel(block.channel) ? createDelivery(shard, recent, block.tasks.length) : null;
+  takeUpTasks(lane, shard, block.tasks, { seq, at, delivery });
 }
 
 function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, seq: Seq, at: number): void {
   const { block, entry, cursor, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error: null });
-  countBacklog(lane, shard, block.own.length, bytesOfAnswer * block.own.length);
-  let next: number = takeUpTasks(lane, shard, block.own, seq, at);
-  for (const other of block.others) sendOutbox(lane, shard, other, toSeq(next++));
+  countBacklog(lane, shard, block.own.length, bytesOfTasks(block.own));
+  const delivery = entry?.delivery ?? null;
+  if (delivery !== null) addToDelivery(delivery, block.own.length, toSeq(seq + pending.lines - 1));
+  let next: number = takeUpTasks(lane, shard, block.own, { seq, at, delivery });
+  for (const other of block.others) sendOutbox(lane, shard, other, toSeq(next++), delivery);
   shard.recorded.answers.delete(answerKey(block.cause, block.hook));
   if (entry === null) return;
   entry.unrecorded--;
@@ -133,11 +134,18 @@ function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, seq: 
   settle(lane, shard, entry);
 }
 
-function takeUpTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], seq: Seq, at: number): Seq {
-  let next: number = seq;
+interface TakenFrom {
+  readonly seq: Seq;
+  readonly at: number;
+  readonly delivery: Delivery | null;
+}
+
+function takeUpTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], from: TakenFrom): Seq {
+  const { at, delivery } = from;
+  let next: number = from.seq;
   for (const task of tasks) {
     const lines = linesOf(task);
-    takeUp(lane, shard, task, { seq: toSeq(next), lastSeq: toSeq(next + lines - 1), at });
+    takeUp(lane, shard, task, { seq: toSeq(next), lastSeq: toSeq(next + lines - 1), at, delivery });
     next += lines;
   }
   return toSeq(next);
@@ -240,16 +248,21 @@ export function loseShards(lane: Lane, lost: readonly ShardId[]): void {
     lane.dirtyEntities -= shard.dirty.length;
     lane.backlogBytes -= shard.backlog.bytes;
     const error = new StarlingError("FENCED", `shard ${id} was taken over; epoch ${shard.epoch} may no longer write`);
-    for (const channel of shard.channels.values()) {
-      for (const recent of channel.recent) tellLost(lane, recent, error);
+    for (const [name, channel] of shard.channels) {
+      // Of what is durable of an outbox `taken` knows who waits, also below the watermark.
+      const known = isOutboxChannel(name);
+      for (const recent of channel.recent) if (!known || recent.lastSeq === 0) tellLost(lane, recent, error);
     }
+    for (const delivery of forgetOutbox(lane, shard)) tellLost(lane, { ...delivery, repeats: null }, error);
     for (const repeat of shard.repeats) tellLost(lane, { ...repeat, repeats: null }, error);
   }
   lane.world.counters.add("fenced_commits");
   lane.effects.push({ kind: "lost", shards: lost });
 }
 
-function tellLost(lane: Lane, recent: WaitingPart & Pick<RecentPart, "repeats">, error: StarlingError): void {
+type Lost = Pick<WaitingPart, "position" | "listener"> & Pick<RecentPart, "repeats">;
+
+function tellLost(lane: Lane, recent: Lost, error: StarlingError): void {
   for (const { position, listener } of [recent, ...(recent.repeats ?? [])]) {
     if (listener !== null) tell(lane, listener, { kind: "refused", position, error });
   }

@@ -3,9 +3,11 @@ import type { LatestValue, RecordView } from "../modules/hook.ts";
 import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entry } from "./entry.ts";
+import { createLargeRows, isLarge, type LargeRows, noteChange } from "./large-rows.ts";
 import { writeTail } from "./line.ts";
 import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
+import { type LargeValue, markState, splitState } from "./store/large-value.ts";
 import type { StoredEntity } from "./store/store.ts";
 
 /**
@@ -33,6 +35,8 @@ export interface Entity {
    * for each attribute would be most of what a resident entity takes.
    */
   numbers: number[];
+  /** Null: no flush has yet met a large value. */
+  large: LargeRows | null;
   /** Stored attributes that the model of now does not know, as {@link writeState} writes them: they may come back. */
   unknown: string;
   ttlTokens: Record<string, number> | null;
@@ -51,6 +55,8 @@ export interface Entity {
   tombstone: boolean;
   /** Monotonic ms. */
   usedAt: number;
+  /** Roughly what it takes in memory, without what waits for a flush: a sum that is kept, never counted anew. */
+  bytes: number;
   view: RecordView | null;
 }
 
@@ -77,6 +83,7 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     flushing: none,
     values: new Array(spec.attributeList.length),
     numbers: noNumbers(spec),
+    large: null,
     unknown: "",
     ttlTokens: null,
     history: null,
@@ -87,8 +94,22 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     dirtySeq: none,
     tombstone: false,
     usedAt: 0,
+    bytes: emptyBytes(spec, eid),
     view: null,
   };
+}
+
+/** As measured with Node 22: the object, its place in its map and its arrays; and a value's text beside its characters. */
+const entityBytes = 500;
+const attributeBytes = 40;
+const textBytes = 24;
+
+function emptyBytes(spec: EntitySpec, eid: string): number {
+  return entityBytes + eid.length + attributeBytes * spec.attributeList.length;
+}
+
+function bytesOfValue(value: StoredValue | undefined): number {
+  return typeof value === "string" ? textBytes + value.length : 0;
 }
 
 /** Zeros for every attribute. A copy of doubles is an array of doubles; one that begins with integers would be converted. */
@@ -115,7 +136,10 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
   const t1 = plain ? at : (datapoint.t1 ?? at);
   if (entity.values[index] === undefined || plain || t1 >= (numbers[first] ?? 0)) {
     const { v } = datapoint;
-    entity.values[index] = typeof v === "number" || typeof v === "boolean" ? v : datapoint.json;
+    const value = typeof v === "number" || typeof v === "boolean" ? v : datapoint.json;
+    if (entity.large !== null) noteChange(entity.large, index, entity.values[index], value);
+    entity.bytes += bytesOfValue(value) - bytesOfValue(entity.values[index]);
+    entity.values[index] = value;
     numbers[first] = t1;
     numbers[first + 1] = plain ? at : (datapoint.t2 ?? t1);
     numbers[first + 2] = datapoint.c;
@@ -141,33 +165,49 @@ export function clearEntity(entity: Entity): void {
   entity.exists = false;
   entity.values.fill(undefined);
   entity.numbers = noNumbers(entity.spec);
+  entity.large = null;
   entity.unknown = "";
   entity.ttlTokens = null;
   entity.history = null;
+  entity.bytes = emptyBytes(entity.spec, entity.eid);
 }
 
-/** The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`. */
-export function writeState({ values, numbers, spec, unknown, ttlTokens }: Entity): string {
+/**
+ * The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`; large values are not in it, see
+ * store/large-value.ts.
+ */
+export function writeState({ values, numbers, spec, large, unknown, ttlTokens }: Entity): string {
   let text = "";
+  let marked = large === null ? "" : large.unknown;
   for (let index = 0; index < values.length; index++) {
     const value = values[index];
     const attribute = spec.attributeList[index];
     if (value === undefined || attribute === undefined) continue;
+    const times = writeNumbers(numbers, index);
+    if (isLarge(value)) {
+      marked += `${marked === "" ? "" : ","}"${attribute.id}":{${times}`;
+      continue;
+    }
     const v = typeof value === "string" ? value : (attribute.dataType?.write(value) ?? "null");
-    const first = numbersEach * index;
-    const t1 = numbers[first] ?? 0;
-    const t2 = numbers[first + 1] ?? 0;
-    const from = timeText(t1);
-    const to = t2 === t1 ? from : timeText(t2);
-    // As integers, where they are: the text of a double takes several times as long.
-    const c = numbers[first + 2] === 1 ? "1" : String(numbers[first + 2]);
-    const n = (numbers[first + 3] ?? 0) | 0;
     text += text === "" ? '{"' : ',"';
-    text += `${attribute.id}":{"v":${v},"t1":${from},"t2":${to},"c":${c},"n":${n}}`;
+    text += `${attribute.id}":{"v":${v},${times}`;
   }
   if (unknown !== "") text += `${text === "" ? "{" : ","}${unknown}`;
   if (ttlTokens !== null) text += `${text === "" ? "{" : ","}"#ttl":${JSON.stringify(ttlTokens)}`;
+  if (marked !== "") text = markState(marked, text);
   return text === "" ? "{}" : `${text}}`;
+}
+
+function writeNumbers(numbers: readonly number[], index: number): string {
+  const first = numbersEach * index;
+  const t1 = numbers[first] ?? 0;
+  const t2 = numbers[first + 1] ?? 0;
+  const from = timeText(t1);
+  const to = t2 === t1 ? from : timeText(t2);
+  // As integers, where they are: the text of a double takes several times as long.
+  const c = numbers[first + 2] === 1 ? "1" : String(numbers[first + 2]);
+  const n = (numbers[first + 3] ?? 0) | 0;
+  return `"t1":${from},"t2":${to},"c":${c},"n":${n}}`;
 }
 
 /** Fills an activation from what is stored; attributes that the model no longer has are kept as they stand. */
@@ -178,7 +218,25 @@ export function restoreEntity(entity: Entity, stored: StoredEntity | null): void
   entity.created = stored.created;
   entity.createdAt = stored.createdAt;
   entity.applied = entity.flushed = entity.flushing = stored.applied;
-  if (!stored.tombstone) readState(entity, stored.state);
+  if (!stored.tombstone) readState(entity, stored);
+  entity.bytes += bytesOfLoaded(entity, stored.state.length);
+}
+
+/** A text that was cut out of another one, and is no shorter than this, holds that one as a whole. */
+const cutMin = 13;
+
+function bytesOfLoaded({ values, unknown }: Entity, stateLength: number): number {
+  let bytes = 0;
+  let rest = stateLength;
+  let held = unknown !== "";
+  for (const value of values) {
+    bytes += bytesOfValue(value);
+    const length = typeof value === "string" ? value.length : 0;
+    if (value === undefined || isLarge(value)) continue;
+    rest -= length;
+    held ||= length >= cutMin;
+  }
+  return held ? bytes + rest : bytes;
 }
 
 const stateField = /^"([^"]+)":\{"v":/;
@@ -187,8 +245,10 @@ const stateField = /^"([^"]+)":\{"v":/;
  * Reads what {@link writeState} wrote. JSON.parse would lose the text of the values (and int64 beyond 2^53), so each
  * attribute's text is kept and only parsed when a hook reads it.
  */
-function readState(entity: Entity, state: string): void {
-  let at = 1;
+function readState(entity: Entity, { state, large }: StoredEntity): void {
+  const marked = splitState(state);
+  if (marked.large !== "") readLarge(entity, marked.large, large);
+  let { at } = marked;
   while (at < state.length - 1) {
     if (state.startsWith('"#ttl":', at)) {
       entity.ttlTokens = JSON.parse(state.slice(at + 7, -1)) as Record<string, number>;
@@ -199,19 +259,42 @@ function readState(entity: Entity, state: string): void {
     const start = at + head[0].length;
     const end = endOfValue(state, start);
     const close = state.indexOf("}", end);
-    const rest = JSON.parse(`{${state.slice(end + 1, close)}}`) as { t1: number; t2: number; c: number; n: number };
     const spec = entity.spec.attributes.get(head[1] ?? "");
     if (spec === undefined) {
       entity.unknown += `${entity.unknown === "" ? "" : ","}${state.slice(at, close + 1)}`;
     } else {
-      const first = numbersEach * spec.index;
       entity.values[spec.index] = state.slice(start, end);
-      entity.numbers[first] = rest.t1;
-      entity.numbers[first + 1] = rest.t2;
-      entity.numbers[first + 2] = rest.c;
-      entity.numbers[first + 3] = rest.n;
+      readNumbers(entity, spec, `{${state.slice(end + 1, close)}}`);
     }
     at = close + 2;
+  }
+}
+
+function readNumbers({ numbers }: Entity, spec: AttributeSpec, text: string): void {
+  const { t1, t2, c, n } = JSON.parse(text) as { t1: number; t2: number; c: number; n: number };
+  const first = numbersEach * spec.index;
+  numbers[first] = t1;
+  numbers[first + 1] = t2;
+  numbers[first + 2] = c;
+  numbers[first + 3] = n;
+}
+
+/** Reads what the mark names, `"attr":{…}` each; the values come beside the state. */
+function readLarge(entity: Entity, marked: string, large: readonly LargeValue[] = []): void {
+  const rows = createLargeRows();
+  entity.large = rows;
+  for (const [text, attr = "", numbers = ""] of marked.matchAll(/"([^"]+)":(\{[^}]*\})/g)) {
+    const spec = entity.spec.attributes.get(attr);
+    if (spec === undefined) {
+      rows.unknown += `${rows.unknown === "" ? "" : ","}${text}`;
+      continue;
+    }
+    const body = large.find((value) => value.attr === attr)?.body;
+    if (typeof body !== "string")
+      throw new Error(`a large value of ${entity.spec.id} ${entity.eid} is missing: ${attr}`);
+    entity.values[spec.index] = body;
+    rows.byIndex.set(spec.index, "current");
+    readNumbers(entity, spec, numbers);
   }
 }
 

@@ -2,6 +2,7 @@ import type { Hook } from "../modules/hook.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entity } from "./entity.ts";
 import type { Obligation } from "./obligation.ts";
+import type { Delivery } from "./outbox-state.ts";
 import type { PartTask } from "./part.ts";
 
 /**
@@ -30,6 +31,8 @@ export interface Entry {
   /** Set when the watermark has passed the entry though something of it is open (R16); and what it counts for then. */
   obligation: Obligation | null;
   owedBytes: number;
+  /** The part of another shard's outbox that it came with, or from; null: of an outside sender, or read back (R13). */
+  delivery: Delivery | null;
 }
 
 export type Phase = "waiting" | "start" | "allow" | "creation" | "apply" | "attributes" | "ended";
@@ -67,6 +70,7 @@ export function createEntry(task: PartTask | null, seq: Seq, lastSeq: Seq, at: n
     needsFlush: toSeq(0),
     obligation: null,
     owedBytes: 0,
+    delivery: null,
   };
 }
 

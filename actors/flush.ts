@@ -7,7 +7,9 @@ import { loseShards } from "./commit.ts";
 import { type Entity, writeState } from "./entity.ts";
 import { isSettled } from "./entry.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
+import { takeLarge } from "./large-rows.ts";
 import { owe, planObligations } from "./obligation.ts";
+import { passDeliveries } from "./outbox.ts";
 import { needsMark, onMarked, planAttempts } from "./poison.ts";
 import { advance } from "./processing.ts";
 import { deliveredUpTo, type Shard } from "./shard.ts";
@@ -68,7 +70,9 @@ function takeDirty(lane: Lane): { shard: Shard; entity: Entity }[] {
     shard.dirtyFrom = rest.reduce((from, { dirtySeq }) => Math.min(from, dirtySeq), Number.POSITIVE_INFINITY);
     lane.dirtyEntities -= taken.length - before;
     lane.touched.add(shard);
-    lane.dirty.delete(shard);
+    // What did not fit comes first in the next flush; what cannot be flushed yet lets others go first.
+    const full = rest.length > 0 && taken.length >= max;
+    if (!full) lane.dirty.delete(shard);
     if (rest.length > 0) lane.dirty.add(shard);
   }
   return taken;
@@ -88,7 +92,8 @@ function takeState({ id: shard }: Shard, entity: Entity, history: HistorySegment
     entity.history = null;
   }
   const state = tombstone ? "{}" : writeState(entity);
-  return { shard, type, eid, created, createdAt, applied, state, tombstone };
+  const large = tombstone ? undefined : takeLarge(entity);
+  return { shard, type, eid, created, createdAt, applied, state, tombstone, large };
 }
 
 /** How far the shard will be processed once the flush at hand is durable (R14). */
@@ -154,6 +159,7 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, passed
   shard.savedDelivered = progress.delivered;
   shard.firstOpen = passed;
   passBacklog(lane, shard);
+  passDeliveries(lane, shard);
   forgetRecorded(shard);
   if (shard.firstOpen > 256 || shard.firstOpen === shard.open.length) {
     shard.open = shard.open.slice(shard.firstOpen);

@@ -93,6 +93,54 @@ export function startLaneCell(
   };
 }
 
+/** Offers outbox parts until their targets have them, in order; what one step says of a shard's parts comes as one message. */
+function createDeliverer(
+  { offer, onFailPoint }: Required<LaneSurroundings>,
+  post: Post,
+  after: After,
+): (shard: Shard, part: Part) => void {
+  interface Way {
+    readonly parts: Map<number, Part>;
+    readonly listener: PartListener;
+  }
+  const ways = new WeakMap<Shard, Way>();
+  const openWay = (shard: Shard): Way => {
+    const parts = new Map<number, Part>();
+    const listener: PartListener = (news) => {
+      const durable: number[] = [];
+      const done: number[] = [];
+      for (const { kind, position } of news) {
+        const part = parts.get(position);
+        if (part === undefined) continue;
+        if (kind === "refused") after(redeliverAfterMs, () => deliver(shard, part));
+        if (kind === "durable") {
+          part.tasks = []; // as a repeat it is known without them
+          durable.push(part.number);
+        }
+        if (kind === "processed") {
+          parts.delete(position);
+          done.push(part.number);
+        }
+      }
+      if (durable.length > 0) {
+        onFailPoint("sent-not-marked");
+        post({ kind: "delivered", shard, seqs: durable });
+      }
+      if (done.length > 0) post({ kind: "lines-done", shard, seqs: done });
+    };
+    const way = { parts, listener };
+    ways.set(shard, way);
+    return way;
+  };
+  const deliver = (shard: Shard, part: Part): void => {
+    const { parts, listener } = ways.get(shard) ?? openWay(shard);
+    parts.set(part.position, part);
+    onFailPoint("outbox-written-not-sent");
+    offer([part], listener);
+  };
+  return deliver;
+}
+
 type Post = (message: LaneMessage) => void;
 type After = (ms: number, run: () => void) => void;
 
@@ -106,15 +154,7 @@ function createPerformer(
   /** Runs a store call and posts what came of it. Never rejects. */
   const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
     after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
-  const deliver = (shard: Shard, part: Part): void => {
-    onFailPoint("outbox-written-not-sent");
-    world.offer([part], ([event]) => {
-      if (event?.kind === "refused") after(redeliverAfterMs, () => deliver(shard, part));
-      if (event?.kind !== "durable") return;
-      onFailPoint("sent-not-marked");
-      post({ kind: "delivered", shard, seq: part.number });
-    });
-  };
+  const deliver = createDeliverer(world, post, after);
   return (effect) => {
     switch (effect.kind) {
       case "append":

@@ -72,6 +72,8 @@ export interface Lane {
   status: "serving" | "closing";
   /** Bytes above the watermarks of all shards, as a cache of the log (R7). */
   backlogBytes: number;
+  /** Bytes of outbox lines that are not done (R13). */
+  outboxBytes: number;
   effects: Effect[];
   /** What the step at hand has to tell, by listener: an effect each. Most often the last one has more to hear. */
   readonly told: { readonly all: Map<PartListener, Tell>; last: Tell | null };
@@ -129,6 +131,7 @@ export interface LaneLimits {
   readonly lagMaxBytes: number;
   readonly backlogMaxBytes: number;
   readonly residentMaxEntities: number;
+  readonly residentMaxBytes: number;
   readonly passivateAfterMs: number;
   readonly chainMaxDepth: number;
   readonly obligationAfterMs: number;
@@ -155,7 +158,9 @@ export type LaneMessage =
       readonly run: number;
       readonly outcome: HookOutcome;
     }
-  | { readonly kind: "delivered"; readonly shard: Shard; readonly seq: number }
+  /** Outbox lines that are durable at their targets, and such that are done there (R12, R13). */
+  | { readonly kind: "delivered"; readonly shard: Shard; readonly seqs: readonly number[] }
+  | { readonly kind: "lines-done"; readonly shard: Shard; readonly seqs: readonly number[] }
   | { readonly kind: "flush-due" }
   | { readonly kind: "flushed"; readonly result: WriteResult }
   | { readonly kind: "flush-failed"; readonly error: StarlingError }
@@ -208,7 +213,7 @@ export type Effect =
   | { readonly kind: "flush"; readonly request: FlushRequest; readonly delayMs: number }
   | { readonly kind: "load"; readonly wanted: readonly LoadWanted[]; readonly delayMs: number }
   | { readonly kind: "look-up"; readonly part: Part; readonly listener: PartListener }
-  /** An outbox part for its target's owner; when it is durable there, `delivered` comes back. */
+  /** An outbox part for its target's owner; when it is durable there, `delivered` comes back, then `lines-done`. */
   | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
   | Tell
   | { readonly kind: "reply"; readonly reply: GetReply; readonly record: OwnedRecord | null | StarlingError }
@@ -245,6 +250,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     spare: null,
     status: "serving",
     backlogBytes: 0,
+    outboxBytes: 0,
     effects: [],
     told: { all: new Map(), last: null },
     tasksProcessed: world.counters.counter("task_processed"),

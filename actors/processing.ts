@@ -10,6 +10,8 @@ import type { HookOutcome } from "./hook-outcome.ts";
 import type { Lane } from "./lane.ts";
 import { letterOfHook, letterOfTask } from "./letter.ts";
 import { resume } from "./obligation.ts";
+import { countOut } from "./outbox.ts";
+import type { Delivery } from "./outbox-state.ts";
 import { type PartTask, taskFrom } from "./part.ts";
 import { type AnswerBlock, linesOfBlock } from "./segment.ts";
 import { answerKey, entityOf, type Shard } from "./shard.ts";
@@ -19,19 +21,23 @@ import { answerKey, entityOf, type Shard } from "./shard.ts";
  * allow_entity_creation and on_entity_creation; the record changes; on_new_attr for each datapoint. A hook that does not
  * end at once suspends its entity, never another one.
  */
-export function takeUp(
-  lane: Lane,
-  shard: Shard,
-  task: PartTask,
-  { seq, lastSeq, at }: { readonly seq: Seq; readonly lastSeq: Seq; readonly at: number },
-): void {
+export function takeUp(lane: Lane, shard: Shard, task: PartTask, { seq, lastSeq, at, delivery }: Taken): void {
   const { spare } = lane;
   const entry = spare === null ? createEntry(task, seq, lastSeq, at) : reuseEntry(spare, task, seq, lastSeq, at);
   lane.spare = null;
+  entry.delivery = delivery;
   deliver(lane, shard, entry);
   // What ended at once is known by nobody: of a datapoint nothing remains but what it changed.
   if (isSettled(entry)) lane.spare = entry;
   else shard.open.push(entry);
+}
+
+interface Taken {
+  readonly seq: Seq;
+  readonly lastSeq: Seq;
+  readonly at: number;
+  /** Of what it is a part (R13). */
+  readonly delivery: Delivery | null;
 }
 
 /** Gives an entry to its entity. */
@@ -80,6 +86,7 @@ export function settle(lane: Lane, shard: Shard, entry: Entry): void {
   if (!isSettled(entry)) return;
   lane.touched.add(shard);
   if (entry.entity !== null) entry.entity.open--;
+  if (entry.delivery !== null) countOut(lane, shard, entry.delivery);
   // The watermark may be a flush away: what waits for it should be small.
   entry.task = null;
 }
@@ -153,6 +160,7 @@ function creates(entity: Entity, entry: Entry): boolean {
 
 function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): void {
   if (entry.lastSeq <= entity.applied) return;
+  const before = entity.bytes;
   if (task.delete) {
     if (!entity.exists) return;
     clearEntity(entity);
@@ -164,6 +172,7 @@ function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
     let seq = entry.lastSeq - task.datapoints.length + 1;
     for (const datapoint of task.datapoints) applyDatapoint(entity, datapoint, toSeq(seq++), entry.at);
   }
+  shard.residentBytes += entity.bytes - before;
   entity.applied = entry.lastSeq;
   entry.needsFlush = entry.lastSeq;
   if (entity.dirtySeq === 0) markDirty(lane, shard, entity, entry.seq);

@@ -4,7 +4,7 @@ import type { GetReply, Lane, LaneMessage, LoadWanted } from "./lane.ts";
 import { isOverdue } from "./obligation.ts";
 import { advance } from "./processing.ts";
 import { dropEntity, entityOf, type Shard } from "./shard.ts";
-import type { StoredEntity } from "./store/store.ts";
+import type { EntityKey, StoredEntity } from "./store/store.ts";
 
 /** Loads at once per lane, and entities per load. */
 const loadsMax = 2;
@@ -24,13 +24,25 @@ export function startLoads(lane: Lane): void {
 export function onLoaded(lane: Lane, wanted: readonly LoadWanted[], found: readonly StoredEntity[]): void {
   lane.loading--;
   lane.effects.push({ kind: "health", problem: null });
-  const byKey = new Map(found.map((stored) => [`${stored.shard} ${stored.type} ${stored.eid}`, stored]));
+  const records = new Map<Entity, StoredEntity>();
+  for (const stored of found) {
+    const entity = residentOf(lane, stored);
+    if (entity !== undefined) records.set(entity, stored);
+  }
   for (const { shard, entity } of wanted) {
     if (entity.status !== "loading") continue;
-    restoreEntity(entity, byKey.get(`${shard.id} ${entity.spec.id} ${entity.eid}`) ?? null);
+    const before = entity.bytes;
+    restoreEntity(entity, records.get(entity) ?? null);
+    shard.residentBytes += entity.bytes - before;
     if (lane.shards.get(shard.id) === shard) advance(lane, shard, entity);
   }
   for (const get of lane.parkedGets.splice(0)) onGet(lane, get);
+}
+
+/** The activation that the lane knows by a key; what waits for its record is known, and no key need be written for it. */
+function residentOf(lane: Lane, { shard, type, eid }: EntityKey): Entity | undefined {
+  const spec = lane.world.model.entities.get(type);
+  return spec && lane.shards.get(shard)?.entities[spec.index]?.get(eid);
 }
 
 /** The store did not answer a load: the same again. */
@@ -78,29 +90,79 @@ function answer(lane: Lane, reply: GetReply, record: Parameters<GetReply>[0]): v
 }
 
 /**
- * Forgets activations that have not been used for a while, and the oldest ones when there are too many; and looks for hooks
- * that hold a watermark for too long.
+ * Forgets activations that have not been used for a while, and the longest unused ones when they are too many or take too
+ * much; and looks for hooks that hold a watermark for too long.
  */
 export function sweep(lane: Lane): void {
   const { limits } = lane.world;
   const { now } = lane;
-  let residents = 0;
+  let entities = -limits.residentMaxEntities;
+  let bytes = -limits.residentMaxBytes;
   for (const shard of lane.shards.values()) {
-    residents += shard.residents;
     const first = shard.open[shard.firstOpen];
     if (first !== undefined && isOverdue(lane, shard, first)) lane.touched.add(shard);
+    if (shard.residents > 0) sweepShard(shard, now - limits.passivateAfterMs);
+    entities += shard.residents;
+    bytes += shard.residentBytes;
   }
-  // Over the bound everything that is clean and older than a second may go, oldest shard maps first.
-  const idleMs = residents > limits.residentMaxEntities ? 1000 : limits.passivateAfterMs;
-  for (const shard of lane.shards.values()) {
-    if (shard.residents > 0) sweepShard(shard, now - idleMs);
-  }
+  if (entities > 0 || bytes > 0) evict(lane, { entities, bytes });
 }
 
 function sweepShard(shard: Shard, usedBefore: number): void {
   for (const ofType of shard.entities) {
     for (const entity of ofType.values()) {
       if (entity.usedAt <= usedBefore && isClean(entity)) dropEntity(shard, entity);
+    }
+  }
+}
+
+/** What was used within this time stays, also above the bounds. */
+const restMs = 1000;
+const ages = 256;
+
+/**
+ * Forgets what is clean and older than a second until nothing is left above the bounds, oldest first. Ages are told apart
+ * in so many steps of the idle time, which two looks at each entity do; to sort them all would hold the lane up.
+ */
+function evict(lane: Lane, over: { entities: number; bytes: number }): void {
+  const youngest = lane.now - restMs;
+  const stepMs = Math.max(1, lane.world.limits.passivateAfterMs - restMs) / ages;
+  const ageOf = ({ usedAt }: Entity): number => Math.min(ages - 1, Math.floor((youngest - usedAt) / stepMs));
+  const counts = new Float64Array(ages);
+  const sizes = new Float64Array(ages);
+  eachClean(lane, youngest, (_, entity) => {
+    const age = ageOf(entity);
+    counts[age] = (counts[age] ?? 0) + 1;
+    sizes[age] = (sizes[age] ?? 0) + entity.bytes;
+  });
+  let { entities, bytes } = over;
+  let last = ages;
+  while (last > 0 && (entities > 0 || bytes > 0)) {
+    last--;
+    entities -= counts[last] ?? 0;
+    bytes -= sizes[last] ?? 0;
+  }
+  // Of the youngest of these as many as are needed.
+  entities += counts[last] ?? 0;
+  bytes += sizes[last] ?? 0;
+  eachClean(lane, youngest, (shard, entity) => {
+    const age = ageOf(entity);
+    if (age < last) return;
+    if (age === last) {
+      if (entities <= 0 && bytes <= 0) return;
+      entities--;
+      bytes -= entity.bytes;
+    }
+    dropEntity(shard, entity);
+  });
+}
+
+function eachClean(lane: Lane, usedBefore: number, look: (shard: Shard, entity: Entity) => void): void {
+  for (const shard of lane.shards.values()) {
+    for (const ofType of shard.entities) {
+      for (const entity of ofType.values()) {
+        if (entity.usedAt <= usedBefore && isClean(entity)) look(shard, entity);
+      }
     }
   }
 }

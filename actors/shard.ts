@@ -7,6 +7,7 @@ import type { Channel, RecentPart, WaitingPart } from "./channel.ts";
 import { createEntity, type Entity } from "./entity.ts";
 import type { Cursor, Entry } from "./entry.ts";
 import type { Obligation } from "./obligation.ts";
+import { createOutbox, type Outbox } from "./outbox-state.ts";
 import type { Part } from "./part.ts";
 import type { AnswerBlock } from "./segment.ts";
 import type { AcquiredShard, AttemptMark, FlushRequest, NewDeadLetter, StoredObligation } from "./store/store.ts";
@@ -36,6 +37,8 @@ export interface Shard {
   /** Entities by index of their type, then by eid. */
   readonly entities: Map<string, Entity>[];
   residents: number;
+  /** The sum of their `bytes`. */
+  residentBytes: number;
   readonly outbox: Outbox;
   /** Repeats that wait for the watermark; of other parts the channels know. */
   repeats: WaitingPart[];
@@ -79,14 +82,6 @@ export interface PendingAnswer {
   readonly closing?: { readonly id: string; readonly reply: (error: StarlingError | null) => void };
 }
 
-export interface Outbox {
-  /** Number of the last part sent to a target since the acquire; the first one sent says "unknown". */
-  readonly last: Map<ShardId, Seq>;
-  /** Numbers on their way, in order; those before `first` are delivered. */
-  sent: { readonly seq: Seq; status: "sent" | "delivered" }[];
-  first: number;
-}
-
 export interface Recorded {
   readonly answers: Set<string>;
   readonly refused: Set<Seq>;
@@ -111,7 +106,8 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     dirtyFrom: Number.POSITIVE_INFINITY,
     entities: Array.from({ length: model.entities.size }, () => new Map<string, Entity>()),
     residents: 0,
-    outbox: { last: new Map(), sent: [], first: 0 },
+    residentBytes: 0,
+    outbox: createOutbox(),
     repeats: [],
     obligations: new Set(),
     owed: acquired.obligations,
@@ -146,12 +142,15 @@ export function entityOf(shard: Shard, spec: EntitySpec, eid: string, eidValue: 
   const entity = createEntity(spec, eid, eidValue);
   ofType.set(eid, entity);
   shard.residents++;
+  shard.residentBytes += entity.bytes;
   return entity;
 }
 
 /** Forgets an activation. */
 export function dropEntity(shard: Shard, entity: Entity): void {
-  if (shard.entities[entity.spec.index]?.delete(entity.eid)) shard.residents--;
+  if (!shard.entities[entity.spec.index]?.delete(entity.eid)) return;
+  shard.residents--;
+  shard.residentBytes -= entity.bytes;
 }
 
 /** The log is replayed from above here, for outbox and obligations too. */

@@ -77,6 +77,8 @@ async function acquireAll(options: EngineOptions, ids: readonly ShardId[]): Prom
     { shards: acquired.size, epoch: Math.max(...[...acquired.values()].map((a) => a.epoch)) },
     "shards acquired",
   );
+  const jumped = [...acquired.values()].filter((one) => one.jumped).length;
+  if (jumped > 0) log.warn({ shards: jumped }, "postgresql is another server or timeline than it was: epochs jumped");
   return [...acquired.values()];
 }
 
@@ -263,8 +265,7 @@ function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => numbe
   const monotonic = clock.now();
   let oldest = monotonic;
   for (const { lane } of lanes) {
-    const [first] = lane.dirty;
-    if (first !== undefined) oldest = Math.min(oldest, first.dirtySince);
+    for (const { dirtySince } of lane.dirty) oldest = Math.min(oldest, dirtySince);
     if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.since);
   }
   return wall() - (monotonic - oldest);

@@ -4,7 +4,7 @@ import { onCommitFailed, onCommitted, startCommit } from "./commit.ts";
 import { onFlushed, onFlushFailed, onFlushTimer, planNextFlush, startFlush } from "./flush.ts";
 import type { Effect, Lane, LaneMessage } from "./lane.ts";
 import { onLetterReplayed } from "./letter-replay.ts";
-import { onDelivered } from "./outbox.ts";
+import { onDelivered, onLinesDone } from "./outbox.ts";
 import { tendGate } from "./poison.ts";
 import { onHookEnded } from "./processing.ts";
 import { ownShards } from "./replay.ts";
@@ -49,7 +49,9 @@ function take(lane: Lane, message: LaneMessage): void {
     case "hook-ended":
       return onHookEnded(lane, message.shard, message.entry, message.run, message.outcome);
     case "delivered":
-      return onDelivered(lane, message.shard, message.seq);
+      return onDelivered(lane, message.shard, message.seqs);
+    case "lines-done":
+      return onLinesDone(lane, message.shard, message.seqs);
     case "flush-due":
       return onFlushTimer(lane);
     case "flushed":

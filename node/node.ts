@@ -4,6 +4,7 @@ import { createCounters } from "../actors/counters.ts";
 import type { Engine } from "../actors/engine.ts";
 import { allHooks } from "../actors/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
+import type { LaneLimits } from "../actors/lane.ts";
 import { startEngine } from "../actors/start-engine.ts";
 import { systemClock } from "../proto/clock.ts";
 import { toNodeId } from "../proto/ids.ts";
@@ -11,6 +12,7 @@ import type { StarlingError } from "../proto/starling-error.ts";
 import { armFailPoint } from "./armed-fail-point.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
+import type { Settings } from "./config/settings.ts";
 import { startGrpcServer } from "./grpc/server.ts";
 import type { Log } from "./log.ts";
 import { startLoopWatch } from "./loop-watch.ts";
@@ -117,7 +119,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     model,
     hooks: modules.hooks,
     runHook: (hook, call) => runner.run(hook, call),
-    limits: { ...settings, backlogMaxBytes: settings.residentMaxBytes / 2 / settings.lanes },
+    limits: laneLimits(settings),
     entityShards: settings.entityShards,
     systemShards: settings.systemShards,
     lanes: settings.lanes,
@@ -157,6 +159,17 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   });
   const { address } = server;
   return { id, address, config, engine: serving, modules, failed, close, [Symbol.asyncDispose]: close };
+}
+
+/** Bounds of the node as each lane's own. */
+function laneLimits(settings: Settings): LaneLimits {
+  const lanes = settings.lanes * (1 + settings.databaseUrls.length);
+  return {
+    ...settings,
+    residentMaxEntities: settings.residentMaxEntities / lanes,
+    residentMaxBytes: settings.residentMaxBytes / lanes,
+    backlogMaxBytes: settings.backlogMaxBytes / lanes,
+  };
 }
 
 /** What modules see of the configuration directory. */

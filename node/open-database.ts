@@ -30,6 +30,7 @@ export interface DatabaseOptions {
 
 const retryEveryMs = 1000;
 const housekeepingEveryMs = 10 * 60_000;
+const worldEveryMs = 10_000;
 const dayMs = 24 * 3_600_000;
 
 /**
@@ -49,17 +50,17 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       opened.push(() => embedded.close());
       databaseUrl = embedded.url;
     }
-    const first = await openStore(databaseUrl, options);
-    opened.push(() => first.close());
     let fail: (error: StarlingError) => void = () => {};
     const lost = new Promise<StarlingError>((resolve) => {
       fail = resolve;
     });
+    const first = await openStore(databaseUrl, options, fail);
+    opened.push(() => first.close());
     const lock = await first.lockExclusively({ name: `node ${options.node} pid ${process.pid}`, onLost: fail });
     opened.push(() => lock.close());
     const stores: [PostgresStore, ...PostgresStore[]] = [first];
     for (const url of settings.databaseUrls) {
-      const next = await openStore(url, options);
+      const next = await openStore(url, options, fail);
       opened.push(() => next.close());
       stores.push(next);
     }
@@ -75,12 +76,16 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   }
 }
 
-async function openStore(url: string, { settings, log, signal }: DatabaseOptions): Promise<PostgresStore> {
+async function openStore(
+  url: string,
+  { settings, log, signal }: DatabaseOptions,
+  onOtherWorld: (error: StarlingError) => void,
+): Promise<PostgresStore> {
   for (let attempt = 0; ; attempt++) {
     try {
       const { lanes, entityShards, systemShards, storeTimeoutMs } = settings;
       const shards = { entity: entityShards, system: systemShards };
-      return await openPostgresStore({ url, lanes, shards, statementTimeoutMs: storeTimeoutMs });
+      return await openPostgresStore({ url, lanes, shards, statementTimeoutMs: storeTimeoutMs, onOtherWorld });
     } catch (error) {
       if (!(error instanceof StarlingError) || !error.retryable) throw error;
       if (attempt === 0) log.warn({ problem: error.message }, "waiting for postgresql");
@@ -89,9 +94,12 @@ async function openStore(url: string, { settings, log, signal }: DatabaseOptions
   }
 }
 
-/** Makes partitions of the log ahead of time and drops those that are old and passed (R8). Returns the end of it. */
+/**
+ * Makes partitions of the log ahead of time and drops those that are old and passed (R8), at the start and every ten minutes;
+ * asks every ten seconds whether the databases are still the same (R25). Returns the end of it.
+ */
 function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log: Log): () => Promise<void> {
-  let running: Promise<void> = Promise.resolve();
+  let running: Promise<unknown> = Promise.resolve();
   const run = async (): Promise<void> => {
     for (const store of stores) {
       await store.ensurePartitions(Date.now());
@@ -99,12 +107,20 @@ function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log:
       if (dropped.length > 0) log.info({ days: dropped }, "partitions of the log dropped");
     }
   };
-  const timer = setInterval(() => {
-    running = run().catch((error: unknown) => log.warn({ err: error }, "the log's partitions could not be kept"));
-  }, housekeepingEveryMs);
-  timer.unref();
+  const keep = (): void => {
+    running = running
+      .then(run)
+      .catch((error: unknown) => log.warn({ err: error }, "the log's partitions could not be kept"));
+  };
+  // Another world tells `onOtherWorld`; a server that does not answer is asked again.
+  const ask = (): void => {
+    for (const store of stores) store.checkWorld().catch(() => undefined);
+  };
+  const timers = [setInterval(keep, housekeepingEveryMs), setInterval(ask, worldEveryMs)];
+  for (const timer of timers) timer.unref();
+  keep();
   return async () => {
-    clearInterval(timer);
+    for (const timer of timers) clearInterval(timer);
     await running;
   };
 }

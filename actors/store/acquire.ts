@@ -74,6 +74,41 @@ language sql begin atomic
 end;
 `;
 
+/** How much the epoch of a shard grows that comes from another world; `acquire_1` adds the last one. */
+export const worldEpochs = 1_000;
+
+/*
+ * The acquiring in a world, which may be another than the last owner's: see world.ts. The order is acquire_1's, which then
+ * finds the locks its own: what the old owner wrote is there, and the claim still holds.
+ */
+export const acquireWorldFunctions = String.raw`
+create function starling.acquire_2(p_node text, p_shards int[])
+  returns table (shard int, epoch float8, watermark float8, last_seq float8, delivered float8, last_at float8,
+    channels json, refused json, letters json, clean boolean, obligations json, attempt json, jumped boolean)
+  language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_world record;
+  v_claimed int[];
+  v_jumped int[];
+begin
+  perform pg_advisory_xact_lock(${fenceLockClass}, f.shard) from unnest(p_shards) f(shard);
+  select * into v_world from starling.world_1();
+  v_claimed := array(select c.shard from starling.claim c
+    where c.shard = any(p_shards) and c.claimant = p_node and c.until > clock_timestamp());
+  v_jumped := array(select w.shard from starling.world w where w.shard = any(v_claimed)
+    and (w.system_identifier, w.timeline) is distinct from (v_world.system_identifier, v_world.timeline));
+  update starling.shard s set epoch = s.epoch + ${worldEpochs - 1} where s.shard = any(v_jumped);
+  insert into starling.world as w (shard, system_identifier, timeline)
+    select f.shard, v_world.system_identifier, v_world.timeline from unnest(v_claimed) f(shard)
+    on conflict (shard) do update
+      set system_identifier = excluded.system_identifier, timeline = excluded.timeline
+      where (w.system_identifier, w.timeline) is distinct from (excluded.system_identifier, excluded.timeline);
+  return query select a.*, a.shard = any(v_jumped) from starling.acquire_1(p_node, p_shards) a;
+end
+$$;
+`;
+
 const patienceMs = 1_000;
 const unblockEveryMs = 100;
 
@@ -90,6 +125,7 @@ interface AcquiredRow {
   readonly clean: boolean;
   readonly obligations: readonly ObligationFields[] | null;
   readonly attempt: readonly [number, number, number] | null;
+  readonly jumped: boolean;
 }
 
 /** See {@link Store.acquire}. `guard` ends what blocks: a pool of its own, since `control` may be in use. */
@@ -110,7 +146,7 @@ export async function acquire(
     const [backend] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid");
     const stop = unblockLater(pools.guard, backend?.pid ?? 0);
     try {
-      return await connection.query<AcquiredRow>("select * from starling.acquire_1($1, $2)", [node, sorted]);
+      return await connection.query<AcquiredRow>("select * from starling.acquire_2($1, $2)", [node, sorted]);
     } finally {
       stop();
     }
@@ -148,6 +184,7 @@ function toAcquired(row: AcquiredRow): AcquiredShard {
     clean: row.clean,
     obligations: (row.obligations ?? []).map((fields) => toObligation(row.shard, fields)),
     attempt: toAttempt(row.attempt),
+    ...(row.jumped && { jumped: true }),
   };
 }
 

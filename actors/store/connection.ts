@@ -40,6 +40,8 @@ export interface ConnectionOptions {
   readonly connectTimeoutMs: number;
   /** Called when the connection has gone, whoever ended it. */
   readonly onClose?: () => void;
+  /** Runs before the first statement of each session, the first one's too; what it raises, the statement raises. */
+  readonly onSession?: (session: Pick<Connection, "query">) => Promise<void>;
 }
 
 export interface PoolOptions extends ConnectionOptions {
@@ -53,6 +55,8 @@ const graceMs = 5_000;
 /** Creates a connection; it connects with its first statement, and again after it was lost. */
 export function createConnection(options: ConnectionOptions): Connection {
   let socket: Socket | null = null;
+  let sessions = 1;
+  let known = 0;
   const { settings, target, host } = parseUrl(options.url);
   const sql = postgres({
     ...settings,
@@ -68,7 +72,10 @@ export function createConnection(options: ConnectionOptions): Connection {
     connect_timeout: options.connectTimeoutMs / 1000,
     backoff: (retries: number) => Math.min(0.02 * 2 ** retries, 0.5),
     onnotice: () => undefined,
-    onclose: () => options.onClose?.(),
+    onclose: () => {
+      sessions++;
+      options.onClose?.();
+    },
     connection: {
       application_name: options.application,
       statement_timeout: options.statementTimeoutMs,
@@ -89,10 +96,22 @@ export function createConnection(options: ConnectionOptions): Connection {
     work = result.catch(() => undefined); // the caller has the error
     return result;
   };
+  const query = async <Row extends object>(text: string, parameters: readonly Parameter[] = []): Promise<Row[]> =>
+    await bounded(sql.unsafe<Row[]>(text, [...parameters], { prepare: true }).execute());
+  const greet = async (): Promise<void> => {
+    while (options.onSession !== undefined && known !== sessions) {
+      const session = sessions;
+      await options.onSession({ query });
+      known = session;
+    }
+  };
   return {
-    query: async <Row extends object>(text: string, parameters: readonly Parameter[] = []) =>
-      await bounded(sql.unsafe<Row[]>(text, [...parameters], { prepare: true }).execute()),
+    query: async <Row extends object>(text: string, parameters?: readonly Parameter[]) => {
+      await greet();
+      return await query<Row>(text, parameters);
+    },
     script: async (text) => {
+      await greet();
       await bounded(sql.unsafe(text).simple().execute());
     },
     close: async () => {

@@ -1,26 +1,27 @@
 import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
 import type { Pool } from "./connection.ts";
+import { largeFunctions } from "./large-value.ts";
 import { packObligations } from "./obligation.ts";
 import { type Packer, packAll, packKeys, packNumbers } from "./pack.ts";
-import type { EntityKey, FlushRequest, WriteResult } from "./store.ts";
+import type { EntityKey, FlushRequest, StoredEntity, WriteResult } from "./store.ts";
 
 /**
  * Fence, entities, history, refused seqs, dead letters, obligations and progress in one call. An entity changes only
- * upwards (`applied < new`); a tombstone takes the history of its life along, and goes when the watermark has passed it
- * (R19).
+ * upwards (`applied < new`), its large values with it; a tombstone takes these and the history of its life along, and
+ * goes when the watermark has passed it (R19).
  *
  * Entities and history come column by column: one array each costs PostgreSQL less than one per row. It spends the rest
  * of its time in indexes, so every row goes down each index once. MERGE does; INSERT ON CONFLICT looks first and then
  * inserts, and locks a row before it updates it. Rejected as well: COPY into a staging table, JSON, an array of
  * composites (measured: reference/performance.md).
  */
-export const flushFunctions = String.raw`
+export const flushFunctions = String.raw`${largeFunctions}
 create function starling.flush_1(p_node text, p_shards int[], p_epochs bigint[], p_escaped boolean,
   p_entity_shards int[], p_entity_types text, p_entity_eids text, p_created bigint[], p_created_at bigint[],
   p_applied bigint[], p_tombstones boolean[], p_states text, p_history_shards int[], p_history_types text,
   p_history_eids text, p_seqs bigint[], p_bodies text, p_progress text, p_channels text, p_refused text, p_letters text,
-  p_obligations text, p_attempts text) returns text language plpgsql as $$
+  p_obligations text, p_attempts text, p_large text, p_large_bodies text) returns text language plpgsql as $$
 declare
   v_lost text := starling.fence_1(p_node, p_shards, p_epochs);
 begin
@@ -32,6 +33,9 @@ begin
       if p_entity_shards <> '{}' then
         perform starling.flush_entities_1(p_escaped, p_entity_shards, p_entity_types, p_entity_eids, p_created,
           p_created_at, p_applied, p_tombstones, p_states);
+      end if;
+      if p_large <> '' then
+        perform starling.flush_large_1(p_escaped, p_large, p_large_bodies);
       end if;
       if p_history_shards <> '{}' then
         perform starling.flush_history_1(p_escaped, p_history_shards, p_history_types, p_history_eids, p_seqs, p_bodies,
@@ -168,7 +172,7 @@ export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Pr
   return toWriteResult(await pool.query<{ lost: string | null }>(flushText, parameters));
 }
 
-const flushText = `select starling.flush_1(${Array.from({ length: 23 }, (_, i) => `$${i + 1}`).join(", ")}) as lost`;
+const flushText = `select starling.flush_1(${Array.from({ length: 25 }, (_, i) => `$${i + 1}`).join(", ")}) as lost`;
 
 function packFlush(packer: Packer, request: FlushRequest): string[] {
   const { entities, history, progress, refused, deadLetters } = request;
@@ -193,5 +197,28 @@ function packFlush(packer: Packer, request: FlushRequest): string[] {
       return `${key(d)}\x1f${d.seq}\x1f${d.kind}\x1f${d.at}\x1f${names}`;
     }),
     ...packObligations(packer, request),
+    ...packLarge(packer, entities),
   ];
+}
+
+/** Keys row by row, bodies as a column: they are few and long. */
+function packLarge({ rows, text }: Packer, entities: readonly StoredEntity[]): [keys: string, bodies: string] {
+  const large = entities.flatMap(largeOf);
+  const key = ({ entity: e, attr }: LargeRow) =>
+    `${e.shard}\x1f${text(e.type)}\x1f${text(e.eid)}\x1f${e.applied}\x1f${text(attr)}`;
+  return [rows(large, key), rows(large, ({ body }) => text(body))];
+}
+
+interface LargeRow {
+  readonly entity: StoredEntity;
+  readonly attr: string;
+  readonly body: string;
+}
+
+const none: readonly LargeRow[] = [];
+
+/** As `flush_large_1` takes them: an empty body takes the row away, an empty attr stands for all. */
+function largeOf(entity: StoredEntity): readonly LargeRow[] {
+  if (entity.tombstone) return [{ entity, attr: "", body: "" }];
+  return entity.large?.map(({ attr, body }) => ({ entity, attr, body: body ?? "" })) ?? none;
 }

@@ -1,5 +1,5 @@
 import { StarlingError } from "../../proto/starling-error.ts";
-import { acquireFunctions } from "./acquire.ts";
+import { acquireFunctions, acquireWorldFunctions } from "./acquire.ts";
 import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions } from "./flush.ts";
@@ -8,8 +8,9 @@ import { obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
-import { clusterLockClass, commonFunctions, modelTables, tables } from "./schema.ts";
+import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } from "./schema.ts";
 import { sessionFunctions } from "./session.ts";
+import { worldFunctions } from "./world.ts";
 
 /**
  * The schema's steps, in order; the database knows how many it has taken. A step is never changed once released, and
@@ -29,7 +30,7 @@ export const schemaSteps: readonly string[] = [
     sessionFunctions,
     queryFunctions,
   ].join("\n"),
-  modelTables,
+  [modelTables, worldTable, worldFunctions, acquireWorldFunctions].join("\n"),
 ];
 
 export interface ClusterExpectation {

@@ -1,7 +1,8 @@
 import type { Model } from "../../modules/model.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
 import { acquire, readOwners, release, type ShardOwner } from "./acquire.ts";
 import { append } from "./append.ts";
-import { createConnection, createPool, type Pool } from "./connection.ts";
+import { type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
 import { discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
 import { flush } from "./flush.ts";
@@ -11,14 +12,17 @@ import { createPartitions, dropPartitions, type Partitions } from "./partition.t
 import { countEntities, findRaw, listEntities, readHistory } from "./query.ts";
 import { findPart, readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
-import type { Queries, Store } from "./store.ts";
+import type { Fence, Queries, Store, WriteResult } from "./store.ts";
 import { keepModel } from "./stored-model.ts";
+import { type WorldWatch, watchWorld } from "./world.ts";
 
 /** The store in PostgreSQL. */
 export interface PostgresStore extends Store, Queries {
   readonly clusterId: string;
   /** One round trip. Raises STORE. */
   ping(): Promise<void>;
+  /** Asks whether this is still the same server and timeline (R25). Raises FENCED if not. */
+  checkWorld(): Promise<void>;
   /** Owners and epochs as the database has them (R24). */
   readOwners(): Promise<ShardOwner[]>;
   /** See {@link keepModel}. Raises MODEL_CHANGED. */
@@ -45,6 +49,8 @@ export interface PostgresStoreOptions extends ClusterExpectation {
   readonly connectTimeoutMs?: number;
   /** Statements that may wait for a connection of their pool. */
   readonly waitingMax?: number;
+  /** The server, or its timeline, became another: every call raises FENCED from now on, and writes lose their shards (R25). */
+  readonly onOtherWorld?: (error: StarlingError) => void;
 }
 
 interface Pools {
@@ -57,7 +63,9 @@ interface Pools {
 
 /** Connects, migrates and makes today's partitions. Raises STORE, STORE_FATAL, CONFIG, WRONG_CLUSTER. */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<PostgresStore> {
+  const world = watchWorld((error) => options.onOtherWorld?.(error));
   const connect = {
+    onSession: world.check,
     url: options.url,
     application: options.application ?? "starling",
     statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
@@ -75,7 +83,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   try {
     const clusterId = await pools.control.alone((connection) => migrate(connection, options));
     await partitions.ensureAhead(Date.now());
-    return createStore({ pools, partitions, clusterId, connect });
+    return createStore({ pools, partitions, clusterId, connect, world });
   } catch (error) {
     await closeAll(pools);
     throw error;
@@ -90,9 +98,10 @@ function createStore(parts: {
   pools: Pools;
   partitions: Partitions;
   clusterId: string;
-  connect: { url: string; application: string; statementTimeoutMs: number; connectTimeoutMs: number };
+  connect: Omit<ConnectionOptions, "onClose">;
+  world: WorldWatch;
 }): PostgresStore {
-  const { pools, partitions, clusterId, connect } = parts;
+  const { pools, partitions, clusterId, connect, world } = parts;
   const { reads, control } = pools;
   let closing: Promise<void> | null = null;
   const close = () => {
@@ -102,9 +111,11 @@ function createStore(parts: {
   return {
     clusterId,
     acquire: (node, shards) => acquire(pools, node, shards),
-    release: (fences, node) => release(control, fences, node),
-    append: (node, request) => append(pools.append, partitions, node, request),
-    flush: (node, request) => flush(pools.flush, node, request),
+    // In another world there is nothing of this node's to give up.
+    release: (fences, node) => release(control, fences, node).catch(unlessFenced(undefined)),
+    append: (node, request) =>
+      append(pools.append, partitions, node, request).catch(unlessFenced(lostAll(request.fences))),
+    flush: (node, request) => flush(pools.flush, node, request).catch(unlessFenced(lostAll(request.fences))),
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
     findPart: (shard, channel, number) => findPart(reads, shard, channel, number),
@@ -134,7 +145,20 @@ function createStore(parts: {
     ping: async () => {
       await control.query("select 1");
     },
+    checkWorld: () => control.alone(world.check),
     close,
     [Symbol.asyncDispose]: close,
+  };
+}
+
+/** In another world the node owns no shard. */
+function lostAll(fences: readonly Fence[]): WriteResult {
+  return { lost: fences.map(({ shard }) => shard) };
+}
+
+function unlessFenced<T>(value: T): (error: unknown) => T {
+  return (error) => {
+    if (error instanceof StarlingError && error.code === "FENCED") return value;
+    throw error;
   };
 }

@@ -1,6 +1,7 @@
 import { toSeq, toShardId } from "../../proto/ids.ts";
 import { hashOf } from "../../proto/shard-of.ts";
 import type { Pool } from "./connection.ts";
+import { readWhole } from "./load.ts";
 import type { EntityKey, HistorySegment, Queries, RawRow, StoredEntity } from "./store.ts";
 
 /**
@@ -126,7 +127,7 @@ export async function listEntities(reads: Pool, request: Parameters<Queries["lis
     applied::float8 as applied, state from starling.entity
     where type = $1 and eid > $2 and not tombstone order by type, eid limit $3`;
   const rows = await reads.query<EntityRow>(text, [request.type, request.after, request.limit]);
-  return rows.map((row) => ({
+  const records = rows.map((row) => ({
     shard: toShardId(row.shard),
     type: row.type,
     eid: row.eid,
@@ -136,6 +137,12 @@ export async function listEntities(reads: Pool, request: Parameters<Queries["lis
     state: row.state,
     tombstone: false,
   }));
+  const whole = await readWhole(reads, records);
+  const last = records.at(-1);
+  // What was deleted in between must not make the page short: a short page is the last one.
+  if (whole.length === records.length || records.length < request.limit || last === undefined) return whole;
+  const rest = { ...request, after: last.eid, limit: request.limit - whole.length };
+  return [...whole, ...(await listEntities(reads, rest))];
 }
 
 /** See {@link Queries.count}. Counts the index and takes tombstones off, which are few. */

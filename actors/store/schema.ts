@@ -77,6 +77,17 @@ alter table starling.entity alter state set storage external, alter state set st
 create index entity_by_type on starling.entity (type, eid);
 create index entity_tombstone on starling.entity (shard) where tombstone;
 
+-- Values with a long JSON text, each in a row of its own: see large-value.ts. Rows of 2 to 4 KB stay in their page.
+create table starling.large_value (
+  shard int not null,
+  eid text collate "C" not null,
+  type text collate "C" not null,
+  attr text collate "C" not null,
+  body text collate "C" not null,
+  primary key (shard, eid, type, attr)
+) with (fillfactor = 60, toast_tuple_target = 4080);
+alter table starling.large_value alter body set storage external, alter body set statistics 0;
+
 create table starling.history (
   shard int not null,
   type text collate "C" not null,
@@ -206,5 +217,14 @@ create table starling.attribute (
   data_type text not null,
   fingerprint text not null,
   primary key (type, attr)
+);
+`;
+
+export const worldTable = String.raw`
+-- The server and the timeline in which each shard was last acquired (R25).
+create table starling.world (
+  shard int primary key,
+  system_identifier text not null,
+  timeline int not null
 );
 `;

@@ -1,4 +1,5 @@
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts";
+import type { LargeValue } from "./large-value.ts";
 
 /**
  * What the actors need of durable storage. Implemented by PostgreSQL (`postgres-store.ts`) and, for the simulation, by
@@ -58,6 +59,8 @@ export interface AcquiredShard extends Fence {
   /** What entities owe below the watermark. `refused` and `deadAnswers` begin with the first entry of these (R16). */
   readonly obligations: readonly StoredObligation[];
   readonly attempt: AttemptMark | null;
+  /** The database is of another world than at the last acquiring: the epoch grew by 1,000 (R25). */
+  readonly jumped?: boolean;
 }
 
 /** What one entity owes below the watermark (R16). */
@@ -131,8 +134,13 @@ export interface StoredEntity extends EntityKey {
   readonly createdAt: number;
   /** Seq of the last task applied. */
   readonly applied: Seq;
-  /** The record without histories: see `actors/entity-state.ts`. */
+  /** The record without histories: see `writeState` in `actors/entity.ts`. */
   readonly state: string;
+  /**
+   * Values that stand outside `state`: of a flush those that changed since the one before, of a load all. In a list they
+   * stand in `state`, like the others.
+   */
+  readonly large?: readonly LargeValue[] | undefined;
   /** Deleted by the task `applied`; kept until the watermark has passed (R19). */
   readonly tombstone: boolean;
 }

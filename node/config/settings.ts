@@ -28,10 +28,11 @@ export const settingsSchema = z.object({
   flushIntervalMs: duration(1000, "time between two flushes of a shard"),
   flushMaxEntities: count(1000, 1, countMax, "entities in one flush"),
   residentMaxEntities: count(500_000, 1, countMax, "entities kept in memory"),
-  residentMaxBytes: bytes(512 * MiB, "memory for entities"),
+  residentMaxBytes: bytes(512 * MiB, "memory for entities, as estimated; above it the longest unused leave"),
   passivateAfterMs: duration(60_000, "idle time after which an entity leaves the memory"),
   lagMaxEntries: count(100_000, 1, countMax, "log entries of a shard that may wait for their processing"),
   lagMaxBytes: bytes(64 * MiB, "bytes of a shard's log that may wait for their processing"),
+  backlogMaxBytes: bytes(256 * MiB, "memory on this node for what waits for its processing, derived tasks included"),
   creditBatches: count(8, 1, 10_000, "batches that a sender may have in flight"),
   creditBytes: bytes(16 * MiB, "bytes that a sender may have in flight"),
   sessionMaxCount: count(10_000, 1, countMax, "sessions that may be open at once on this node"),
@@ -48,8 +49,6 @@ export const settingsSchema = z.object({
   chainMaxDepth: count(16, 1, 1000, "how deep derived tasks may derive tasks"),
   hookTasksMax: count(1000, 1, 100_000, "tasks that one run of a hook may return"),
   hookTasksMaxBytes: bytes(4 * MiB, "bytes of the tasks that one run of a hook may return"),
-  batchMaxItems: count(10_000, 1, 100_000, "datapoints in a batch"),
-  batchMaxBytes: bytes(4 * MiB, "bytes of a batch"),
   storeTimeoutMs: duration(30_000, "bound on one statement in PostgreSQL"),
   logLevel: z
     .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"])

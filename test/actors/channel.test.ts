@@ -6,8 +6,8 @@ import { shardId, toNodeId, toSeq } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
-import { type SimulatedNode, startSimulatedNode } from "../support/simulated-node.ts";
-import { model, shards, task } from "./protocol-script.ts";
+import { type SimulatedNode, type SimulationOptions, startSimulatedNode } from "../support/simulated-node.ts";
+import { hook, model, shards, task } from "./protocol-script.ts";
 
 const noHooks: HookTable = {
   onTaskStart: [],
@@ -16,14 +16,14 @@ const noHooks: HookTable = {
   onNewAttr: new Map(),
 };
 
-function start(store: Store, name = "node"): Promise<SimulatedNode> {
+function start(store: Store, name = "node", rest: Partial<SimulationOptions> = {}): Promise<SimulatedNode> {
   const runHook = () => ({ kind: "answer", tasks: [] }) as const;
-  return startSimulatedNode({ store, model, hooks: noHooks, runHook, shards, name, dies: () => false });
+  return startSimulatedNode({ store, model, hooks: noHooks, runHook, shards, name, dies: () => false, ...rest });
 }
 
-function part(number: number, predecessor: number | null, v = number): Part {
-  const shard = shardOf("entity", "src", "e", shards);
-  const tasks = [{ ...task("src", "e", "a", v), cause: null }];
+function part(number: number, predecessor: number | null, v = number, eid = "e"): Part {
+  const shard = shardOf("entity", "src", eid, shards);
+  const tasks = [{ ...task("src", eid, "a", v), cause: null }];
   const own = { kind: "part", position: 0, shard } as const;
   return { ...own, channel: "c:s", number, predecessor, hash: `h${v}`, tasks, rejections: [], bytes: 10 };
 }
@@ -131,13 +131,83 @@ test("an owner that was replaced can neither append nor flush, and tells whoever
   expect(await linesOfLog(store)).toBe(1);
 });
 
-test("seqs go on above what the log holds after a take-over (R5)", async () => {
+test("a group that is refused for one lost shard is sent again without it, once (R2)", async () => {
+  const store = createMemoryStore();
+  let appends = 0;
+  const counted: Store = {
+    ...store,
+    append: (node, request) => {
+      appends++;
+      return store.append(node, request);
+    },
+  };
+  const node = await start(counted);
+  const other = Array.from({ length: 99 }, (_, i) => `o${i}`).find(
+    (eid) => part(1, 0, 1, eid).shard !== part(1, 0).shard,
+  );
+  await offer(node, part(1, 0));
+  await store.acquire(toNodeId("other"), [part(1, 0).shard]);
+  appends = 0;
+  // The first one is on its way when the others come: these are a group.
+  const said = await offer(node, part(1, 0, 1, other), part(2, 1), part(2, 1, 2, other));
+  expect(said.filter((text) => !text.endsWith("processed"))).toEqual(["1 durable", "2 FENCED", "2 durable"]);
+  expect(appends).toBe(3);
+});
+
+/** A node that dies as soon as its append is in the log, with nothing flushed. */
+async function appendAndDie(store: Store, parts: readonly Part[], elapsedMs = 0): Promise<void> {
+  const node = await start(store, "dies", { dies: (effect) => effect === "append" });
+  node.elapse(elapsedMs);
+  expect(await offer(node, ...parts)).toEqual([]);
+  expect(node.status).toBe("dead");
+}
+
+test("seqs go on above what the log holds after a take-over, also above the watermark (R5)", async () => {
   const store = createMemoryStore();
   await offer(await start(store), part(1, 0), part(2, 1));
+  await appendAndDie(store, [part(3, null)]);
   const next = await start(store, "next");
-  await offer(next, part(3, null));
+  await offer(next, part(4, null));
   const shard = shardOf("entity", "src", "e", shards);
-  const seqs = (await store.readLog(shard, toSeq(0), 100)).map(({ seq, lastSeq }) => [seq, lastSeq]);
-  expect(seqs.flat().every((seq, i, all) => i === 0 || seq >= (all[i - 1] ?? 0))).toBe(true);
-  expect(seqs.at(-1)?.[1]).toBe(3);
+  const seqs = (await store.readLog(shard, toSeq(0), 100)).flatMap(({ seq, lastSeq }) => [seq, lastSeq]);
+  expect(seqs).toEqual([1, 1, 2, 2, 3, 3, 4, 4]);
 });
+
+test("arrival times never go back, though the next owner's clock is behind, and hooks know no other (R6)", async () => {
+  const store = createMemoryStore();
+  const seen: unknown[] = [];
+  const hooks = {
+    ...noHooks,
+    onNewAttr: new Map([["src", new Map([["a", [hook("on_new_attr", "src", "a", "own")]]])]]),
+  };
+  await appendAndDie(store, [part(1, 0)], 10_000);
+  const next = await start(store, "next", {
+    hooks,
+    runHook: (_, { datapoint, now }) => {
+      seen.push([datapoint?.v, now]);
+      return { kind: "answer", tasks: [] };
+    },
+  });
+  await offer(next, part(2, null));
+  const times = (await store.readLog(part(1, 0).shard, toSeq(0), 100)).map(({ at }) => at);
+  expect(times).toEqual([1_700_000_011_000, 1_700_000_011_000]);
+  expect(seen).toEqual([
+    [1, times[0]],
+    [2, times[1]],
+  ]);
+});
+
+test.each([
+  ["tasks of a shard", { lagMaxEntries: 2 }],
+  ["bytes of a shard", { lagMaxBytes: 20 }],
+  ["bytes of a lane", { backlogMaxBytes: 20 }],
+])(
+  "above its bound on unprocessed %s an owner refuses for now, and takes more when some are processed (R7)",
+  async (_, limits) => {
+    const store = createMemoryStore();
+    const node = await start(store, "node", { limits });
+    const said = await offer(node, part(1, 0), part(2, 1), part(3, 2));
+    expect(said).toEqual(["3 BUSY", "1 durable", "2 durable", "1 processed", "2 processed"]);
+    expect(await offer(node, part(3, 2))).toEqual(["3 durable", "3 processed"]);
+  },
+);

@@ -15,9 +15,11 @@ export interface ProtocolClient {
   offer(node: SimulatedNode, from: number, to: number): void;
 }
 
-/** A client of the batches. */
-export function createClient(batches: readonly (readonly CheckedTask[])[]): ProtocolClient {
-  const acked = new Set<number>();
+/** A client of the batches; what it sees acknowledged it adds to `acked`. */
+export function createClient(
+  batches: readonly (readonly CheckedTask[])[],
+  acked: Set<number> = new Set(),
+): ProtocolClient {
   const processed = new Map<number, number>();
   let previous = new Map<ShardId, number>();
   let resumed = false;

@@ -115,6 +115,12 @@ export interface Found {
   readonly state: Map<string, string>;
 }
 
+/** Line by line, to be compared. */
+export function writeFound({ logged, state }: Found): string {
+  const lines = [...logged].map(([key, times]) => `log ${key} × ${times}`);
+  return [...lines, ...[...state].map(([key, value]) => `state ${key} ${value}`)].sort().join("\n");
+}
+
 /** What one run without any death leaves; every other run must leave the same. */
 export async function inspect(store: Store): Promise<Found> {
   const logged = new Map<string, number>();

@@ -32,7 +32,7 @@ async function planted(plant: string, expectation: Expectation = expectThings(se
     connectTimeoutMs: 10_000,
   });
   try {
-    await connection.script("truncate starling.entity, starling.history, starling.dead_letter");
+    await connection.script("truncate starling.entity, starling.large_value, starling.history, starling.dead_letter");
     for (let number = 0; number < expectation.entities; number++) await storeEntity(connection, expectation, number);
     if (plant !== "") await connection.script(plant);
     const verdict = await verify(connection, expectation);
@@ -84,11 +84,18 @@ function loadJson(v: unknown, withoutTime: string): string {
 }
 
 const seven = "where eid = 'thing-7'";
+/** As if the value were large. */
+const apart = `
+  insert into starling.large_value select shard, eid, type, 'p_text', (state::json->'p_text'->'v')::text
+    from starling.entity ${seven};
+  update starling.entity set
+    state = regexp_replace(state, '^\\{("p_text":\\{)"v":[^,]*,([^}]*\\})', '{"#large":{\\1\\2}') ${seven};`;
 const firstSegment = `${seven} and seq = 10`;
 
 describe("the verification of the benchmarks", () => {
   it("finds nothing where nothing is wrong", async () => {
     expect(await planted("")).toEqual([]);
+    expect(await planted(apart)).toEqual([]);
   });
 
   it.each([
@@ -99,6 +106,7 @@ describe("the verification of the benchmarks", () => {
       `update starling.entity set state = regexp_replace(state, '"p_int":{"v":', '"p_int":{"v":1') ${seven}`,
       "p_int",
     ],
+    ["a wrong large value", `${apart} update starling.large_value set body = '"x"'`, "p_text"],
     ["a wrong count", `update starling.entity set state = replace(state, '"n":3', '"n":4') ${seven}`, "in all"],
     [
       "a wrong time",

@@ -5,18 +5,22 @@ import { join } from "node:path";
 import { repository } from "../support/repository.ts";
 
 /**
- * Puts known bugs back, one by one, in a copy of the tree, and checks that the test named in each patch fails for it.
- * A patch that no longer applies, and a bug that its test does not see, are failures. `npm run bugs [-- NAME…] [--json]`.
+ * Puts known bugs back, one by one, in a copy of the tree, and checks that the test named in each patch fails for it,
+ * and passes without it. A patch that no longer applies, and a bug that its test does not see, are failures.
+ * `npm run bugs [-- NAME…] [--json]`. A patch is a small diff under the lines `Rule:`, `Bug:`, `Test:` (a file) and,
+ * where one test of the file is enough, `Title:` (how vitest's -t knows it).
  */
 interface Bug {
   readonly name: string;
   readonly rule: string;
   readonly bug: string;
   readonly test: string;
+  /** Of the test that is to fail; "": any of the file. */
+  readonly title: string;
 }
 
 interface Verdict extends Bug {
-  readonly verdict: "found" | "missed" | "does not apply";
+  readonly verdict: "found" | "missed" | "fails anyway" | "does not apply";
   readonly seconds: number;
 }
 
@@ -29,44 +33,57 @@ const copied = [
   "proto",
   "test",
   "package.json",
+  "package-lock.json",
   "tsconfig.json",
   "vitest.config.ts",
 ];
 
 function readBug(name: string): Bug {
   const text = readFileSync(join(folder, `${name}.patch`), "utf8");
+  const find = (key: string): string | undefined => new RegExp(`^${key}: (.+)$`, "m").exec(text)?.[1];
   const field = (key: string): string => {
-    const value = new RegExp(`^${key}: (.+)$`, "m").exec(text)?.[1];
+    const value = find(key);
     if (value === undefined) throw new Error(`test/bugs/${name}.patch has no line '${key}: …'`);
     return value;
   };
-  return { name, rule: field("Rule"), bug: field("Bug"), test: field("Test") };
+  return { name, rule: field("Rule"), bug: field("Bug"), test: field("Test"), title: find("Title") ?? "" };
 }
 
-function tryBug(bug: Bug): Verdict {
-  const startedAt = performance.now();
+/** A copy of the tree, in which each bug lives for a while. */
+function copyTree(): string {
   const tree = mkdtempSync(join(tmpdir(), "starling-bug-"));
+  for (const each of copied) cpSync(join(repository, each), join(tree, each), { recursive: true });
+  symlinkSync(join(repository, "node_modules"), join(tree, "node_modules"));
+  return tree;
+}
+
+function tryBug(bug: Bug, tree: string, clean: Map<string, boolean>): Verdict {
+  const startedAt = performance.now();
   const end = (verdict: Verdict["verdict"]): Verdict => {
     return { ...bug, verdict, seconds: Math.round((performance.now() - startedAt) / 100) / 10 };
   };
-  try {
-    for (const each of copied) cpSync(join(repository, each), join(tree, each), { recursive: true });
-    symlinkSync(join(repository, "node_modules"), join(tree, "node_modules"));
-    const patch = join(folder, `${bug.name}.patch`);
-    const applied = spawnSync("git", ["apply", "--recount", patch], { cwd: tree, encoding: "utf8" });
-    if (applied.status !== 0) return end("does not apply");
-    const vitest = join(repository, "node_modules/vitest/vitest.mjs");
-    const run = spawnSync(process.execPath, [vitest, "run", bug.test], {
-      cwd: tree,
-      encoding: "utf8",
-      timeout: 300_000,
-    });
-    // A test that could not run at all proves nothing.
-    const ran = /Tests .*\d+ failed/.test(run.stdout);
-    return end(run.status !== 0 && ran ? "found" : "missed");
-  } finally {
-    rmSync(tree, { recursive: true, force: true });
-  }
+  if (!applyPatch(bug, tree, [])) return end("does not apply");
+  const outcome = runTest(bug, tree);
+  if (!applyPatch(bug, tree, ["--reverse"])) throw new Error(`${bug.name} could not be taken back`);
+  if (outcome !== "failed") return end("missed");
+  const key = `${bug.test}\t${bug.title}`;
+  const passes = clean.get(key) ?? runTest(bug, tree) === "passed";
+  clean.set(key, passes);
+  return end(passes ? "found" : "fails anyway");
+}
+
+function applyPatch({ name }: Bug, tree: string, options: readonly string[]): boolean {
+  const args = ["apply", "--recount", ...options, join(folder, `${name}.patch`)];
+  return spawnSync("git", args, { cwd: tree }).status === 0;
+}
+
+function runTest({ test, title }: Bug, tree: string): "passed" | "failed" | "did not run" {
+  const vitest = join(repository, "node_modules/vitest/vitest.mjs");
+  const args = [vitest, "run", test, ...(title === "" ? [] : ["-t", title])];
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd: tree, encoding: "utf8", timeout: 120_000 });
+  // A test that could not run at all proves nothing.
+  if (status !== 0) return /Tests .*\d+ failed/.test(stdout) ? "failed" : "did not run";
+  return /Tests .*\d+ passed/.test(stdout) ? "passed" : "did not run";
 }
 
 function main(args: readonly string[]): void {
@@ -77,11 +94,19 @@ function main(args: readonly string[]): void {
     .sort();
   const names = wanted.length > 0 ? wanted : known;
   const verdicts: Verdict[] = [];
-  for (const name of names) {
-    const verdict = tryBug(readBug(name));
-    verdicts.push(verdict);
-    const { rule, seconds, test } = verdict;
-    process.stdout.write(`${rule.padEnd(5)} ${name.padEnd(28)} ${verdict.verdict.padEnd(15)} ${seconds} s  ${test}\n`);
+  const clean = new Map<string, boolean>();
+  const tree = copyTree();
+  try {
+    for (const name of names) {
+      const verdict = tryBug(readBug(name), tree, clean);
+      verdicts.push(verdict);
+      const { rule, seconds, test } = verdict;
+      process.stdout.write(
+        `${rule.padEnd(5)} ${name.padEnd(32)} ${verdict.verdict.padEnd(15)} ${seconds} s  ${test}\n`,
+      );
+    }
+  } finally {
+    rmSync(tree, { recursive: true, force: true });
   }
   const failed = verdicts.filter(({ verdict }) => verdict !== "found").length;
   if (args.includes("--json")) process.stdout.write(`${JSON.stringify({ bugs: verdicts, failed })}\n`);

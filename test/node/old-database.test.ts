@@ -73,6 +73,8 @@ describe.each(steps)("a database of step %i", (step) => {
     await expect.poll(() => nOf(client, "a", "echo")).toBe(3);
     expect(history.level).toContainEqual({ v: 7, t1: 1000, t2: 1500, c: 0.5 });
     expect((await client.entities.get({ type: "device", eid: "c" })).attributes.label?.v).toBe("late");
+    const large = await client.entities.get({ type: "device", eid: "large" });
+    expect(large.attributes.label?.v).toBe("long ".repeat(300));
     await expect(client.entities.get({ type: "device", eid: "refused-1" })).rejects.toMatchObject({
       code: "NOT_FOUND",
     });

@@ -1,6 +1,6 @@
 import { createConnection } from "../../actors/store/connection.ts";
 
-const tables = ["raw", "entity", "history", "refused", "dead_letter"] as const;
+const tables = ["raw", "entity", "large_value", "history", "refused", "dead_letter"] as const;
 
 /**
  * Everything that bad input must not change, as text: two equal dumps are equal databases. The log stands for its datapoints:

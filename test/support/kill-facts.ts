@@ -1,4 +1,6 @@
 import { createConnection } from "../../actors/store/connection.ts";
+import { readWhole } from "../../actors/store/load.ts";
+import type { EntityKey } from "../../actors/store/store.ts";
 import type { EntityFact, KillFacts, LogFact, RawFact, StateFact } from "./kill-checker.ts";
 import type { KillDatapoint } from "./kill-model.ts";
 
@@ -23,13 +25,13 @@ export function openKillDatabase(url: string): KillDatabase {
   return {
     logs,
     facts: async () => {
-      const entities = await read<Omit<EntityFact, "state"> & { state: string }>(entitiesText);
+      const entities = await readWhole(connection, await read<EntityKey & EntityRow>(entitiesText));
       const history = await read<{ type: string; eid: string; body: string }>(historyText);
       const refused = await read<{ type: string; eid: string }>(refusedText);
       const letters = await read<{ letter: string }>(lettersText);
       return {
         raw: await read<RawFact>(rawText),
-        entities: entities.map((row) => ({ ...row, state: JSON.parse(row.state) as Record<string, StateFact> })),
+        entities: entities.map(toEntityFact),
         history: history.flatMap(readHistory),
         refused: refused.map(({ type, eid }) => `${type} ${eid}`),
         deadLetters: letters.map(({ letter }) => letter),
@@ -47,11 +49,21 @@ const logsText = `
 const rawText = `
   select shard, seq::float8 as seq, type, eid, attr, src, v, starling.to_ms_1(t1) as t1, starling.to_ms_1(t2) as t2, c
     from starling.raw order by shard, seq`;
-const entitiesText = "select type, eid, applied::float8 as applied, state from starling.entity where not tombstone";
+const entitiesText = `
+  select shard, type, eid, applied::float8 as applied, state from starling.entity where not tombstone`;
 const historyText = "select type, eid, body from starling.history order by shard, type, eid, seq";
 const refusedText = "select type, eid from starling.refused";
 const lettersText = `
   select format('%s/%s %s %s %s: %s', shard, seq, kind, hook, code, error) as letter from starling.dead_letter`;
+
+interface EntityRow {
+  readonly applied: number;
+  readonly state: string;
+}
+
+function toEntityFact({ type, eid, applied, state }: EntityKey & EntityRow): EntityFact {
+  return { type, eid, applied, state: JSON.parse(state) as Record<string, StateFact> };
+}
 
 /** The lines of one row: attr, src, t1, t2, c, json. */
 function readHistory({ type, eid, body }: { type: string; eid: string; body: string }): KillDatapoint[] {

@@ -1,8 +1,9 @@
 import { unescapeText } from "../../actors/line.ts";
 import { parseLetterId } from "../../actors/store/dead-letter.ts";
+import { wholeState } from "../../actors/store/large-value.ts";
 import type { EntityKey, Queries, RawRow, Segment, StoredDeadLetter, StoredEntity } from "../../actors/store/store.ts";
 import { type ShardId, toSeq, toShardId } from "../../proto/ids.ts";
-import type { MemoryDurable, MemoryShard } from "./memory-store.ts";
+import type { MemoryDurable, MemoryShard } from "./memory-durable.ts";
 
 /** Where an entity and its history stand in a shard. */
 export const keyOf = ({ type, eid }: { type: string; eid: string }): string => `${type}\t${eid}`;
@@ -17,7 +18,8 @@ export function createMemoryQueries({ shards }: MemoryDurable): Queries {
       living()
         .filter((entity) => entity.type === type && compareEids(entity.eid, after) > 0)
         .sort((a, b) => compareEids(a.eid, b.eid))
-        .slice(0, limit),
+        .slice(0, limit)
+        .map(withWholeState),
     count: async (type) => countByType(living(), type),
     raw: async ({ shard, type, eid, attr, limit }) => {
       const known = shards.get(shard);
@@ -46,6 +48,11 @@ export function createMemoryQueries({ shards }: MemoryDurable): Queries {
       return discarded;
     },
   };
+}
+
+function withWholeState(entity: StoredEntity): StoredEntity {
+  const { large, ...rest } = entity;
+  return large === undefined ? entity : { ...rest, state: wholeState(rest.state, large) };
 }
 
 function compareEids(a: string, b: string): number {

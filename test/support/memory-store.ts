@@ -2,7 +2,6 @@ import { partNeedle } from "../../actors/store/read-log.ts";
 import type {
   AcquiredShard,
   AppendRequest,
-  AttemptMark,
   EntityKey,
   Fence,
   FlushRequest,
@@ -12,39 +11,13 @@ import type {
   Segment,
   ShardProgress,
   Store,
-  StoredDeadLetter,
   StoredEntity,
   StoredObligation,
-  StoredSession,
 } from "../../actors/store/store.ts";
-import { type NodeId, type SessionId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
+import { type NodeId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
+import { createMemoryDurable, createMemoryShard, type MemoryDurable, type MemoryShard } from "./memory-durable.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
-
-/** The durable part of one shard. */
-export interface MemoryShard {
-  epoch: number;
-  owner: NodeId | null;
-  /** Who is taking the shard: until it has, nobody else writes or takes. */
-  claim: NodeId | null;
-  readonly log: Segment[];
-  watermark: number;
-  delivered: number;
-  at: number;
-  readonly channels: Map<string, number>;
-  readonly entities: Map<string, StoredEntity>;
-  readonly history: Map<string, HistorySegment[]>;
-  readonly refused: Set<number>;
-  readonly letters: Map<string, StoredDeadLetter>;
-  readonly obligations: Map<string, StoredObligation>;
-  attempt: AttemptMark | null;
-}
-
-/** What outlives every process: a store made over it goes on where the one before ended. */
-export interface MemoryDurable {
-  readonly shards: Map<ShardId, MemoryShard>;
-  readonly sessions: Map<SessionId, StoredSession>;
-}
 
 export interface MemoryStore extends Store, Queries {
   readonly durable: MemoryDurable;
@@ -52,10 +25,6 @@ export interface MemoryStore extends Store, Queries {
   historyOf(key: EntityKey): readonly HistorySegment[];
   /** Claims shards without taking them, as a node does that dies in between; null lets the claim lapse. */
   claim(shards: readonly ShardId[], node: NodeId | null): void;
-}
-
-export function createMemoryDurable(): MemoryDurable {
-  return { shards: new Map(), sessions: new Map() };
 }
 
 /** The store in memory: the same rules as PostgreSQL's, at once and without timers. */
@@ -115,25 +84,6 @@ export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()
       sessions.set(session, { ...(sessions.get(session) ?? { session, named: false }), closed: true });
     },
     ...createMemoryQueries(durable),
-  };
-}
-
-function createMemoryShard(): MemoryShard {
-  return {
-    epoch: 0,
-    owner: null,
-    claim: null,
-    log: [],
-    watermark: 0,
-    delivered: 0,
-    at: 0,
-    channels: new Map(),
-    entities: new Map(),
-    history: new Map(),
-    refused: new Set(),
-    letters: new Map(),
-    obligations: new Map(),
-    attempt: null,
   };
 }
 
@@ -213,13 +163,16 @@ function readLog(log: readonly Segment[], after: number, limit: number): Segment
 }
 
 function flush(shardOf: (id: ShardId) => MemoryShard, request: FlushRequest): void {
-  for (const { type, eid, state } of request.entities) refuseNul(type, eid, state);
+  for (const { type, eid, state, large } of request.entities) {
+    refuseNul(type, eid, state);
+    for (const { body } of large ?? []) refuseNul(body ?? "");
+  }
   for (const { type, eid, body } of request.history) refuseNul(type, eid, body);
   for (const { task, error, hook } of request.deadLetters) refuseNul(task, error, hook);
   for (const entity of request.entities) {
     const { entities } = shardOf(entity.shard);
     const known = entities.get(keyOf(entity));
-    if (known === undefined || known.applied < entity.applied) entities.set(keyOf(entity), entity);
+    if (known === undefined || known.applied < entity.applied) entities.set(keyOf(entity), withLarge(known, entity));
   }
   for (const segment of request.history) addHistory(shardOf(segment.shard).history, segment);
   for (const entity of request.entities) {
@@ -234,6 +187,17 @@ function flush(shardOf: (id: ShardId) => MemoryShard, request: FlushRequest): vo
   }
   for (const { shard, mark } of request.attempts ?? []) shardOf(shard).attempt = mark;
   for (const progress of request.progress) advance(shardOf(progress.shard), progress);
+}
+
+/** With all its large values: those that were there, and what the flush has changed. */
+function withLarge(known: StoredEntity | undefined, entity: StoredEntity): StoredEntity {
+  if (entity.large === undefined && known?.large === undefined) return entity;
+  const { large = [], ...rest } = entity;
+  if (entity.tombstone) return rest;
+  const bodies = new Map([...(known?.large ?? []), ...large].map(({ attr, body }) => [attr, body]));
+  const rows = [...bodies].flatMap(([attr, body]) => (body === null ? [] : { attr, body }));
+  rows.sort((a, b) => (a.attr < b.attr ? -1 : 1));
+  return rows.length === 0 ? rest : { ...rest, large: rows };
 }
 
 function addHistory(history: Map<string, HistorySegment[]>, segment: HistorySegment): void {

@@ -30,6 +30,7 @@ export const oldDatapoints: readonly ClientDatapoint[] = [
   { type: "device", eid: "a", attr: "level", v: 7, t1: 1000, t2: 1500, c: 0.5 },
   { type: "device", eid: "a", attr: "level", v: 9, t1: 3000 },
   { type: "device", eid: "a", attr: "near", v: { eid: "b" } },
+  { type: "device", eid: "large", attr: "label", v: "long ".repeat(300) },
   // Its hook fails: a dead letter.
   { type: "device", eid: "b", attr: "label", v: "throw" },
   // Its entity is refused.

@@ -28,6 +28,7 @@ import { toStarlingError } from "../../proto/starling-error.ts";
 export interface SimulatedNode {
   readonly lane: Lane;
   offer(parts: readonly Part[], listener: PartListener): void;
+  tell(message: LaneMessage): void;
   /** Performs effects until nothing is left to do but to wait for hooks, or until it dies. */
   run(): Promise<void>;
   /** Time passes, and the lane looks what is due. */
@@ -45,6 +46,8 @@ export interface SimulationOptions {
   readonly shards: number;
   readonly name: string;
   readonly limits?: Partial<LaneLimits>;
+  /** The world is slow at effects of this kind: up to twenty others come before each, if there are any. */
+  readonly slow?: Effect["kind"] | null;
   /** Called after each effect; true kills the node there. */
   readonly dies: (effect: Effect["kind"]) => boolean;
 }
@@ -57,11 +60,26 @@ export const simulationLimits: LaneLimits = {
   lagMaxBytes: 1e9,
   backlogMaxBytes: 1e9,
   residentMaxEntities: 1000,
+  residentMaxBytes: 1e9,
   passivateAfterMs: 60_000,
   chainMaxDepth: 4,
   obligationAfterMs: 5000,
   obligationAfterSeqs: 10_000,
 };
+
+/** Messages and effects between two rests: what never ends is an error at once, not a test that hangs. */
+const stepsMax = 20_000;
+
+const overtakenMax = 20;
+
+/** Tells of each addition to a set, so that a step that goes round in itself can be stopped. */
+function boundSet<T>(set: Set<T>, onAdd: () => void): void {
+  const add = set.add.bind(set);
+  set.add = (value) => {
+    onAdd();
+    return add(value);
+  };
+}
 
 /** Takes all shards of the store, replays, and is ready to `run`. */
 export async function startSimulatedNode(options: SimulationOptions): Promise<SimulatedNode> {
@@ -99,6 +117,13 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     },
   });
 
+  let added = 0;
+  for (const set of [lane.dirty, lane.touched]) {
+    boundSet(set, () => {
+      if (++added > stepsMax) throw new Error("a step does not end");
+    });
+  }
+
   const perform = async (effect: Effect): Promise<void> => {
     switch (effect.kind) {
       case "append":
@@ -125,9 +150,13 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
       }
       case "deliver": {
         const { shard, part } = effect;
-        const listener: PartListener = ([event]) => {
-          if (event?.kind === "durable") inbox.push({ kind: "delivered", shard, seq: part.number });
-          if (event?.kind === "refused") effects.push(effect);
+        const listener: PartListener = (news) => {
+          const seqs = [part.number];
+          for (const { kind } of news) {
+            if (kind === "durable") inbox.push({ kind: "delivered", shard, seqs });
+            if (kind === "processed") inbox.push({ kind: "lines-done", shard, seqs });
+            if (kind === "refused") effects.push(effect);
+          }
         };
         inbox.push({ kind: "offer", offers: [{ parts: [part], listener }] });
         return;
@@ -143,8 +172,6 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
         inbox.push({ kind: "flush-due" });
         return;
       case "lost":
-        status = "dead";
-        return;
       case "health":
       case "drained":
         return;
@@ -159,6 +186,13 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     }
   };
 
+  let overtaken = 0;
+  const takeEffect = (): Effect | undefined => {
+    const index = effects.findIndex(({ kind }) => kind !== options.slow);
+    overtaken = index > 0 && overtaken < overtakenMax ? overtaken + 1 : 0;
+    return effects.splice(overtaken > 0 ? index : 0, 1)[0];
+  };
+
   return {
     lane,
     get status() {
@@ -166,6 +200,9 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     },
     offer: (parts, listener) => {
       inbox.push({ kind: "offer", offers: [{ parts, listener }] });
+    },
+    tell: (message) => {
+      inbox.push(message);
     },
     kill: () => {
       status = "dead";
@@ -175,13 +212,15 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
       inbox.push({ kind: "sweep" });
     },
     run: async () => {
-      while (status === "running") {
+      for (let steps = 0; status === "running"; steps++) {
+        if (steps > stepsMax) throw new Error("the node does not come to rest");
         const message = inbox.shift();
         if (message !== undefined) {
+          added = 0;
           effects.push(...step(lane, message));
           continue;
         }
-        const effect = effects.shift();
+        const effect = takeEffect();
         if (effect !== undefined) {
           await perform(effect);
           if (options.dies(effect.kind)) status = "dead";

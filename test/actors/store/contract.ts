@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Queries, Store } from "../../../actors/store/store.ts";
 import { type NodeId, type ShardId, toSeq } from "../../../proto/ids.ts";
+import { describeLarge } from "./contract-large.ts";
 import { describeObligations } from "./contract-obligations.ts";
 import { describeQueries } from "./contract-queries.ts";
 import {
@@ -257,6 +258,7 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
     });
   });
 
+  describe("large values", () => describeLarge(() => store));
   describeQueries(() => store);
   describe("obligations and attempts", () => describeObligations(() => store));
 }

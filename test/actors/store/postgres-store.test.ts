@@ -11,7 +11,9 @@ import { entityOf, fencesOf, flushOf, nodeA, nodeB, noon, progressOf, segmentOf,
 
 const shards = { entity: 256, system: 16 };
 const tableNames =
-  "shard claim progress channel log entity history refused dead_letter obligation attempt session".split(" ");
+  "shard claim progress channel log entity large_value history refused dead_letter obligation attempt session".split(
+    " ",
+  );
 const dayMs = 86_400_000;
 
 function connectTo(database: TestDatabase): Connection {
@@ -262,6 +264,14 @@ describe("PostgreSQL itself", () => {
     expect(await spread.flush(nodeA, flushOf(fences, { entities }))).toEqual({ lost: [] });
     expect(await spread.load(entities)).toEqual(entities);
     expect(await store.load(entities)).toEqual(entities.slice(0, 1));
+    const state = '{"#large":{"a":{"t1":5,"t2":5,"c":1,"n":1}}}';
+    const large = [{ attr: "a", body: `"${"x".repeat(2_000)}"` }];
+    const marked = entities.map((entity) => ({ ...entity, applied: toSeq(2), state, large }));
+    await spread.flush(nodeA, flushOf(fences, { entities: marked }));
+    expect(await spread.load(entities)).toEqual(marked);
+    expect(await store.load(entities)).toEqual(marked.slice(0, 1));
+    const states = (await spread.list({ type: "ip", after: "", limit: 9 })).map((entity) => entity.state);
+    expect(states).toEqual(Array(2).fill(`{"a":{"v":${large[0]?.body},"t1":5,"t2":5,"c":1,"n":1}}`));
     expect((await spread.list({ type: "ip", after: "", limit: 9 })).map(({ eid }) => eid)).toEqual(["a", "b"]);
     expect(await spread.count("ip")).toEqual(new Map([["ip", 2]]));
     await other.close();

@@ -66,6 +66,17 @@ alter table starling.entity alter state set storage external, alter state set st
 create index entity_by_type on starling.entity (type, eid);
 create index entity_tombstone on starling.entity (shard) where tombstone;
 
+-- Values with a long JSON text, each in a row of its own: see large-value.ts. Rows of 2 to 4 KB stay in their page.
+create table starling.large_value (
+  shard int not null,
+  eid text collate "C" not null,
+  type text collate "C" not null,
+  attr text collate "C" not null,
+  body text collate "C" not null,
+  primary key (shard, eid, type, attr)
+) with (fillfactor = 60, toast_tuple_target = 4080);
+alter table starling.large_value alter body set storage external, alter body set statistics 0;
+
 create table starling.history (
   shard int not null,
   type text collate "C" not null,
@@ -229,7 +240,8 @@ $$;
 
 
 create function starling.append_1(p_node text, p_shards int[], p_epochs bigint[], p_escaped boolean,
-  p_rows text, p_bodies text, p_closings text) returns text language plpgsql as $$
+  p_log_shards int[], p_seqs bigint[], p_last_seqs bigint[], p_ats bigint[], p_keys text, p_heads text, p_bodies text,
+  p_closings text) returns text language plpgsql as $$
 declare
   v_lost text := starling.fence_1(p_node, p_shards, p_epochs);
   v_written bigint;
@@ -238,14 +250,17 @@ begin
   if v_lost is not null then
     return v_lost;
   end if;
-  insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body)
-    select f[1]::int, f[2]::bigint, f[3]::bigint, starling.to_time_1(f[4]::bigint),
-        case when f[5] = '' then null else decode(substr(f[5], 2), 'hex') end, f[6],
-        starling.unpack_1(f[7], p_escaped), starling.unpack_1(coalesce(r.body, ''), p_escaped)
-      from rows from (string_to_table(p_rows, e'\x1e'), string_to_table(p_bodies, e'\x1e')) r(fields, body),
-        lateral (select string_to_array(r.fields, e'\x1f') offset 0) s(f)
-    on conflict (shard, seq, at) do nothing;
-  get diagnostics v_written = row_count;
+  begin
+    insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body)
+      select r.* from starling.log_rows_1(p_escaped, p_log_shards, p_seqs, p_last_seqs, p_ats, p_keys, p_heads, p_bodies) r
+      where p_log_shards <> '{}';
+    get diagnostics v_written = row_count;
+  exception when unique_violation then
+    insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body)
+      select r.* from starling.log_rows_1(p_escaped, p_log_shards, p_seqs, p_last_seqs, p_ats, p_keys, p_heads, p_bodies) r
+      on conflict (shard, seq, at) do nothing;
+    get diagnostics v_written = row_count;
+  end;
   if p_closings <> '' then
     update starling.dead_letter d set status = 'replayed'
       from (select string_to_array(c, '-')::bigint[] from string_to_table(p_closings, ',') c) s(f)
@@ -258,6 +273,21 @@ begin
   return null;
 end
 $$;
+
+-- A key column that begins with a point is a brief, in hex.
+create function starling.log_rows_1(p_escaped boolean, p_shards int[], p_seqs bigint[], p_last_seqs bigint[],
+  p_ats bigint[], p_keys text, p_heads text, p_bodies text)
+  returns table (shard int, seq bigint, last_seq bigint, at timestamptz, brief bytea, keys text, head text, body text)
+language sql stable begin atomic
+  select r.shard, r.seq, r.last_seq, starling.to_time_1(r.at),
+      case when starts_with(r.keys, '.') then decode(substr(r.keys, 2), 'hex') end,
+      case when starts_with(r.keys, '.') then '' else r.keys end, r.head, r.body
+    from (
+      select unnest(p_shards), unnest(p_seqs), unnest(p_last_seqs), unnest(p_ats),
+          unnest(starling.split_1(p_keys, false)), unnest(starling.split_1(p_heads, p_escaped)),
+          unnest(starling.split_1(p_bodies, p_escaped))
+    ) r(shard, seq, last_seq, at, keys, head, body);
+end;
 
 
 create function starling.flush_obligations_1(p_escaped boolean, p_obligations text) returns void
@@ -302,11 +332,43 @@ return (
 );
 
 
+-- The large values of one record: bodies by attribute.
+create function starling.large_values_1(p_shard int, p_type text, p_eid text) returns text
+language sql stable set enable_seqscan = off set enable_bitmapscan = off begin atomic
+  select json_object_agg(v.attr, v.body order by v.attr)::text from starling.large_value v
+    where v.shard = p_shard and v.eid = p_eid and v.type = p_type;
+end;
+
+-- Writes a row for each body and deletes one for each empty body; an empty attr stands for all that the entity has.
+-- Comes after the entities: what does not stand where this flush has put it is newer, and what does is kept from
+-- changing until the end. Of a repeat nothing is written again.
+create function starling.flush_large_1(p_escaped boolean, p_large text, p_bodies text) returns void
+language sql set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan begin atomic
+  with moved as materialized (
+    select n.* from (
+      select f[1]::int, f[2], starling.unpack_1(f[3], p_escaped), f[4]::bigint, starling.unpack_1(f[5], p_escaped), body
+        from (
+          select string_to_array(unnest(string_to_array(p_large, e'\x1e')), e'\x1f'),
+            unnest(starling.split_1(p_bodies, p_escaped)) offset 0
+        ) s(f, body)
+    ) n(shard, type, eid, applied, attr, body), starling.entity e
+      where e.shard = n.shard and e.type = n.type and e.eid = n.eid and e.applied = n.applied
+      for no key update of e
+  ), written as (
+    insert into starling.large_value (shard, eid, type, attr, body)
+      select m.shard, m.eid, m.type, m.attr, m.body from moved m where m.body <> ''
+      on conflict (shard, eid, type, attr) do update set body = excluded.body where large_value.body <> excluded.body
+  )
+  delete from starling.large_value v using moved m
+    where m.body = '' and v.shard = m.shard and v.eid = m.eid and v.type = m.type and (m.attr = '' or v.attr = m.attr);
+end;
+
 create function starling.flush_1(p_node text, p_shards int[], p_epochs bigint[], p_escaped boolean,
   p_entity_shards int[], p_entity_types text, p_entity_eids text, p_created bigint[], p_created_at bigint[],
   p_applied bigint[], p_tombstones boolean[], p_states text, p_history_shards int[], p_history_types text,
   p_history_eids text, p_seqs bigint[], p_bodies text, p_progress text, p_channels text, p_refused text, p_letters text,
-  p_obligations text, p_attempts text) returns text language plpgsql as $$
+  p_obligations text, p_attempts text, p_large text, p_large_bodies text) returns text language plpgsql as $$
 declare
   v_lost text := starling.fence_1(p_node, p_shards, p_epochs);
 begin
@@ -318,6 +380,9 @@ begin
       if p_entity_shards <> '{}' then
         perform starling.flush_entities_1(p_escaped, p_entity_shards, p_entity_types, p_entity_eids, p_created,
           p_created_at, p_applied, p_tombstones, p_states);
+      end if;
+      if p_large <> '' then
+        perform starling.flush_large_1(p_escaped, p_large, p_large_bodies);
       end if;
       if p_history_shards <> '{}' then
         perform starling.flush_history_1(p_escaped, p_history_shards, p_history_types, p_history_eids, p_seqs, p_bodies,
@@ -504,10 +569,11 @@ language sql begin atomic
 end;
 
 
-create function starling.load_1(p_escaped boolean, p_shards int[], p_types text, p_eids text)
-  returns table (place int, created bigint, created_at timestamptz, applied bigint, tombstone boolean, state text)
+create function starling.load_1(p_escaped boolean, p_shards int[], p_types text, p_eids text) returns table (place int,
+  created bigint, created_at timestamptz, applied bigint, tombstone boolean, state text, large text)
   language sql stable begin atomic
-  select k.place, e.created, e.created_at, e.applied, e.tombstone, e.state
+  select k.place, e.created, e.created_at, e.applied, e.tombstone, e.state,
+      case when left(e.state, 11) = '{"#large":{' then starling.large_values_1(k.shard, k.type, k.eid) end
     from (
       select generate_series(1, cardinality(p_shards)), unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
         unnest(starling.split_1(p_eids, p_escaped))
@@ -662,39 +728,42 @@ select starling.ensure_partition_1('2026-11-21');
 insert into starling.channel (shard, channel, number) values ('0', 'c:old-database', '1');
 insert into starling.channel (shard, channel, number) values ('1', 's:0', '8');
 insert into starling.channel (shard, channel, number) values ('3', 'c:old-database', '1');
-insert into starling.dead_letter (shard, seq, number, kind, hook, type, eid, code, error, at, status, task) values ('3', '1', '1', 'hook', 'derive/on_new_attr/device.label/fail', 'device', 'b', 'HOOK_FAILED', 'hook derive/on_new_attr/device.label/fail failed: no echo yet', '2026-11-21 08:48:12.72+00', 'open', '{"type":"device","eid":"b","delete":false,"datapoints":[{"attr":"label","v":"throw","t1":null,"t2":null,"c":1,"src":null}]}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'device', 'a', '1', '2026-11-21 08:48:12.72+00', '7', 'false', E'{"label":{"v":"tab\\t, line\\n, backslash \\\\ and é","t1":1795250892720,"t2":1795250892720,"c":1,"n":1},"level":{"v":9,"t1":3000,"t2":3000,"c":1,"n":2},"echo":{"v":10,"t1":1795250892741,"t2":1795250892741,"c":1,"n":2},"near":{"v":{"eid":"b"},"t1":1795250892720,"t2":1795250892720,"c":1,"n":1}}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'site', '1', '6', '2026-11-21 08:48:12.741+00', '6', 'false', '{"total":{"v":7,"t1":1795250892741,"t2":1795250892741,"c":1,"n":1}}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('1', 'site', '0', '1', '2026-11-21 08:48:12.744+00', '1', 'false', '{"total":{"v":9,"t1":1795250892744,"t2":1795250892744,"c":1,"n":1}}');
-insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('3', 'device', 'b', '1', '2026-11-21 08:48:12.72+00', '1', 'false', '{"label":{"v":"throw","t1":1795250892720,"t2":1795250892720,"c":1,"n":1}}');
+insert into starling.dead_letter (shard, seq, number, kind, hook, type, eid, code, error, at, status, task) values ('3', '2', '1', 'hook', 'derive/on_new_attr/device.label/fail', 'device', 'b', 'HOOK_FAILED', 'hook derive/on_new_attr/device.label/fail failed: no echo yet', '2026-11-21 10:15:53.013+00', 'open', '{"type":"device","eid":"b","delete":false,"datapoints":[{"attr":"label","v":"throw","t1":null,"t2":null,"c":1,"src":null}]}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'device', 'a', '1', '2026-11-21 10:15:53.013+00', '7', 'false', E'{"label":{"v":"tab\\t, line\\n, backslash \\\\ and é","t1":1795256153013,"t2":1795256153013,"c":1,"n":1},"level":{"v":9,"t1":3000,"t2":3000,"c":1,"n":2},"echo":{"v":10,"t1":1795256153055,"t2":1795256153055,"c":1,"n":2},"near":{"v":{"eid":"b"},"t1":1795256153013,"t2":1795256153013,"c":1,"n":1}}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('0', 'site', '1', '6', '2026-11-21 10:15:53.055+00', '6', 'false', '{"total":{"v":7,"t1":1795256153055,"t2":1795256153055,"c":1,"n":1}}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('1', 'site', '0', '1', '2026-11-21 10:15:53.058+00', '1', 'false', '{"total":{"v":9,"t1":1795256153058,"t2":1795256153058,"c":1,"n":1}}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('3', 'device', 'b', '2', '2026-11-21 10:15:53.013+00', '2', 'false', '{"label":{"v":"throw","t1":1795256153013,"t2":1795256153013,"c":1,"n":1}}');
+insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state) values ('3', 'device', 'large', '1', '2026-11-21 10:15:53.013+00', '1', 'false', '{"#large":{"label":{"t1":1795256153013,"t2":1795256153013,"c":1,"n":1}}}');
 insert into starling.history (shard, type, eid, seq, body) values ('0', 'device', 'a', '3', 'level		1000	1500	0.5	7
 level		3000	3000	1	9');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '1', '4', '2026-11-21 08:48:12.72+00', E'\\x8dbffd48', '', '{"p":[["c:old-database",1,null,"64da39012b3b58df",0,4]],"a":[],"c":[]}', E'd	device	a	label	old			1	"tab\\t, line\\n, backslash \\\\ and é"
+insert into starling.large_value (shard, eid, type, attr, body) values ('3', 'large', 'device', 'label', '"long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long "');
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '1', '4', '2026-11-21 10:15:53.013+00', E'\\x8dbffd48', '', '{"p":[["c:old-database",1,null,"ed29185a05fdf98b",0,4]],"a":[],"c":[]}', E'd	device	a	label	old			1	"tab\\t, line\\n, backslash \\\\ and é"
 +	device	a	level		1000	1500	0.5	7
 +	device	a	level		3000	3000	1	9
 +	device	a	near				1	{"eid":"b"}');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '11', '12', '2026-11-21 08:48:13.538+00', E'\\x8dbffd48', '', '{"p":[],"a":[[9,"derive/on_new_attr/device.level/derive",1,0,2]],"c":[]}', 'd	device	a	echo				1	12
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '11', '12', '2026-11-21 10:15:54.347+00', E'\\x8dbffd48', '', '{"p":[],"a":[[9,"derive/on_new_attr/device.level/derive",1,0,2]],"c":[]}', 'd	device	a	echo				1	12
 o	2	9	derive/on_new_attr/device.level/derive	1	1	d	site	2	total				1	11');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '5', '8', '2026-11-21 08:48:12.741+00', E'\\x8dbffd482060abac8dbffd48', '', '{"p":[],"a":[[2,"derive/on_new_attr/device.level/derive",1,0,2],[3,"derive/on_new_attr/device.level/derive",1,2,2]],"c":[]}', 'd	device	a	echo				1	8
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '5', '8', '2026-11-21 10:15:53.055+00', E'\\x8dbffd482060abac8dbffd48', '', '{"p":[],"a":[[2,"derive/on_new_attr/device.level/derive",1,0,2],[3,"derive/on_new_attr/device.level/derive",1,2,2]],"c":[]}', 'd	device	a	echo				1	8
 d	site	1	total				1	7
 d	device	a	echo				1	10
 o	1	3	derive/on_new_attr/device.level/derive	1	1	d	site	0	total				1	9');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '9', '10', '2026-11-21 08:48:13.515+00', E'\\x8dbffd48e1f48a18', '', '{"p":[["c:old-database",2,null,"d8199dbe776ae231",0,2]],"a":[],"c":[]}', 'd	device	a	level		5000	5000	1	11
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('0', '9', '10', '2026-11-21 10:15:54.315+00', E'\\x8dbffd48e1f48a18', '', '{"p":[["c:old-database",2,null,"d8199dbe776ae231",0,2]],"a":[],"c":[]}', 'd	device	a	level		5000	5000	1	11
 d	device	c	label				1	"late"');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('1', '1', '1', '2026-11-21 08:48:12.744+00', E'\\x123fa86d', '', '{"p":[["s:0",8,null,"",0,1]],"a":[],"c":[[0,0,3,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	0	total				1	9');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('2', '1', '1', '2026-11-21 08:48:13.54+00', E'\\x608e1ae6', '', '{"p":[["s:0",12,null,"",0,1]],"a":[],"c":[[0,0,9,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	2	total				1	11');
-insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('3', '1', '2', '2026-11-21 08:48:12.72+00', E'\\x41978653e8be53a7', '', '{"p":[["c:old-database",1,null,"64da39012b3b58df",0,2]],"a":[],"c":[]}', 'd	device	b	label				1	"throw"
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('1', '1', '1', '2026-11-21 10:15:53.058+00', E'\\x123fa86d', '', '{"p":[["s:0",8,null,"",0,1]],"a":[],"c":[[0,0,3,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	0	total				1	9');
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('2', '1', '1', '2026-11-21 10:15:54.351+00', E'\\x608e1ae6', '', '{"p":[["s:0",12,null,"",0,1]],"a":[],"c":[[0,0,9,"derive/on_new_attr/device.level/derive",1,1]]}', 'd	site	2	total				1	11');
+insert into starling.log (shard, seq, last_seq, at, brief, keys, head, body) values ('3', '1', '3', '2026-11-21 10:15:53.013+00', E'\\xc207b3f741978653e8be53a7', '', '{"p":[["c:old-database",1,null,"ed29185a05fdf98b",0,3]],"a":[],"c":[]}', 'd	device	large	label				1	"long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long long "
+d	device	b	label				1	"throw"
 d	device	refused-1	label				1	"no"');
-insert into starling.meta (key, value) values ('cluster_id', '1070b09f-0704-4e7e-b8a0-44f56dab7f19');
+insert into starling.meta (key, value) values ('cluster_id', '4e69df6e-2246-452e-bbcb-3b51e19465fc');
 insert into starling.meta (key, value) values ('shards/entity', '4');
 insert into starling.meta (key, value) values ('shards/system', '1');
-insert into starling.progress (shard, watermark, delivered, at) values ('0', '8', '8', '2026-11-21 08:48:12.741+00');
-insert into starling.progress (shard, watermark, delivered, at) values ('1', '1', '1', '2026-11-21 08:48:12.744+00');
-insert into starling.progress (shard, watermark, delivered, at) values ('3', '2', '2', '2026-11-21 08:48:12.72+00');
-insert into starling.refused (shard, seq, type, eid) values ('3', '2', 'device', 'refused-1');
-insert into starling.session (session, named, closed, opened_at) values ('old-database', 'true', 'false', '2026-11-21 08:48:12.710724+00');
-insert into starling.shard (shard, epoch, owner) values ('0', '2', 'ac44db8b-a2a0-439b-9aeb-cb0d823853f5');
-insert into starling.shard (shard, epoch, owner) values ('1', '2', 'ac44db8b-a2a0-439b-9aeb-cb0d823853f5');
-insert into starling.shard (shard, epoch, owner) values ('2', '2', 'ac44db8b-a2a0-439b-9aeb-cb0d823853f5');
-insert into starling.shard (shard, epoch, owner) values ('3', '2', 'ac44db8b-a2a0-439b-9aeb-cb0d823853f5');
-insert into starling.shard (shard, epoch, owner) values ('4096', '2', 'ac44db8b-a2a0-439b-9aeb-cb0d823853f5');
+insert into starling.progress (shard, watermark, delivered, at) values ('0', '8', '8', '2026-11-21 10:15:53.055+00');
+insert into starling.progress (shard, watermark, delivered, at) values ('1', '1', '1', '2026-11-21 10:15:53.058+00');
+insert into starling.progress (shard, watermark, delivered, at) values ('3', '3', '3', '2026-11-21 10:15:53.013+00');
+insert into starling.refused (shard, seq, type, eid) values ('3', '3', 'device', 'refused-1');
+insert into starling.session (session, named, closed, opened_at) values ('old-database', 'true', 'false', '2026-11-21 10:15:53.001587+00');
+insert into starling.shard (shard, epoch, owner) values ('0', '2', 'e6dabb5a-9b14-4fce-ae4b-5abb16974aa4');
+insert into starling.shard (shard, epoch, owner) values ('1', '2', 'e6dabb5a-9b14-4fce-ae4b-5abb16974aa4');
+insert into starling.shard (shard, epoch, owner) values ('2', '2', 'e6dabb5a-9b14-4fce-ae4b-5abb16974aa4');
+insert into starling.shard (shard, epoch, owner) values ('3', '2', 'e6dabb5a-9b14-4fce-ae4b-5abb16974aa4');
+insert into starling.shard (shard, epoch, owner) values ('4096', '2', 'e6dabb5a-9b14-4fce-ae4b-5abb16974aa4');

@@ -1,0 +1,104 @@
+import type {
+  AttemptMark,
+  HistorySegment,
+  Segment,
+  StoredDeadLetter,
+  StoredEntity,
+  StoredObligation,
+  StoredSession,
+} from "../../actors/store/store.ts";
+import type { NodeId, SessionId, ShardId } from "../../proto/ids.ts";
+
+/** The durable part of one shard. What stands in its maps is replaced, never changed. */
+export interface MemoryShard {
+  epoch: number;
+  owner: NodeId | null;
+  /** Who is taking the shard: until it has, nobody else writes or takes. */
+  claim: NodeId | null;
+  readonly log: Segment[];
+  watermark: number;
+  delivered: number;
+  at: number;
+  readonly channels: Map<string, number>;
+  readonly entities: Map<string, StoredEntity>;
+  readonly history: Map<string, HistorySegment[]>;
+  readonly refused: Set<number>;
+  readonly letters: Map<string, StoredDeadLetter>;
+  readonly obligations: Map<string, StoredObligation>;
+  attempt: AttemptMark | null;
+}
+
+/** What outlives every process: a store made over it goes on where the one before ended. */
+export interface MemoryDurable {
+  readonly shards: Map<ShardId, MemoryShard>;
+  readonly sessions: Map<SessionId, StoredSession>;
+}
+
+export function createMemoryDurable(): MemoryDurable {
+  return { shards: new Map(), sessions: new Map() };
+}
+
+export function createMemoryShard(): MemoryShard {
+  return {
+    epoch: 0,
+    owner: null,
+    claim: null,
+    log: [],
+    watermark: 0,
+    delivered: 0,
+    at: 0,
+    channels: new Map(),
+    entities: new Map(),
+    history: new Map(),
+    refused: new Set(),
+    letters: new Map(),
+    obligations: new Map(),
+    attempt: null,
+  };
+}
+
+/** A copy that lives on by itself. */
+export function copyDurable({ shards, sessions }: MemoryDurable): MemoryDurable {
+  return { shards: new Map([...shards].map(([id, shard]) => [id, copyShard(shard)])), sessions: new Map(sessions) };
+}
+
+function copyShard(shard: MemoryShard): MemoryShard {
+  return {
+    ...shard,
+    log: shard.log.slice(),
+    channels: new Map(shard.channels),
+    entities: new Map(shard.entities),
+    history: new Map(shard.history),
+    refused: new Set(shard.refused),
+    letters: new Map(shard.letters),
+    obligations: new Map(shard.obligations),
+  };
+}
+
+/**
+ * All that a next owner can find, as text: two that read alike have the same future. Left out are only epochs and the names
+ * of owners: a new owner has an epoch and a name of its own in any case.
+ */
+export function writeDurable({ shards, sessions }: MemoryDurable): string {
+  const texts = [...sessions.values()].map(writeRow);
+  for (const [id, shard] of shards) {
+    const { log, channels, entities, history, refused, letters, obligations } = shard;
+    const { owner, claim, watermark, delivered, at, attempt } = shard;
+    const rows = [...log, ...entities.values(), ...[...history.values()].flat(), ...letters.values()].map(writeRow);
+    rows.push(...[...obligations.values()].map(writeRow), ...[...channels].map(String), [...refused].sort().join());
+    const rest = [id, owner !== null, claim, watermark, delivered, at, attempt];
+    texts.push(JSON.stringify(rest), ...rows.sort());
+  }
+  return texts.join("\n");
+}
+
+/** Rows are the same objects from world to world. */
+const rowTexts = new WeakMap<object, string>();
+
+function writeRow(row: object): string {
+  const known = rowTexts.get(row);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(row);
+  rowTexts.set(row, text);
+  return text;
+}
