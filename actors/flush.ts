@@ -53,7 +53,8 @@ export function startFlush(lane: Lane): void {
 function takeDirty(lane: Lane): { shard: Shard; entity: Entity }[] {
   const taken: { shard: Shard; entity: Entity }[] = [];
   const max = lane.world.limits.flushMaxEntities;
-  for (const shard of lane.dirty) {
+  // Of a copy: a set visits again what is put back while it is walked through.
+  for (const shard of [...lane.dirty]) {
     if (taken.length >= max) break;
     const before = taken.length;
     const rest: Entity[] = [];

@@ -38,7 +38,7 @@ describe("the embedded PostgreSQL", () => {
   });
   afterEach(async () => {
     for (const child of children) child.kill("SIGKILL");
-    await rm(dataDir, { recursive: true, force: true });
+    await rm(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   });
 
   /** A process of its own that starts PostgreSQL and then only waits, deaf to SIGINT. */
