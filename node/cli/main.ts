@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=64
+#!/usr/bin/env -S node --max-semi-space-size=32
 import { createOutput } from "./output.ts";
 import { runCommandLine } from "./program.ts";
 

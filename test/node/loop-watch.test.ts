@@ -10,7 +10,7 @@ const open: DebuggerSigns = { ...none, inspectorUrl: "ws://127.0.0.1:9229/0" };
 describe("a process whose event loop does not yield", () => {
   it.each([
     ["ends", none],
-    ["ends", { ...none, execArgv: ["--max-semi-space-size=64", "--inspect-port=0", "--inspector"] }],
+    ["ends", { ...none, execArgv: ["--max-semi-space-size=32", "--inspect-port=0", "--inspector"] }],
     ["warns", open],
     ["warns", { ...none, execArgv: ["--inspect"] }],
     ["warns", { ...none, execArgv: ["--enable-source-maps", "--inspect-brk=0.0.0.0:9229"] }],
