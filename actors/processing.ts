@@ -332,13 +332,16 @@ export function createAnswer(
   tasks: readonly CheckedTask[],
 ): AnswerBlock {
   const own: PartTask[] = [];
-  const others = new Map<ShardId, PartTask[]>();
-  for (const [ordinal, task] of tasks.entries()) {
-    const from = { shard: shard.id, seq: of.cause, hook: of.hook, ordinal, depth: of.depth };
+  const others: { readonly target: ShardId; readonly tasks: PartTask[] }[] = [];
+  const { cause, hook, depth } = of;
+  let ordinal = 0;
+  for (const task of tasks) {
+    const derived = taskFrom(task, { shard: shard.id, seq: cause, hook, ordinal, depth });
     const target = lane.world.shardOf(task.entity.id, task.eid);
-    const list = target === shard.id ? own : (others.get(target) ?? []);
-    if (target !== shard.id && list.length === 0) others.set(target, list);
-    list.push(taskFrom(task, from));
+    const known = target === shard.id ? own : others.find((other) => other.target === target)?.tasks;
+    if (known === undefined) others.push({ target, tasks: [derived] });
+    else known.push(derived);
+    ordinal++;
   }
-  return { kind: "answer", ...of, own, others: [...others].map(([target, list]) => ({ target, tasks: list })) };
+  return { kind: "answer", cause, hook, depth, own, others };
 }
