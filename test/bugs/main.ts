@@ -79,8 +79,10 @@ function applyPatch({ name }: Bug, tree: string, options: readonly string[]): bo
 
 function runTest({ test, title }: Bug, tree: string): "passed" | "failed" | "did not run" {
   const vitest = join(repository, "node_modules/vitest/vitest.mjs");
-  const args = [vitest, "run", test, ...(title === "" ? [] : ["-t", title])];
-  const { status, stdout } = spawnSync(process.execPath, args, { cwd: tree, encoding: "utf8", timeout: 120_000 });
+  // Threads: a bug that loops for ever ends with its process, where a process of its own would be left behind.
+  const args = [vitest, "run", "--pool", "threads", test, ...(title === "" ? [] : ["-t", title])];
+  const limits = { timeout: 120_000, killSignal: "SIGKILL" } as const;
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd: tree, encoding: "utf8", ...limits });
   // A test that could not run at all proves nothing.
   if (status !== 0) return /Tests .*\d+ failed/.test(stdout) ? "failed" : "did not run";
   return /Tests .*\d+ passed/.test(stdout) ? "passed" : "did not run";
