@@ -1,7 +1,8 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type AckLevel, type AckSchema, AckLevel as Level } from "../proto/gen/starling_pb.ts";
-import type { ShardId } from "../proto/ids.ts";
-import { acceptedOf, type BatchToken, type OpenBatch, tokensOf } from "./session.ts";
+import { type Epoch, type Seq, type ShardId, toEpoch, toSeq } from "../proto/ids.ts";
+import { epochOf, seqOf, shardOfPart } from "./part-columns.ts";
+import { acceptedOf, type BatchToken, type OpenBatch } from "./session.ts";
 import { wireToken } from "./wire-token.ts";
 
 export type AckInit = MessageInitShape<typeof AckSchema>;
@@ -48,14 +49,24 @@ export function takeAcks(
   return { acks, taken };
 }
 
-/** The newest place per shard. */
-export function newestTokens(tokens: Iterable<BatchToken>): BatchToken[] {
-  const byShard = new Map<ShardId, BatchToken>();
-  for (const token of tokens) {
-    const known = byShard.get(token.shard);
-    if (known === undefined || token.seq > known.seq) byShard.set(token.shard, token);
+/** The newest place per shard, in the order in which the batches name them. */
+export function newestTokens(batches: Iterable<OpenBatch>): BatchToken[] {
+  const order: ShardId[] = [];
+  const epochs: Epoch[] = [];
+  const seqs: Seq[] = [];
+  for (const { columns } of batches) {
+    for (let position = 0; position < columns.shards.length; position++) {
+      const seq = seqOf(columns, position);
+      if (seq === 0) continue;
+      const shard = shardOfPart(columns, position);
+      const known = seqs[shard];
+      if (known === undefined) order.push(shard);
+      else if (seq <= known) continue;
+      seqs[shard] = seq;
+      epochs[shard] = epochOf(columns, position);
+    }
   }
-  return [...byShard.values()];
+  return order.map((shard) => ({ shard, epoch: epochs[shard] ?? toEpoch(0), seq: seqs[shard] ?? toSeq(0) }));
 }
 
 function isReached(level: AckLevel, batch: OpenBatch): boolean {
@@ -70,7 +81,7 @@ function ackOf(level: AckLevel, range: readonly OpenBatch[], withTokens: boolean
     last: BigInt(range.at(-1)?.number ?? 0),
     accepted: BigInt(range.reduce((sum, batch) => sum + acceptedOf(batch), 0)),
     rejections: refused.map(({ number, rejections }) => ({ number: BigInt(number), rejections })),
-    tokens: withTokens ? newestTokens(range.flatMap(tokensOf)).map(wireToken) : [],
+    tokens: withTokens ? newestTokens(range).map(wireToken) : [],
     obligations: level === Level.PROCESSED ? range.reduce((sum, batch) => sum + batch.obligations, 0) : 0,
   };
 }

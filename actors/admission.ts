@@ -1,11 +1,21 @@
-import { toSeq } from "../proto/ids.ts";
+import type { Seq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { countBacklog } from "./backlog.ts";
-import { type Channel, planAdmission, type RecentPart, type WaitingPart } from "./channel.ts";
-import type { Lane, LaneMessage } from "./lane.ts";
+import { type Channel, planAdmission, type WaitingPart } from "./channel.ts";
+import type { Lane, LaneMessage, Offer } from "./lane.ts";
 import { countOwed } from "./obligation.ts";
 import type { Part, PartEvent, PartListener, PartRejection } from "./part.ts";
-import { findPart, linesOfBlock } from "./segment.ts";
+import { PartNews } from "./part-news.ts";
+import {
+  type Asked,
+  addRecent,
+  besideOf,
+  positionOf,
+  type RecentBatch,
+  type RecentParts,
+  recentAt,
+} from "./recent-parts.ts";
+import { findPart } from "./segment.ts";
 import { createChannel, type Shard } from "./shard.ts";
 
 /** Whether a channel belongs to a shard's outbox; bounds refuse only outside senders (R13). */
@@ -13,11 +23,23 @@ export function isOutboxChannel(channel: string): boolean {
   return channel.startsWith("s:");
 }
 
-/** Takes an offered part, recognises it as a repeat, or refuses it with a code. */
-export function admit(lane: Lane, part: Part, listener: PartListener): void {
+/** Takes each offered part, recognises it as a repeat, or refuses it with a code. */
+export function admit(lane: Lane, { parts, listener }: Offer): void {
+  let batch: RecentBatch | null = null;
+  for (const part of parts) {
+    const { number, hash } = part;
+    if (batch === null || batch.number !== number || batch.hash !== hash)
+      batch = { number, hash, size: parts.length, listener };
+    admitPart(lane, part, batch, listener);
+  }
+}
+
+function admitPart(lane: Lane, part: Part, batch: RecentBatch, listener: PartListener): void {
+  const { position } = part;
   const shard = lane.shards.get(part.shard);
-  const asked = { position: part.position, listener };
-  if (shard === undefined) return refuse(lane, asked, "MOVED", `this node does not own shard ${part.shard}`);
+  if (shard === undefined) {
+    return refuse(lane, { position, listener }, "MOVED", `this node does not own shard ${part.shard}`);
+  }
   let channel = shard.channels.get(part.channel);
   if (channel === undefined) {
     channel = createChannel(0);
@@ -27,13 +49,15 @@ export function admit(lane: Lane, part: Part, listener: PartListener): void {
   switch (admission.kind) {
     case "gap": {
       const text = `batch ${part.number} names ${part.predecessor}, the last one is ${channel.last}`;
-      return refuse(lane, asked, "GAP", text);
+      return refuse(lane, { position, listener }, "GAP", text);
     }
-    case "changed":
-      return refuse(lane, asked, "BATCH_CHANGED", `batch ${part.number} came back with other content`);
+    case "changed": {
+      const text = `batch ${part.number} came back with other content`;
+      return refuse(lane, { position, listener }, "BATCH_CHANGED", text);
+    }
     case "repeat":
       lane.world.counters.add("repeats");
-      return tellRepeat(lane, shard, admission.recent, asked);
+      return tellRepeat(lane, shard, admission, { position, listener });
     case "look-up":
       lane.world.counters.add("repeats");
       lane.effects.push({ kind: "look-up", part, listener });
@@ -42,22 +66,17 @@ export function admit(lane: Lane, part: Part, listener: PartListener): void {
       break;
   }
   const full = isOutboxChannel(part.channel) ? null : findFullBound(lane, shard);
-  if (full !== null) return refuse(lane, asked, "BUSY", full);
-  take(lane, shard, channel, part, listener);
+  if (full !== null) return refuse(lane, { position, listener }, "BUSY", full);
+  take(lane, shard, channel, part, batch);
 }
 
-function take(lane: Lane, shard: Shard, channel: Channel, part: Part, listener: PartListener): void {
-  const { number, hash, rejections, position } = part;
-  const recent = { number, hash, rejections, position, listener, firstSeq: none, lastSeq: none, repeats: null };
-  channel.last = number;
-  channel.dirty = true;
-  channel.recent.push(recent);
-  shard.blocks.push({ lines: linesOfBlock(part), block: part, recent });
+function take(lane: Lane, shard: Shard, channel: Channel, part: Part, batch: RecentBatch): void {
+  const recent = addRecent(channel, batch, part.position);
+  if (part.rejections.length > 0) besideOf(recent, part.number).rejections = part.rejections;
+  shard.blocks.push(part);
   countBacklog(lane, shard, part.tasks.length, part.bytes);
-  lane.waiting.add(shard);
+  if (shard.blocks.length === 1) lane.waiting.add(shard);
 }
-
-const none = toSeq(0);
 
 function findFullBound(lane: Lane, shard: Shard): string | null {
   const { limits } = lane.world;
@@ -73,18 +92,18 @@ function findFullBound(lane: Lane, shard: Shard): string | null {
   return all >= limits.backlogMaxBytes ? `the node has ${all} unprocessed bytes in a lane` : null;
 }
 
-interface Asked {
-  readonly position: number;
-  readonly listener: PartListener;
-}
-
-function tellRepeat(lane: Lane, shard: Shard, recent: RecentPart, asked: Asked): void {
-  if (recent.lastSeq === 0) {
-    recent.repeats ??= [];
-    recent.repeats.push(asked);
+function tellRepeat(
+  lane: Lane,
+  shard: Shard,
+  { recent, index }: { readonly recent: RecentParts; readonly index: number },
+  asked: Asked,
+): void {
+  const { number, firstSeq, lastSeq } = recentAt(recent, index);
+  if (index >= recent.durable) {
+    besideOf(recent, number).repeats.push(asked);
     return;
   }
-  const { firstSeq, lastSeq, rejections } = recent;
+  const rejections = recent.beside?.get(number)?.rejections ?? [];
   answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
 }
 
@@ -106,10 +125,28 @@ export function tellDurable(
   tell(lane, listener, { kind: "durable", position, shard: shard.id, epoch: shard.epoch, seq, repeat, rejections });
 }
 
+/** Says that a part is durable, for the first time and without rejections: what nearly always happens. */
+export function tellAppended(lane: Lane, shard: Shard, batch: RecentBatch, position: number, seq: Seq): void {
+  if (batch.listener !== null) newsFor(lane, batch.listener, batch.size).addAppended(position, shard, seq);
+}
+
 /** Says that the watermark has passed a part. */
 export function tellProcessed(lane: Lane, shard: Shard, { position, listener, firstSeq, lastSeq }: WaitingPart): void {
+  if (listener === null) return;
   const obligations = countOwed(shard, firstSeq, lastSeq);
-  if (listener !== null) tell(lane, listener, { kind: "processed", position, obligations });
+  tell(lane, listener, { kind: "processed", position, obligations });
+}
+
+/** Says that the watermark has passed the first parts of a channel. */
+export function tellPassed(lane: Lane, shard: Shard, recent: RecentParts, passed: number): void {
+  const owes = shard.obligations.size > 0;
+  for (let index = 0; index < passed; index++) {
+    const batch = recent.batches[index];
+    if (owes) tellProcessed(lane, shard, recentAt(recent, index));
+    else if (batch !== undefined && batch.listener !== null) {
+      newsFor(lane, batch.listener, batch.size).addPassed(positionOf(recent, index));
+    }
+  }
 }
 
 /** Answers a repeat from the log: the same content, other content, or a number that has no entry (R10). */
@@ -128,22 +165,25 @@ export function answerLookUp(lane: Lane, message: Extract<LaneMessage, { kind: "
 
 /** Tells a listener, together with all else that the step has for it. */
 export function tell(lane: Lane, listener: PartListener, event: PartEvent): void {
-  let told = lane.told.last;
-  if (told?.listener !== listener) {
-    told = lane.told.all.get(listener) ?? null;
-    if (told === null) {
-      told = { kind: "tell", listener, news: [] };
-      lane.told.all.set(listener, told);
-      lane.effects.push(told);
-    }
-    lane.told.last = told;
+  newsFor(lane, listener, 1).add(event);
+}
+
+function newsFor(lane: Lane, listener: PartListener, size: number): PartNews {
+  const { last } = lane.told;
+  if (last?.listener === listener) return last.news;
+  let told = lane.told.all.get(listener);
+  if (told === undefined) {
+    told = { kind: "tell", listener, news: new PartNews(size) };
+    lane.told.all.set(listener, told);
+    lane.effects.push(told);
   }
-  told.news.push(event);
+  lane.told.last = told;
+  return told.news;
 }
 
 function refuse(
   lane: Lane,
-  { position, listener }: Asked,
+  { position, listener }: { readonly position: number; readonly listener: PartListener },
   code: "MOVED" | "GAP" | "BATCH_CHANGED" | "BUSY",
   message: string,
 ): void {

@@ -11,8 +11,14 @@ export interface Backlog {
   tasks: number;
   bytes: number;
   /** Segments above the watermark; those before `first` are passed. */
-  segments: { readonly lastSeq: Seq; readonly tasks: number; readonly bytes: number }[];
+  segments: BacklogSegment[];
   first: number;
+}
+
+export interface BacklogSegment {
+  readonly lastSeq: Seq;
+  readonly tasks: number;
+  readonly bytes: number;
 }
 
 /** Nothing to process. */
@@ -26,6 +32,24 @@ export function countBacklog(lane: Lane, { backlog }: Shard, tasks: number, byte
   backlog.bytes += bytes;
   lane.backlogBytes += bytes;
 }
+
+/**
+ * Counts a segment that is durable and taken up, and of which `open` tasks have not yet ended. Of the others only their
+ * history and the answers for their parts are still in memory.
+ */
+export function takeIntoBacklog(
+  lane: Lane,
+  shard: Shard,
+  { lastSeq, tasks, bytes }: BacklogSegment,
+  open: number,
+): void {
+  const freed = Math.min(bytes, (tasks - open) * endedTaskBytes);
+  countBacklog(lane, shard, 0, -freed);
+  shard.backlog.segments.push({ lastSeq, tasks, bytes: bytes - freed });
+}
+
+/** Rough size of the objects that a task takes until it has ended. */
+const endedTaskBytes = 200;
 
 /** Rough size in memory of derived tasks. */
 export function bytesOfTasks(tasks: readonly PartTask[]): number {

@@ -1,9 +1,10 @@
-import { checkDatapoint } from "../modules/check-datapoint.ts";
+import { checkDatapointOf, checkEid, findEntity } from "../modules/check-datapoint.ts";
 import type { CheckedDatapoint, Eid, LooseDatapoint } from "../modules/datapoint.ts";
+import { eidText } from "../modules/eid.ts";
 import type { EntitySpec, Model } from "../modules/model.ts";
-import type { ShardId } from "../proto/ids.ts";
-import { shardOf } from "../proto/shard-of.ts";
-import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
+import { type ShardId, shardId, toShardId } from "../proto/ids.ts";
+import { hashOf } from "../proto/shard-of.ts";
+import { toStarlingError } from "../proto/starling-error.ts";
 import type { Part, PartRejection, PartTask } from "./part.ts";
 
 /** Bounds on one batch (R4). */
@@ -54,70 +55,174 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
   const refused = refusalOf(batch);
   if (refused !== null) return refuseWhole(batch, options, [refused], true);
   const { model, read } = options;
-  const split: Split = { batch, options, parts: [], byShard: new Map(), byType: new Map() };
-  const partOf = new Int32Array(batch.datapoints.length).fill(-1);
+  const items = batch.datapoints;
+  const split = createSplit(batch, options);
   const rejections: PartRejection[] = [];
-  let group: TypeGroup | null = null;
-  for (const [index, item] of batch.datapoints.entries()) {
+  for (let index = 0; index < items.length; index++) {
+    let entity: EntitySpec;
     let datapoint: CheckedDatapoint;
     try {
-      datapoint = checkDatapoint(model, read(item));
+      const loose = read(items[index] as Item);
+      entity = findEntity(model, loose.type);
+      datapoint = checkDatapointOf(entity, checkEid(entity, loose.eid), loose);
     } catch (error) {
       rejections.push(rejectionOf(index, error));
       continue;
     }
-    if (group === null || group.type !== datapoint.type) group = groupOfType(split, datapoint.type);
-    let task = group.tasks.get(datapoint.eid);
-    if (task === undefined) task = openTask(split, group, datapoint);
-    else task.datapoints.push(datapoint);
-    task.part.bytes += taskItemBytes + datapoint.json.length;
-    partOf[index] = task.part.position;
+    addDatapoint(split, index, entity, datapoint);
   }
   if (rejections.length > 0 && batch.atomic)
     return refuseWhole(batch, options, atomicRejections(batch, rejections), false);
+  handOutTasks(split);
   if (rejections.length > 0) {
-    const home = openPart(split, options.homeShard);
+    const home = homePart(split, options.homeShard);
     home.rejections = rejections;
     home.bytes += rejectionBytes * rejections.length;
   }
   return {
     number: batch.number,
     bytes: batch.bytes,
-    items: batch.datapoints.length,
-    accepted: batch.datapoints.length - rejections.length,
+    items: items.length,
+    accepted: items.length - rejections.length,
     parts: split.parts,
     rejections,
-    partOf,
+    partOf: split.partOf,
     whole: false,
   };
 }
 
 /** Rough size in memory of one datapoint beside its value. */
 const taskItemBytes = 150;
+/** How many slots an entity may take a look at: the hash is public, and a batch could be made up of equal ones. */
+const stepsMax = 64;
+const noTasks: PartTask[] = [];
+const noRejections: readonly PartRejection[] = [];
 
+/**
+ * A batch on its way into parts. Its tasks and parts live until the batch is durable, thousands at a time, so they are made
+ * once and at their size; all else is a few lists of numbers, the same few for a batch of any content.
+ */
 interface Split {
   readonly batch: Pick<LooseBatch<unknown>, "number" | "hash">;
-  readonly options: Pick<SplitOptions<never>, "model" | "entityShards" | "channel">;
+  readonly options: Pick<SplitOptions<never>, "entityShards" | "channel">;
   readonly parts: GrowingPart[];
-  readonly byShard: Map<ShardId, GrowingPart>;
-  readonly byType: Map<string, TypeGroup>;
+  /** For every datapoint the task that it opened, if it opened one. */
+  readonly opened: (OpenTask | undefined)[];
+  readonly partOf: Int32Array;
+  /** The tasks by entity: places of the datapoints that opened them, plus one, where the hash of the entity says or after. */
+  readonly slots: Int32Array;
+  /** The same for those that did not find a slot within `stepsMax`. */
+  crowded: Map<string, number> | null;
+  /** For every shard the position of its part, plus one. */
+  readonly partOfShard: Int32Array;
+  /** For every part how many tasks it is to have. */
+  readonly tasksOfPart: Int32Array;
 }
 
 interface GrowingPart extends Part {
-  readonly tasks: PartTask[];
+  tasks: PartTask[];
   rejections: readonly PartRejection[];
   bytes: number;
 }
 
-interface TypeGroup {
-  readonly type: string;
-  readonly entity: EntitySpec;
-  readonly tasks: Map<Eid, OpenTask>;
+interface OpenTask extends PartTask {
+  readonly datapoints: CheckedDatapoint[];
 }
 
-interface OpenTask {
-  readonly part: GrowingPart;
-  readonly datapoints: CheckedDatapoint[];
+function createSplit(batch: LooseBatch<unknown>, options: SplitOptions<never>): Split {
+  const count = batch.datapoints.length;
+  return {
+    batch,
+    options,
+    parts: [],
+    opened: new Array<OpenTask | undefined>(count),
+    partOf: new Int32Array(count).fill(-1),
+    // At most half of the slots are taken; their number is a power of two.
+    slots: new Int32Array(2 << (32 - Math.clz32(count))),
+    crowded: null,
+    partOfShard: new Int32Array(options.entityShards),
+    tasksOfPart: new Int32Array(count),
+  };
+}
+
+function addDatapoint(split: Split, index: number, entity: EntitySpec, datapoint: CheckedDatapoint): void {
+  const eidValue = datapoint.eid;
+  const eid = eidText(entity, eidValue);
+  const hash = hashOf(entity.id, eid);
+  const opener = openerOf(split, index, entity, eidValue, hash);
+  const known = split.opened[opener];
+  if (known !== undefined) {
+    known.datapoints.push(datapoint);
+    const position = split.partOf[opener] ?? 0;
+    const part = split.parts[position];
+    if (part !== undefined) part.bytes += taskItemBytes + datapoint.json.length;
+    split.partOf[index] = position;
+    return;
+  }
+  const part = openPart(split, hash % split.options.entityShards);
+  // Most tasks have one: a list that grows from nothing would take place for seventeen.
+  const datapoints = [datapoint];
+  split.opened[index] = { entity, eid, eidValue, datapoints, ttlTokens: null, delete: false, cause: null };
+  part.bytes += taskItemBytes + eid.length + taskItemBytes + datapoint.json.length;
+  split.partOf[index] = part.position;
+  split.tasksOfPart[part.position] = (split.tasksOfPart[part.position] ?? 0) + 1;
+}
+
+/** The datapoint that opened the entity's task; `index` from now on, if there was none. */
+function openerOf(split: Split, index: number, entity: EntitySpec, eid: Eid, hash: number): number {
+  const { slots, opened } = split;
+  const last = slots.length - 1;
+  const start = hash & last;
+  for (let step = 0; step < stepsMax; step++) {
+    const slot = (start + step) & last;
+    const place = (slots[slot] ?? 0) - 1;
+    if (place < 0) {
+      slots[slot] = index + 1;
+      return index;
+    }
+    const task = opened[place];
+    if (task !== undefined && task.eidValue === eid && task.entity === entity) return place;
+  }
+  return crowdedOpenerOf(split, index, `${entity.id}\u0000${eid}`);
+}
+
+/** The same where too many hashes are alike. Slots are never given back: who was not found among them is not there. */
+function crowdedOpenerOf(split: Split, index: number, key: string): number {
+  split.crowded ??= new Map();
+  const place = split.crowded.get(key);
+  if (place !== undefined) return place;
+  split.crowded.set(key, index);
+  return index;
+}
+
+function openPart(split: Split, index: number): GrowingPart {
+  const known = split.parts[(split.partOfShard[index] ?? 0) - 1];
+  if (known !== undefined) return known;
+  const part = createPart(split.parts.length, shardId("entity", index), split.batch, split.options.channel);
+  split.parts.push(part);
+  split.partOfShard[index] = split.parts.length;
+  return part;
+}
+
+/** Gives the parts their tasks, in order of first appearance: from the last on, as the counts go down. */
+function handOutTasks({ parts, opened, partOf, tasksOfPart }: Split): void {
+  for (const part of parts) part.tasks = new Array<PartTask>(tasksOfPart[part.position] ?? 0);
+  for (let index = opened.length - 1; index >= 0; index--) {
+    const task = opened[index];
+    const part = parts[partOf[index] ?? -1];
+    if (task === undefined || part === undefined) continue;
+    const left = (tasksOfPart[part.position] ?? 0) - 1;
+    tasksOfPart[part.position] = left;
+    part.tasks[left] = task;
+  }
+}
+
+function homePart(split: Split, shard: ShardId): GrowingPart {
+  const known = split.parts.find((part) => part.shard === shard);
+  if (known !== undefined) return known;
+  const part = createPart(split.parts.length, shard, split.batch, split.options.channel);
+  split.parts.push(part);
+  return part;
 }
 
 function refusalOf(batch: LooseBatch<unknown>): PartRejection | null {
@@ -178,45 +283,14 @@ const rejectionBytes = 128;
 
 function createPart(
   position: number,
-  shard: ShardId,
+  id: ShardId,
   { number, hash }: Pick<LooseBatch<unknown>, "number" | "hash">,
   channel: string,
 ): GrowingPart {
-  const tasks: PartTask[] = [];
-  const rejections: PartRejection[] = [];
+  const tasks = noTasks;
+  const rejections = noRejections;
   const bytes = partBytes;
+  // What `%` makes of a hash may be kept as a double, and once one is, every part's shard is an object of its own.
+  const shard = toShardId(id | 0);
   return { kind: "part", position, shard, channel, number, predecessor: null, hash, tasks, rejections, bytes };
-}
-
-function groupOfType(split: Split, type: string): TypeGroup {
-  const known = split.byType.get(type);
-  if (known !== undefined) return known;
-  const entity = split.options.model.entities.get(type);
-  if (entity === undefined) throw new StarlingError("INTERNAL", `a checked datapoint of the unknown type ${type}`);
-  const group = { type, entity, tasks: new Map() };
-  split.byType.set(type, group);
-  return group;
-}
-
-function openTask(split: Split, group: TypeGroup, first: CheckedDatapoint): OpenTask {
-  const eidValue = first.eid;
-  const eid = String(eidValue);
-  const shard = shardOf("entity", group.entity.id, eid, split.options.entityShards);
-  const part = openPart(split, shard);
-  // Most tasks have one: a list that grows from nothing would take place for seventeen.
-  const datapoints = [first];
-  part.tasks.push({ entity: group.entity, eid, eidValue, datapoints, ttlTokens: null, delete: false, cause: null });
-  part.bytes += taskItemBytes + eid.length;
-  const task = { part, datapoints };
-  group.tasks.set(eidValue, task);
-  return task;
-}
-
-function openPart(split: Split, shard: ShardId): GrowingPart {
-  const known = split.byShard.get(shard);
-  if (known !== undefined) return known;
-  const part = createPart(split.parts.length, shard, split.batch, split.options.channel);
-  split.parts.push(part);
-  split.byShard.set(shard, part);
-  return part;
 }

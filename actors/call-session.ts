@@ -14,7 +14,6 @@ import {
   type SessionMessage,
   type SessionState,
   stepSession,
-  tokensOf,
 } from "./session.ts";
 import { wireToken } from "./wire-token.ts";
 
@@ -192,7 +191,7 @@ export function replyOf(batch: OpenBatch) {
   return {
     accepted: BigInt(acceptedOf(batch)),
     rejections: batch.rejections,
-    tokens: newestTokens(tokensOf(batch)).map(wireToken),
+    tokens: newestTokens([batch]).map(wireToken),
     obligations: batch.obligations,
   };
 }

@@ -1,5 +1,6 @@
 import type { Seq } from "../proto/ids.ts";
-import type { Part, PartListener, PartRejection } from "./part.ts";
+import type { Part, PartListener } from "./part.ts";
+import type { RecentParts } from "./recent-parts.ts";
 
 /**
  * A channel's end at the shard that receives (R9, R10): a client's session or another shard's outbox. Its numbers grow;
@@ -12,18 +13,10 @@ import type { Part, PartListener, PartRejection } from "./part.ts";
  */
 export interface Channel {
   last: number;
-  /** Parts above the watermark, in order: enough to answer a repeat without reading the log, and to tell who waits. */
-  recent: RecentPart[];
+  /** Parts above the watermark: enough to answer a repeat without reading the log, and to tell who waits; null: none. */
+  recent: RecentParts | null;
   /** Changed since the last checkpoint. */
   dirty: boolean;
-}
-
-export interface RecentPart extends WaitingPart {
-  readonly number: number;
-  readonly hash: string;
-  rejections: readonly PartRejection[];
-  /** Repeats that came before the part was durable. */
-  repeats: Pick<WaitingPart, "position" | "listener">[] | null;
 }
 
 /** A part and who waits for its end. */
@@ -31,49 +24,39 @@ export interface WaitingPart {
   readonly position: number;
   /** Null: nobody. */
   readonly listener: PartListener | null;
-  /** 0 until durable. */
-  firstSeq: Seq;
-  lastSeq: Seq;
+  readonly firstSeq: Seq;
+  readonly lastSeq: Seq;
 }
 
 export type Admission =
   | { readonly kind: "append" }
   /** Known in memory: answer from there, now or when it is durable. */
-  | { readonly kind: "repeat"; readonly recent: RecentPart }
+  | { readonly kind: "repeat"; readonly recent: RecentParts; readonly index: number }
   /** Known only to the log. */
   | { readonly kind: "look-up" }
   | { readonly kind: "changed" }
   | { readonly kind: "gap" };
 
+const append: Admission = { kind: "append" };
+
 /** What to do with an offered part. Pure. */
-export function planAdmission(channel: Channel, part: Part): Admission {
-  if (part.number <= channel.last) {
-    const recent = findRecent(channel, part.number);
-    if (recent === undefined) return { kind: "look-up" };
-    return recent.hash === part.hash ? { kind: "repeat", recent } : { kind: "changed" };
+export function planAdmission({ last, recent }: Channel, part: Part): Admission {
+  if (part.number <= last) {
+    const index = recent === null ? -1 : findRecent(recent, part.number);
+    if (recent === null || index < 0) return { kind: "look-up" };
+    return recent.batches[index]?.hash === part.hash ? { kind: "repeat", recent, index } : { kind: "changed" };
   }
-  if (part.predecessor === null || part.predecessor === channel.last) return { kind: "append" };
+  if (part.predecessor === null || part.predecessor === last) return append;
   return { kind: "gap" };
 }
 
-function findRecent({ recent }: Channel, number: number): RecentPart | undefined {
+/** The index of the part with this number; -1: none. */
+function findRecent({ batches }: RecentParts, number: number): number {
   let low = 0;
-  for (let high = recent.length; low < high; ) {
+  for (let high = batches.length; low < high; ) {
     const middle = (low + high) >>> 1;
-    if ((recent[middle]?.number ?? 0) < number) low = middle + 1;
+    if ((batches[middle]?.number ?? 0) < number) low = middle + 1;
     else high = middle;
   }
-  return recent[low]?.number === number ? recent[low] : undefined;
-}
-
-/** How many of the parts the watermark has passed: the order of their numbers is that of their seqs. Pure. */
-export function countPassed({ recent }: Channel, watermark: Seq): number {
-  let low = 0;
-  for (let high = recent.length; low < high; ) {
-    const middle = (low + high) >>> 1;
-    const lastSeq = recent[middle]?.lastSeq ?? 0;
-    if (lastSeq !== 0 && lastSeq <= watermark) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+  return batches[low]?.number === number ? low : -1;
 }

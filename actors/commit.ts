@@ -1,8 +1,8 @@
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { answerRepeat, isOutboxChannel, tell, tellDurable } from "./admission.ts";
-import { bytesOfTasks, countBacklog } from "./backlog.ts";
-import type { RecentPart, WaitingPart } from "./channel.ts";
+import { answerRepeat, isOutboxChannel, tell, tellAppended, tellDurable } from "./admission.ts";
+import { bytesOfTasks, countBacklog, takeIntoBacklog } from "./backlog.ts";
+import type { Channel, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
 import { linesOf } from "./line.ts";
@@ -10,8 +10,9 @@ import { addToDelivery, createDelivery, forgetOutbox, sendOutbox } from "./outbo
 import type { Delivery } from "./outbox-state.ts";
 import { type Part, type PartTask, wholePart } from "./part.ts";
 import { settle, takeUp } from "./processing.ts";
-import { type AnswerBlock, linesOfBlock, tasksOf, writeSegment } from "./segment.ts";
-import { answerKey, type PendingAnswer, type PendingBlock, type PendingPart, type Shard } from "./shard.ts";
+import { type Asked, type Beside, besideOf, type RecentParts, recentAt, setDurable } from "./recent-parts.ts";
+import { type AnswerBlock, type Block, linesOfBlock, writeSegment } from "./segment.ts";
+import { answerKey, type PendingAnswer, type PendingBlock, type Shard } from "./shard.ts";
 import type { AppendRequest, WriteResult } from "./store/store.ts";
 
 /** Appends all that waits, as one group, when no append is in flight (R1). */
@@ -41,36 +42,48 @@ function buildSegment(shard: Shard, now: number, room: number): BuiltSegment {
   let lines = 0;
   let count = 0;
   for (const pending of shard.blocks) {
-    if (count > 0 && lines + pending.lines > max) break;
-    lines += pending.lines;
+    const more = linesOfPending(pending);
+    if (count > 0 && lines + more > max) break;
+    lines += more;
     count++;
   }
   const blocks = count === shard.blocks.length ? shard.blocks : shard.blocks.slice(0, count);
   shard.blocks = count === shard.blocks.length ? [] : shard.blocks.slice(count);
   shard.lastAt = Math.max(shard.lastAt, now);
   const at = { shard: shard.id, seq: toSeq(shard.lastSeq + 1), at: shard.lastAt };
-  const written = writeSegment(
-    at,
-    blocks.map((pending) => pending.block),
-  );
+  const written = writeSegment(at, blocks.every(isPart) ? blocks : blocks.map(blockOf));
   shard.lastSeq = written.lastSeq;
   return { shard, segment: written, blocks };
 }
 
+function isPart(pending: PendingBlock): pending is Part {
+  return "kind" in pending;
+}
+
+function blockOf(pending: PendingBlock): Block {
+  return isPart(pending) ? pending : pending.block;
+}
+
+function linesOfPending(pending: PendingBlock): number {
+  return isPart(pending) ? linesOfBlock(pending) : pending.lines;
+}
+
 function requestOf(built: readonly BuiltSegment[]): AppendRequest {
-  const closings = built.flatMap(({ shard, blocks }) =>
-    blocks.flatMap((pending) =>
-      "entry" in pending && pending.closing !== undefined
-        ? [{ shard: shard.id, id: pending.closing.id, status: "replayed" as const }]
-        : [],
-    ),
-  );
+  const closings: ClosingLetter[] = [];
+  for (const { shard, blocks } of built) {
+    for (const pending of blocks) {
+      if (isPart(pending) || pending.closing === undefined) continue;
+      closings.push({ shard: shard.id, id: pending.closing.id, status: "replayed" });
+    }
+  }
   return {
     fences: built.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
     segments: built.map(({ segment }) => segment),
     ...(closings.length > 0 && { closings }),
   };
 }
+
+type ClosingLetter = NonNullable<AppendRequest["closings"]>[number];
 
 /** The store has answered: everything is durable, or shards are lost and nothing is. */
 export function onCommitted(lane: Lane, result: WriteResult): void {
@@ -92,40 +105,76 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
     if (lane.shards.get(shard.id) !== shard) continue;
     shard.durableSeq = segment.lastSeq;
     lane.touched.add(shard);
-    let seq: number = segment.seq;
+    const from: TakenFrom = { seq: segment.seq, at: segment.at, delivery: null, name: "", channel: null };
     let tasks = 0;
     let bytes = 0;
+    const openBefore = shard.open.length;
     for (const pending of blocks) {
-      if ("recent" in pending) onPartDurable(lane, shard, pending, toSeq(seq), segment.at);
-      else onAnswerDurable(lane, shard, pending, toSeq(seq), segment.at);
-      const { block } = pending;
-      seq += pending.lines;
-      tasks += tasksOf(block).length;
-      bytes += block.kind === "part" ? block.bytes : bytesOfTasks(block.own);
+      if (isPart(pending)) {
+        onPartDurable(lane, shard, pending, from);
+        tasks += pending.tasks.length;
+        bytes += pending.bytes;
+      } else {
+        onAnswerDurable(lane, shard, pending, from);
+        tasks += pending.block.own.length;
+        bytes += bytesOfTasks(pending.block.own);
+      }
     }
-    shard.backlog.segments.push({ lastSeq: segment.lastSeq, tasks, bytes });
+    const open = shard.open.length - openBefore;
+    takeIntoBacklog(lane, shard, { lastSeq: segment.lastSeq, tasks, bytes }, open);
   }
 }
 
-function onPartDurable(lane: Lane, shard: Shard, { block, recent, lines }: PendingPart, seq: Seq, at: number): void {
-  recent.firstSeq = seq;
-  recent.lastSeq = toSeq(seq + lines - 1);
-  const { firstSeq, lastSeq, rejections } = recent;
-  tellDurable(lane, shard, recent, { repeat: false, rejections });
-  for (const asked of recent.repeats ?? []) answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
-  recent.repeats = null;
-  const delivery = isOutboxChannel(block.channel) ? createDelivery(shard, recent, block.tasks.length) : null;
-  takeUpTasks(lane, shard, block.tasks, { seq, at, delivery });
+/** Where a segment is taken up: the seq of the next line, and what the next tasks are a part of (R13). */
+interface TakenFrom {
+  seq: Seq;
+  readonly at: number;
+  delivery: Delivery | null;
+  /** Of the last part: most often a segment has parts of one channel only. */
+  name: string;
+  channel: Channel | null;
 }
 
-function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, seq: Seq, at: number): void {
+function onPartDurable(lane: Lane, shard: Shard, part: Part, from: TakenFrom): void {
+  const channel = from.name === part.channel ? from.channel : (shard.channels.get(part.channel) ?? null);
+  const recent = channel?.recent ?? null;
+  if (channel === null || recent === null) throw new Error(`nobody took batch ${part.number}`);
+  from.name = part.channel;
+  from.channel = channel;
+  const end = toSeq(from.seq + linesOfBlock(part));
+  const lastSeq = toSeq(end - 1);
+  const index = setDurable(channel, part.number, from.seq, lastSeq);
+  const batch = recent.batches[index];
+  const beside = recent.beside?.get(part.number);
+  if (beside !== undefined) tellBeside(lane, shard, recentAt(recent, index), beside);
+  else if (batch !== undefined) tellAppended(lane, shard, batch, part.position, lastSeq);
+  const outbox = isOutboxChannel(part.channel);
+  from.delivery = outbox ? createDelivery(shard, recentAt(recent, index), part.tasks.length) : null;
+  takeUpTasks(lane, shard, part.tasks, from);
+  from.seq = end;
+}
+
+/** A part with rejections, or one that was offered again before it was durable. */
+function tellBeside(lane: Lane, shard: Shard, part: WaitingPart, beside: Beside): void {
+  const { firstSeq, lastSeq } = part;
+  const { rejections, repeats } = beside;
+  tellDurable(lane, shard, part, { repeat: false, rejections });
+  for (const asked of repeats) answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
+  beside.repeats = [];
+}
+
+function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, from: TakenFrom): void {
   const { block, entry, cursor, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error: null });
   countBacklog(lane, shard, block.own.length, bytesOfTasks(block.own));
   const delivery = entry?.delivery ?? null;
-  if (delivery !== null) addToDelivery(delivery, block.own.length, toSeq(seq + pending.lines - 1));
-  let next: number = takeUpTasks(lane, shard, block.own, { seq, at, delivery });
+  const end = toSeq(from.seq + pending.lines);
+  if (delivery !== null) addToDelivery(delivery, block.own.length, toSeq(end - 1));
+  from.delivery = delivery;
+  takeUpTasks(lane, shard, block.own, from);
+  let next: number = from.seq;
   for (const other of block.others) sendOutbox(lane, shard, other, toSeq(next++), delivery);
+  from.seq = end;
   shard.recorded.answers.delete(answerKey(block.cause, block.hook));
   if (entry === null) return;
   entry.unrecorded--;
@@ -134,21 +183,14 @@ function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, seq: 
   settle(lane, shard, entry);
 }
 
-interface TakenFrom {
-  readonly seq: Seq;
-  readonly at: number;
-  readonly delivery: Delivery | null;
-}
-
-function takeUpTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], from: TakenFrom): Seq {
+/** Takes tasks up line by line. */
+function takeUpTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], from: TakenFrom): void {
   const { at, delivery } = from;
-  let next: number = from.seq;
   for (const task of tasks) {
-    const lines = linesOf(task);
-    takeUp(lane, shard, task, { seq: toSeq(next), lastSeq: toSeq(next + lines - 1), at, delivery });
-    next += lines;
+    const { seq } = from;
+    from.seq = toSeq(seq + linesOf(task));
+    takeUp(lane, shard, task, { seq, lastSeq: toSeq(from.seq - 1), at, delivery });
   }
-  return toSeq(next);
 }
 
 /** The append failed: the same rows again under the same seqs (R3), or, if the data are at fault, fewer of them (R4). */
@@ -205,17 +247,19 @@ function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: Sta
   shard.blocks = shard.blocks.slice(1);
   if (shard.blocks.length === 0) lane.waiting.delete(shard);
   lane.world.counters.add("refused/STORE_REFUSED");
-  if ("recent" in pending) return refusePart(lane, shard, pending, error);
+  if (isPart(pending)) return refusePart(lane, shard, pending, error);
   const { block, entry, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error });
   if (entry !== null) refuseAnswer(lane, shard, block, entry, error);
 }
 
-function refusePart(lane: Lane, shard: Shard, { block, recent }: PendingPart, { code, message }: StarlingError): void {
-  recent.rejections = [...block.rejections, { index: wholePart, code, message }];
-  countBacklog(lane, shard, -block.tasks.length, -block.bytes);
-  const empty: Part = { ...block, tasks: [], bytes: 0, rejections: recent.rejections };
-  shard.blocks.unshift({ lines: linesOfBlock(empty), block: empty, recent });
+function refusePart(lane: Lane, shard: Shard, part: Part, { code, message }: StarlingError): void {
+  const recent = shard.channels.get(part.channel)?.recent ?? null;
+  if (recent === null) throw new Error(`nobody took batch ${part.number}`);
+  const rejections = [...part.rejections, { index: wholePart, code, message }];
+  besideOf(recent, part.number).rejections = rejections;
+  countBacklog(lane, shard, -part.tasks.length, -part.bytes);
+  shard.blocks.unshift({ ...part, tasks: [], bytes: 0, rejections });
   lane.waiting.add(shard);
 }
 
@@ -249,21 +293,24 @@ export function loseShards(lane: Lane, lost: readonly ShardId[]): void {
     lane.backlogBytes -= shard.backlog.bytes;
     const error = new StarlingError("FENCED", `shard ${id} was taken over; epoch ${shard.epoch} may no longer write`);
     for (const [name, channel] of shard.channels) {
-      // Of what is durable of an outbox `taken` knows who waits, also below the watermark.
-      const known = isOutboxChannel(name);
-      for (const recent of channel.recent) if (!known || recent.lastSeq === 0) tellLost(lane, recent, error);
+      if (channel.recent !== null) tellAllLost(lane, channel.recent, isOutboxChannel(name), error);
     }
-    for (const delivery of forgetOutbox(lane, shard)) tellLost(lane, { ...delivery, repeats: null }, error);
-    for (const repeat of shard.repeats) tellLost(lane, { ...repeat, repeats: null }, error);
+    for (const delivery of forgetOutbox(lane, shard)) tellLost(lane, delivery, error);
+    for (const repeat of shard.repeats) tellLost(lane, repeat, error);
   }
   lane.world.counters.add("fenced_commits");
   lane.effects.push({ kind: "lost", shards: lost });
 }
 
-type Lost = Pick<WaitingPart, "position" | "listener"> & Pick<RecentPart, "repeats">;
-
-function tellLost(lane: Lane, recent: Lost, error: StarlingError): void {
-  for (const { position, listener } of [recent, ...(recent.repeats ?? [])]) {
-    if (listener !== null) tell(lane, listener, { kind: "refused", position, error });
+/** Of what is durable of an outbox its `taken` knows who waits, also below the watermark. */
+function tellAllLost(lane: Lane, recent: RecentParts, outbox: boolean, error: StarlingError): void {
+  for (let index = outbox ? recent.durable : 0; index < recent.batches.length; index++) {
+    const part = recentAt(recent, index);
+    tellLost(lane, part, error);
+    for (const repeat of recent.beside?.get(part.number)?.repeats ?? []) tellLost(lane, repeat, error);
   }
+}
+
+function tellLost(lane: Lane, { position, listener }: Asked, error: StarlingError): void {
+  if (listener !== null) tell(lane, listener, { kind: "refused", position, error });
 }

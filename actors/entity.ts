@@ -9,6 +9,7 @@ import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
 import { type LargeValue, markState, splitState } from "./store/large-value.ts";
 import type { StoredEntity } from "./store/store.ts";
+import { copyValue } from "./value-copy.ts";
 
 /**
  * One activation of an entity: its record without histories, and its mailbox. It is an actor: one task at a time, in log
@@ -40,8 +41,8 @@ export interface Entity {
   /** Stored attributes that the model of now does not know, as {@link writeState} writes them: they may come back. */
   unknown: string;
   ttlTokens: Record<string, number> | null;
-  /** Lines that no flush has yet added to the history, parts of the log's own text; null: none. */
-  history: string[] | null;
+  /** Lines that no flush has yet added to the history, parts of the log's own text; null: none. An array would be larger. */
+  history: string | null;
   historySeq: Seq;
   /** Tasks that wait their turn, of which the first one runs; null: none, as most of the time. */
   mailbox: Entry[] | null;
@@ -57,7 +58,6 @@ export interface Entity {
   usedAt: number;
   /** Roughly what it takes in memory, without what waits for a flush: a sum that is kept, never counted anew. */
   bytes: number;
-  view: RecordView | null;
 }
 
 /**
@@ -70,32 +70,32 @@ const none = toSeq(0);
 
 /** An activation whose record is still to be loaded. */
 export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Entity {
+  // What every task touches stands first, side by side: an entity that waited is in none of the processor's caches.
   return {
     spec,
     eid,
-    eidValue,
     status: "loading",
     exists: false,
+    tombstone: false,
+    mailbox: null,
+    open: 0,
+    usedAt: 0,
     created: none,
-    createdAt: 0,
     applied: none,
-    flushed: none,
-    flushing: none,
     values: new Array(spec.attributeList.length),
     numbers: noNumbers(spec),
     large: null,
-    unknown: "",
-    ttlTokens: null,
+    bytes: emptyBytes(spec, eid),
+    dirtySeq: none,
     history: null,
     historySeq: none,
-    mailbox: null,
-    open: 0,
+    flushed: none,
+    flushing: none,
+    unknown: "",
+    ttlTokens: null,
     obligation: null,
-    dirtySeq: none,
-    tombstone: false,
-    usedAt: 0,
-    bytes: emptyBytes(spec, eid),
-    view: null,
+    createdAt: 0,
+    eidValue,
   };
 }
 
@@ -147,8 +147,7 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
   numbers[first + 3] = (numbers[first + 3] ?? 0) + 1;
   if (!plain) {
     const line = datapoint.line ?? writeTail(datapoint);
-    if (entity.history === null) entity.history = [line];
-    else entity.history.push(line);
+    entity.history = entity.history === null ? line : `${entity.history}\n${line}`;
     entity.historySeq = seq;
   }
 }
@@ -315,22 +314,26 @@ function endOfValue(text: string, start: number): number {
   return text.length;
 }
 
-/** The record as hooks see it: live, read only. */
-export function viewOf(entity: Entity): RecordView {
-  entity.view ??= new EntityView(entity);
-  return entity.view;
+/**
+ * The record as hooks see it: live, read only. `fresh`: the datapoint that they are called for, whose value need not be parsed
+ * as long as it is the record's.
+ */
+export function viewOf(entity: Entity, fresh: CheckedDatapoint | null): RecordView {
+  return new EntityView(entity, fresh);
 }
 
 /** A record that no longer changes, for reads from outside the entity's turn. */
 export function copyView(entity: Entity): RecordView {
-  return new EntityView({ ...entity, values: entity.values.slice(), numbers: entity.numbers.slice() });
+  return new EntityView({ ...entity, values: entity.values.slice(), numbers: entity.numbers.slice() }, null);
 }
 
 class EntityView implements RecordView {
   readonly #entity: Entity;
+  readonly #fresh: CheckedDatapoint | null;
 
-  constructor(entity: Entity) {
+  constructor(entity: Entity, fresh: CheckedDatapoint | null) {
     this.#entity = entity;
+    this.#fresh = fresh;
   }
 
   get type(): string {
@@ -342,6 +345,8 @@ class EntityView implements RecordView {
   }
 
   value(attr: string): Value | undefined {
+    const fresh = this.#fresh;
+    if (fresh !== null && fresh.attr === attr) return readFresh(this.#entity, fresh);
     const spec = this.#entity.spec.attributes.get(attr);
     return spec === undefined ? undefined : readAttribute(this.#entity, spec);
   }
@@ -359,6 +364,12 @@ class EntityView implements RecordView {
     const { spec, values } = this.#entity;
     return spec.attributeList.filter(({ index }) => values[index] !== undefined).map(({ id }) => id);
   }
+}
+
+/** Most hooks read what has just been written: where the record has its text, the checked value is at hand. */
+function readFresh(entity: Entity, { spec, json, v }: CheckedDatapoint): Value | undefined {
+  if (entity.values[spec.index] !== json) return readAttribute(entity, spec);
+  return copyValue(v, spec.dataType === null);
 }
 
 /** Stored text is not checked again: what was true stays true when the model becomes narrower. */

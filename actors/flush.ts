@@ -1,8 +1,8 @@
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
-import { isOutboxChannel, tellProcessed } from "./admission.ts";
+import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
 import { passBacklog } from "./backlog.ts";
-import { type Channel, countPassed, type WaitingPart } from "./channel.ts";
+import type { Channel, WaitingPart } from "./channel.ts";
 import { loseShards } from "./commit.ts";
 import { type Entity, writeState } from "./entity.ts";
 import { isSettled } from "./entry.ts";
@@ -12,6 +12,7 @@ import { owe, planObligations } from "./obligation.ts";
 import { passDeliveries } from "./outbox.ts";
 import { needsMark, onMarked, planAttempts } from "./poison.ts";
 import { advance } from "./processing.ts";
+import { countPassed, forgetPassed } from "./recent-parts.ts";
 import { deliveredUpTo, type Shard } from "./shard.ts";
 import type { HistorySegment, ShardProgress, StoredEntity, WriteResult } from "./store/store.ts";
 
@@ -89,7 +90,7 @@ function takeState({ id: shard }: Shard, entity: Entity, history: HistorySegment
   const { eid, created, createdAt, flushing: applied, tombstone } = entity;
   const type = entity.spec.id;
   if (entity.history !== null) {
-    history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history.join("\n") });
+    history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history });
     entity.history = null;
   }
   const state = tombstone ? "{}" : writeState(entity);
@@ -120,7 +121,7 @@ function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
 
 /** The highest number of a channel whose entry the watermark passes: the checkpoint never runs ahead of it. */
 function lastPassed(channel: Channel, watermark: Seq): number {
-  return channel.recent[countPassed(channel, watermark) - 1]?.number ?? 0;
+  return channel.recent?.batches[countPassed(channel, watermark) - 1]?.number ?? 0;
 }
 
 function isNews(shard: Shard, next: ShardProgress): boolean {
@@ -175,12 +176,10 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, passed
 /** Tells who waits for parts that the watermark has passed, and forgets them. */
 function passParts(lane: Lane, shard: Shard, name: string, channel: Channel): void {
   const passed = countPassed(channel, shard.watermark);
-  if (passed > 0) {
-    const outbox = isOutboxChannel(name);
-    for (const part of channel.recent.slice(0, passed)) if (!outbox) tellProcessed(lane, shard, part);
-    channel.recent = channel.recent.slice(passed);
-  }
-  channel.dirty = channel.recent.length > 0;
+  // Of an outbox its deliveries tell, when all that came of a part is done.
+  if (channel.recent !== null && !isOutboxChannel(name)) tellPassed(lane, shard, channel.recent, passed);
+  forgetPassed(channel, passed);
+  channel.dirty = channel.recent !== null;
 }
 
 /** What was recorded about entries that the watermark has passed is of no more use, unless entities still owe some. */

@@ -10,7 +10,8 @@ import type { Entry } from "./entry.ts";
 import type { Gate } from "./gate.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
-import type { Part, PartEvent, PartListener } from "./part.ts";
+import type { Part, PartListener } from "./part.ts";
+import type { PartNews } from "./part-news.ts";
 import type { PendingBlock, Shard } from "./shard.ts";
 
 import type {
@@ -205,7 +206,7 @@ export type GetReply = (record: OwnedRecord | null | StarlingError) => void;
 export interface Tell {
   readonly kind: "tell";
   readonly listener: PartListener;
-  readonly news: PartEvent[];
+  readonly news: PartNews;
 }
 
 export type Effect =

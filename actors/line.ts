@@ -2,7 +2,8 @@ import type { CheckedDatapoint } from "../modules/datapoint.ts";
 import { readEid } from "../modules/eid.ts";
 import type { AttributeSpec, EntitySpec, Model } from "../modules/model.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { timeText } from "./number-text.ts";
+import { type LineText, lengthOf, put, putPlain, putUnit } from "./line-text.ts";
+import { putTime, timeText } from "./number-text.ts";
 import type { PartTask } from "./part.ts";
 
 /**
@@ -20,41 +21,65 @@ import type { PartTask } from "./part.ts";
  */
 export const outboxJoint = "\x1c";
 
-/** Text in the making. */
-export interface LineText {
-  readonly pieces: string[];
-  length: number;
-  /** Start and end of what each datapoint's line holds from the attribute on, in order: see {@link writeTail}. */
-  readonly tails: number[];
-}
-
-export function createLineText(): LineText {
-  return { pieces: [], length: 0, tails: [] };
-}
-
-/** Appends a piece. */
-export function put(text: LineText, piece: string): void {
-  text.pieces.push(piece);
-  text.length += piece.length;
-}
+export { createLineText } from "./line-text.ts";
 
 /** Appends the lines of one task, each ended by `end`. */
 export function writeTask(task: PartTask, text: LineText, end: string): void {
-  const key = `${task.entity.id}\t${escapeText(task.eid)}`;
-  if (task.delete) return put(text, `x\t${key}${end}`);
-  let kind = "d\t";
-  if (task.ttlTokens !== null) {
-    put(text, `t\t${key}\t${JSON.stringify(task.ttlTokens)}${end}`);
-    kind = "+\t";
+  const { entity, eid, datapoints, ttlTokens } = task;
+  if (task.delete) {
+    writeKey(text, deleted, entity.id, eid);
+    return put(text, end);
   }
-  for (const datapoint of task.datapoints) {
-    put(text, `${kind}${key}\t`);
-    text.tails.push(text.length);
-    put(text, writeTail(datapoint));
-    text.tails.push(text.length);
+  let kind = first;
+  if (ttlTokens !== null) {
+    writeKey(text, tokens, entity.id, eid);
+    putUnit(text, tab);
+    put(text, JSON.stringify(ttlTokens));
     put(text, end);
-    kind = "+\t";
+    kind = further;
   }
+  for (const datapoint of datapoints) {
+    writeKey(text, kind, entity.id, eid);
+    putUnit(text, tab);
+    const from = lengthOf(text);
+    putTail(text, datapoint);
+    if (datapoint.spec.kind !== "plain") text.tails.push(from, lengthOf(text));
+    put(text, end);
+    kind = further;
+  }
+}
+
+const tab = 9;
+const [deleted, first, further, tokens] = [120, 100, 43, 116];
+
+function writeKey(text: LineText, kind: number, type: string, eid: string): void {
+  putUnit(text, kind);
+  putUnit(text, tab);
+  put(text, type);
+  putUnit(text, tab);
+  putEscaped(text, eid);
+}
+
+/** Appends {@link escapeText}. */
+function putEscaped(text: LineText, piece: string): void {
+  if (!putPlain(text, piece)) put(text, escapeText(piece));
+}
+
+/** As {@link writeTail}. */
+function putTail(text: LineText, { attr, src, t1, t2, c, json }: CheckedDatapoint): void {
+  put(text, attr);
+  putUnit(text, tab);
+  if (src === "") put(text, writeSource(src));
+  else if (src !== null) putEscaped(text, src);
+  putUnit(text, tab);
+  if (t1 !== null) putTime(text, t1);
+  putUnit(text, tab);
+  if (t2 !== null) putTime(text, t2);
+  putUnit(text, tab);
+  if (c === 1) putUnit(text, 49);
+  else put(text, String(c));
+  putUnit(text, tab);
+  put(text, json);
 }
 
 /** A datapoint's line from the attribute on, `attr src t1 t2 c json`: the form in which histories keep it, too. */

@@ -77,5 +77,10 @@ export type PartEvent =
   /** GAP, BATCH_CHANGED, BUSY, MOVED, FENCED, STORE_REFUSED … */
   | { readonly kind: "refused"; readonly position: number; readonly error: StarlingError };
 
+/** Of one batch: in the order in which it came to be. */
+export interface News extends Iterable<PartEvent> {
+  readonly length: number;
+}
+
 /** Hears of all parts that were offered with it, of several at once. */
-export type PartListener = (news: readonly PartEvent[]) => void;
+export type PartListener = (news: News) => void;

@@ -1,4 +1,4 @@
-import type { CheckedTask, Datapoint } from "../modules/datapoint.ts";
+import type { CheckedDatapoint, CheckedTask } from "../modules/datapoint.ts";
 import type { Hook } from "../modules/hook.ts";
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
@@ -200,7 +200,8 @@ function runAttributeHooks(lane: Lane, shard: Shard, entity: Entity, entry: Entr
   if (ofType === undefined) return true;
   while (entry.datapoint < task.datapoints.length) {
     const datapoint = task.datapoints[entry.datapoint];
-    if (datapoint !== undefined && !runHooks(lane, shard, entry, ofType.get(datapoint.attr), datapoint)) return false;
+    if (datapoint !== undefined && !runHooks(lane, shard, entry, ofType.get(datapoint.spec.id), datapoint))
+      return false;
     entry.datapoint++;
     entry.hook = 0;
   }
@@ -213,7 +214,7 @@ function runHooks(
   shard: Shard,
   entry: Entry,
   hooks: readonly Hook[] | undefined,
-  datapoint: Datapoint | null = null,
+  datapoint: CheckedDatapoint | null = null,
 ): boolean {
   if (hooks === undefined) return true;
   while (entry.hook < hooks.length) {
@@ -233,7 +234,7 @@ function runHooks(
       take(lane, shard, entry, hook, giveUp(hook));
       continue;
     }
-    const record = entry.entity.exists ? viewOf(entry.entity) : null;
+    const record = entry.entity.exists ? viewOf(entry.entity, datapoint) : null;
     const call = new HookCall({ shard: shard.id, seq, now: entry.at }, hook.id, {
       task: entry.task,
       datapoint,

@@ -8,6 +8,7 @@ import { sendOutbox } from "./outbox.ts";
 import { taskFrom } from "./part.ts";
 import { gateShards } from "./poison.ts";
 import { deliver } from "./processing.ts";
+import { addRecent, besideOf, setDurable } from "./recent-parts.ts";
 import { type Debts, restoreObligations } from "./restore-obligations.ts";
 import { type ReadOutbox, type ReadSegment, readSegment } from "./segment.ts";
 import { answerKey, createChannel, type Shard } from "./shard.ts";
@@ -59,11 +60,10 @@ function restoreChannels(shard: Shard, read: ReadSegment): void {
     const channel = shard.channels.get(part.channel) ?? createChannel(0);
     shard.channels.set(part.channel, channel);
     if (part.number <= channel.last) continue;
-    channel.last = part.number;
-    channel.dirty = true;
     const { number, hash, firstSeq, lastSeq, rejections } = part;
-    const waiting = { position: 0, listener: null, repeats: null };
-    channel.recent.push({ ...waiting, number, hash, firstSeq, lastSeq, rejections });
+    const recent = addRecent(channel, { number, hash, size: 1, listener: null }, 0);
+    setDurable(channel, number, firstSeq, lastSeq);
+    if (rejections.length > 0) besideOf(recent, number).rejections = rejections;
   }
 }
 

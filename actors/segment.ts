@@ -2,19 +2,9 @@ import type { Model } from "../modules/model.ts";
 import { type Seq, type ShardId, toSeq, toShardId } from "../proto/ids.ts";
 import { hashOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import {
-  createLineText,
-  escapeText,
-  type LineText,
-  type LoggedTask,
-  linesOf,
-  outboxJoint,
-  put,
-  readTask,
-  unescapeText,
-  writeTask,
-} from "./line.ts";
-import { hex32 } from "./number-text.ts";
+import { escapeText, type LoggedTask, linesOf, outboxJoint, readTask, unescapeText, writeTask } from "./line.ts";
+import { createLineText, type LineText, put, putQuoted, putUnit, takeText } from "./line-text.ts";
+import { putHex32, putNumber } from "./number-text.ts";
 import { type Cause, type Part, type PartRejection, type PartTask, taskFrom } from "./part.ts";
 import type { Segment } from "./store/store.ts";
 
@@ -58,16 +48,20 @@ export function linesOfBlock(block: Block): number {
 
 /** Writes blocks as one segment from `seq` on, and gives each datapoint of the shard its line. */
 export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, blocks: readonly Block[]): Segment {
-  const text = createLineText();
-  const head: Head = { p: [], a: [], c: [] };
-  let keys = "";
+  const text = createLineText(linesPage);
+  const keys = createLineText(keysPage);
+  const head = createLineText(headPage);
+  const answers: AnswerFields[] = [];
+  const causes: CauseFields[] = [];
+  put(head, '{"p":[');
+  let parts = 0;
   let line = 0;
   for (const block of blocks) {
     const first = line;
     const tasks = tasksOf(block);
     for (const task of tasks) {
-      keys += hex32(hashOf(task.entity.id, task.eid));
-      if (block.kind === "part" && task.cause !== null) head.c.push(causeFields(line, task.cause));
+      putHex32(keys, hashOf(task.entity.id, task.eid));
+      if (block.kind === "part" && task.cause !== null) causes.push(causeFields(line, task.cause));
       writeTask(task, text, "\n");
       line += linesOf(task);
     }
@@ -79,14 +73,23 @@ export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, block
       put(text, "n\n");
       line++;
     }
-    if (block.kind === "part") head.p.push(partFields(block, first, line - first));
-    else head.a.push([block.cause, block.hook, block.depth, first, line - first]);
+    if (block.kind === "part") {
+      if (parts++ > 0) put(head, ",");
+      putPart(head, block, first, line - first);
+    } else answers.push([block.cause, block.hook, block.depth, first, line - first]);
   }
-  const body = text.pieces.join("").slice(0, -1);
+  putUnit(keys, 10);
+  const body = takeText(text);
   giveLines(blocks, body, text.tails);
   const { shard, seq } = at;
-  return { shard, seq, lastSeq: toSeq(seq + line - 1), at: at.at, head: JSON.stringify(head), body, keys };
+  const lastSeq = toSeq(seq + line - 1);
+  return { shard, seq, lastSeq, at: at.at, head: takeHead(head, answers, causes), body, keys: takeText(keys) };
 }
+
+/** Where segments are written, one after another: nothing on them outlives a call. */
+const linesPage = Buffer.allocUnsafeSlow(65_536);
+const keysPage = Buffer.allocUnsafeSlow(4_096);
+const headPage = Buffer.allocUnsafeSlow(16_384);
 
 /** Histories take these lines over as they stand: parts of one text, instead of a text each. */
 function giveLines(blocks: readonly Block[], body: string, tails: readonly number[]): void {
@@ -94,7 +97,8 @@ function giveLines(blocks: readonly Block[], body: string, tails: readonly numbe
   for (const block of blocks) {
     for (const task of tasksOf(block)) {
       for (const datapoint of task.delete ? [] : task.datapoints) {
-        if (datapoint.spec.kind !== "plain") datapoint.line = body.slice(tails[next], tails[next + 1]);
+        if (datapoint.spec.kind === "plain") continue;
+        datapoint.line = body.slice(tails[next], tails[next + 1]);
         next += 2;
       }
     }
@@ -123,10 +127,31 @@ function causeFields(line: number, cause: Cause): CauseFields {
   return [line, cause.shard, cause.seq, cause.hook, cause.ordinal, cause.depth];
 }
 
-function partFields(part: Part, first: number, lines: number): PartFields {
-  const fields: PartFields = [part.channel, part.number, part.predecessor, part.hash, first, lines];
-  if (part.rejections.length > 0) fields.push(part.rejections);
-  return fields;
+/** {@link PartFields} as JSON. */
+function putPart(head: LineText, part: Part, first: number, lines: number): void {
+  const { predecessor, rejections } = part;
+  put(head, "[");
+  putQuoted(head, part.channel);
+  put(head, ",");
+  putNumber(head, part.number);
+  put(head, ",");
+  if (predecessor === null) put(head, "null");
+  else putNumber(head, predecessor);
+  put(head, ",");
+  putQuoted(head, part.hash);
+  put(head, ",");
+  putNumber(head, first);
+  put(head, ",");
+  putNumber(head, lines);
+  if (rejections.length > 0) put(head, `,${JSON.stringify(rejections)}`);
+  put(head, "]");
+}
+
+/** Ends the head, and takes it: as `JSON.stringify` would write a {@link Head}. */
+function takeHead(text: LineText, answers: readonly AnswerFields[], causes: readonly CauseFields[]): string {
+  if (answers.length === 0 && causes.length === 0) put(text, '],"a":[],"c":[]}\n');
+  else put(text, `],"a":${JSON.stringify(answers)},"c":${JSON.stringify(causes)}}\n`);
+  return takeText(text);
 }
 
 function writeOutbox(block: AnswerBlock, other: OutboxTasks, text: LineText): void {
@@ -134,7 +159,7 @@ function writeOutbox(block: AnswerBlock, other: OutboxTasks, text: LineText): vo
   put(text, `o\t${other.target}\t${block.cause}\t${escapeText(block.hook)}\t${block.depth}\t${ordinals}\t`);
   const content = createLineText();
   for (const task of other.tasks) writeTask(task, content, outboxJoint);
-  put(text, `${content.pieces.join("").slice(0, -1)}\n`);
+  put(text, `${takeText(content)}\n`);
 }
 
 /** A segment as replay and tails read it. */

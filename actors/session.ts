@@ -1,9 +1,21 @@
-import { type Epoch, type Seq, type ShardId, toEpoch, toSeq } from "../proto/ids.ts";
+import { type Epoch, type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { SplitBatch } from "./batch.ts";
-import { createDurableParts, type DurableParts, placesOf, repeatPart } from "./durable-parts.ts";
-import { type Part, type PartEvent, type PartRejection, type PartTask, wholePart } from "./part.ts";
+import { type News, type Part, type PartEvent, type PartRejection, wholePart } from "./part.ts";
+import {
+  createPartColumns,
+  epochOf,
+  forgetParts,
+  forgetTasks,
+  isOnItsWay,
+  type PartColumns,
+  partAt,
+  seqOf,
+  setPlace,
+  shardOfPart,
+} from "./part-columns.ts";
+import { PartNews } from "./part-news.ts";
 
 /**
  * A session on the node that serves it: brings the parts of its numbered batches to the shards, in order per shard.
@@ -24,6 +36,8 @@ import { type Part, type PartEvent, type PartRejection, type PartTask, wholePart
 export interface SessionState {
   /** By shard. */
   readonly tracks: (Track | undefined)[];
+  /** Not durable yet, in the order of their arrival. */
+  readonly batches: Set<OpenBatch>;
   /** Whether durable batches are still waited for until they are processed. */
   readonly awaitsProcessed: boolean;
 }
@@ -31,10 +45,7 @@ export interface SessionState {
 /** What one batch has come to. */
 export interface OpenBatch {
   readonly number: number;
-  /** By position; of a durable batch only those that are offered again. */
-  parts: (OpenPart | undefined)[];
-  /** Set while the batch is durable and waits to be processed. */
-  durable: DurableParts | null;
+  readonly columns: PartColumns;
   readonly bytes: number;
   readonly items: number;
   readonly whole: boolean;
@@ -56,34 +67,27 @@ export interface BatchToken {
 }
 
 /** Where the datapoints of a batch stand in the log, as far as they are durable. */
-export function tokensOf({ parts, durable }: OpenBatch): BatchToken[] {
-  if (durable !== null) return placesOf(durable);
-  return parts.flatMap((open) => {
-    if (open === undefined || open.seq === 0) return [];
-    return [{ shard: open.part.shard, epoch: open.epoch, seq: open.seq }];
-  });
+export function tokensOf({ columns }: OpenBatch): BatchToken[] {
+  const tokens: BatchToken[] = [];
+  for (const [position, shard] of columns.shards.entries()) {
+    const seq = seqOf(columns, position);
+    if (seq !== 0) tokens.push({ shard, epoch: epochOf(columns, position), seq });
+  }
+  return tokens;
 }
 
-/** One part on its way. */
-export interface OpenPart {
+/** One part that a track holds back, or has offered since it did. */
+interface OpenPart {
   readonly batch: OpenBatch;
-  readonly part: Part;
-  status: "held" | "offered" | "durable" | "done";
-  /** Whether its batch already counts it as durable. */
-  counted: boolean;
-  /** Events of older offers are ignored. */
-  offer: number;
-  /** Of its last entry in the log; 0 until durable. */
-  epoch: Epoch;
-  seq: Seq;
+  readonly position: number;
 }
 
 interface Track {
   status: "flowing" | "draining" | "resting" | "probing";
   lastNumber: number | null;
-  /** Parts not yet durable, in order. */
-  readonly waiting: OpenPart[];
-  /** Of them, those that are offered and unanswered. */
+  /** Parts not yet durable, in order; null: all are offered, and found in their batches when one is refused. */
+  waiting: OpenPart[] | null;
+  /** Parts that are offered and unanswered. */
   unanswered: number;
   /** Rests since a part was last taken. */
   rests: number;
@@ -98,7 +102,7 @@ export type SessionMessage =
       readonly kind: "news";
       readonly batch: OpenBatch;
       readonly offer: number;
-      readonly news: readonly PartEvent[];
+      readonly news: News;
     }
   | { readonly kind: "rested"; readonly shard: ShardId };
 
@@ -111,14 +115,14 @@ export type SessionEffect =
   | { readonly kind: "processed"; readonly batch: OpenBatch }
   | { readonly kind: "failed"; readonly batch: OpenBatch; readonly error: StarlingError };
 
-const noTasks: readonly PartTask[] = [];
 const noItems = new Int32Array(0);
+const noRejections: readonly PartRejection[] = [];
 export const restMinMs = 20;
 export const restMaxMs = 500;
 
 /** A session without batches. */
 export function createSessionState(awaitsProcessed: boolean): SessionState {
-  return { tracks: [], awaitsProcessed };
+  return { tracks: [], batches: new Set(), awaitsProcessed };
 }
 
 /** The session's next state, in place, and what is to be done. */
@@ -129,11 +133,7 @@ export function stepSession(state: SessionState, message: SessionMessage): Sessi
       openBatch(state, message.batch, effects);
       break;
     case "news":
-      for (const event of message.news) {
-        const open = message.batch.parts[event.position];
-        if (open === undefined) onDurablePartEvent(state, message.batch, event, message.offer, effects);
-        else if (open.offer === message.offer) onPartEvent(state, open, event, effects);
-      }
+      onNews(state, message, effects);
       break;
     case "rested":
       probe(trackOf(state, message.shard), effects);
@@ -151,10 +151,10 @@ export function acceptedOf(batch: OpenBatch): number {
 
 function openBatch(state: SessionState, split: SplitBatch, effects: SessionEffect[]): void {
   const { number, bytes, items, whole, partOf, parts } = split;
+  const columns = createPartColumns(parts);
   const batch: OpenBatch = {
     number,
-    parts: [],
-    durable: null,
+    columns,
     bytes,
     items,
     whole,
@@ -164,142 +164,187 @@ function openBatch(state: SessionState, split: SplitBatch, effects: SessionEffec
     unprocessed: parts.length,
     obligations: 0,
   };
+  state.batches.add(batch);
   effects.push({ kind: "opened", batch });
-  const flowing: Part[] = [];
+  let held = 0;
   for (const part of parts) {
+    const { position } = part;
     const track = trackOf(state, part.shard);
     part.predecessor = track.lastNumber;
     track.lastNumber = Math.max(number, track.lastNumber ?? 0);
-    const open: OpenPart = { batch, part, status: "held", counted: false, offer: 0, epoch: toEpoch(0), seq: toSeq(0) };
-    batch.parts.push(open);
-    track.waiting.push(open);
-    if (track.status !== "flowing") continue;
-    markOffered(track, open);
-    flowing.push(part);
+    track.waiting?.push({ batch, position });
+    if (track.status === "flowing") markOffered(track, columns, position);
+    else held++;
   }
+  const flowing = held === 0 ? parts : parts.filter((_, position) => columns.statuses[position] === "offered");
   if (flowing.length > 0) effects.push({ kind: "offer", batch, parts: flowing, offer: 1 });
 }
 
-function onPartEvent(state: SessionState, open: OpenPart, event: PartEvent, effects: SessionEffect[]): void {
-  const track = trackOf(state, open.part.shard);
+function onNews(
+  state: SessionState,
+  { batch, offer, news }: Extract<SessionMessage, { kind: "news" }>,
+  effects: SessionEffect[],
+): void {
+  const { columns } = batch;
+  if (!(news instanceof PartNews)) {
+    for (const event of news) {
+      if (columns.offers[event.position] === offer) onPartEvent(state, batch, event, effects);
+    }
+    return;
+  }
+  for (let index = 0; index < news.length; index++) {
+    const position = news.positionAt(index);
+    if (columns.offers[position] !== offer) continue;
+    const seq = news.seqAt(index);
+    const owner = news.ownerAt(index);
+    if (seq === 0) onProcessed(batch, position, 0, effects);
+    else if (owner === null) onPartEvent(state, batch, news.at(index), effects);
+    else if (columns.statuses[position] === "offered") {
+      const known = !setPlace(columns, position, owner.epoch, toSeq(seq));
+      onDurable(state, batch, position, known ? null : noRejections, effects);
+    }
+  }
+}
+
+function onPartEvent(state: SessionState, batch: OpenBatch, event: PartEvent, effects: SessionEffect[]): void {
+  const { position } = event;
   switch (event.kind) {
-    case "durable":
-      if (open.status !== "offered") return;
-      take(track, open, "durable");
-      if (!open.counted) {
-        for (const rejection of event.rejections) reject(open, rejection);
-        open.epoch = event.epoch;
-        open.seq = event.seq;
-        open.part.tasks = noTasks;
-        countDurable(state, open, effects);
-      }
-      if (!state.awaitsProcessed) open.status = "done";
-      break;
+    case "durable": {
+      const { columns } = batch;
+      if (columns.statuses[position] !== "offered") return;
+      const known = !setPlace(columns, position, event.epoch, event.seq);
+      return onDurable(state, batch, position, known ? null : event.rejections, effects);
+    }
     case "processed":
-      if (open.status !== "durable") return;
-      open.status = "done";
-      countProcessed(open.batch, event.obligations, effects);
-      return;
+      return onProcessed(batch, position, event.obligations, effects);
     case "refused":
-      if (open.status === "done" || open.status === "held") return;
-      if (event.error.retryable) holdBack(track, open, event.error);
-      else refuse(track, open, event.error, effects);
-      break;
+      return onRefused(state, batch, position, event.error, effects);
     default:
       unreachable(event);
   }
-  settle(track, open.part.shard, effects);
 }
 
-/** What is said of a part of a durable batch: most often that it is processed, else it becomes a part on its way again (S5). */
-function onDurablePartEvent(
+/** An offered part is durable; `rejections` is null if its batch knew that already: it was offered again (S5). */
+function onDurable(
   state: SessionState,
   batch: OpenBatch,
-  event: PartEvent,
-  offer: number,
+  position: number,
+  rejections: readonly PartRejection[] | null,
   effects: SessionEffect[],
 ): void {
-  const { durable } = batch;
-  const { position } = event;
-  if (durable === null || offer === 0 || durable.offers[position] !== offer) return;
-  durable.offers[position] = 0;
-  if (event.kind === "processed") return countProcessed(batch, event.obligations, effects);
-  const place = { epoch: durable.epochs[position] ?? toEpoch(0), seq: durable.seqs[position] ?? toSeq(0) };
-  const part = repeatPart(durable, batch.number, position);
-  const open: OpenPart = { batch, part, status: "durable", counted: true, offer, ...place };
-  batch.parts[position] = open;
-  onPartEvent(state, open, event, effects);
-}
-
-function holdBack(track: Track, open: OpenPart, error: StarlingError): void {
-  if (track.status !== "resting") track.status = "draining";
-  if (open.status === "offered") {
-    track.unanswered -= 1;
-    if (error.code === "GAP" && track.waiting[0] === open) track.gap = true;
-  } else {
-    track.waiting.unshift(open);
+  const { columns } = batch;
+  const shard = shardOfPart(columns, position);
+  const track = trackOf(state, shard);
+  take(track, batch, position);
+  columns.statuses[position] = state.awaitsProcessed ? "durable" : "done";
+  if (rejections !== null) {
+    for (const rejection of rejections) reject(batch, position, rejection);
+    forgetTasks(columns, position);
+    countDurable(state, batch, effects);
   }
-  open.status = "held";
+  settle(track, shard, effects);
 }
 
-function refuse(track: Track, open: OpenPart, error: StarlingError, effects: SessionEffect[]): void {
-  if (open.status === "offered") take(track, open, "done");
-  open.status = "done";
-  effects.push({ kind: "failed", batch: open.batch, error });
-}
-
-/** Notes a rejection; one of the whole part stands for each of its datapoints. */
-function reject(open: OpenPart, rejection: PartRejection): void {
-  const { rejections, partOf } = open.batch;
-  if (rejection.index !== wholePart) {
-    rejections.push(rejection);
-    return;
-  }
-  partOf.forEach((position, index) => {
-    if (position === open.part.position) rejections.push({ ...rejection, index });
-  });
-}
-
-function take(track: Track, open: OpenPart, status: "durable" | "done"): void {
-  const at = track.waiting.indexOf(open);
-  if (at === 0) track.waiting.shift();
-  else if (at > 0) track.waiting.splice(at, 1);
-  track.unanswered -= 1;
-  track.rests = 0;
-  open.status = status;
-}
-
-function countDurable(state: SessionState, open: OpenPart, effects: SessionEffect[]): void {
-  const { batch } = open;
-  open.counted = true;
-  batch.undurable -= 1;
-  if (batch.undurable > 0) return;
-  batch.rejections.sort((a, b) => a.index - b.index);
-  effects.push({ kind: "durable", batch });
-  if (!state.awaitsProcessed) return;
-  const parts = batch.parts.filter((part) => part !== undefined);
-  batch.durable = createDurableParts(parts);
-  batch.parts = parts.some(isOnItsWay) ? parts.map((part) => (isOnItsWay(part) ? part : undefined)) : [];
-  batch.partOf = noItems;
-}
-
-/** Whether a part is offered again though it was durable before. */
-function isOnItsWay({ status }: OpenPart): boolean {
-  return status === "held" || status === "offered";
-}
-
-function countProcessed(batch: OpenBatch, obligations: number, effects: SessionEffect[]): void {
+function onProcessed(batch: OpenBatch, position: number, obligations: number, effects: SessionEffect[]): void {
+  const { statuses } = batch.columns;
+  if (statuses[position] !== "durable") return;
+  statuses[position] = "done";
   batch.obligations += obligations;
   batch.unprocessed -= 1;
   if (batch.unprocessed === 0) effects.push({ kind: "processed", batch });
 }
 
+function onRefused(
+  state: SessionState,
+  batch: OpenBatch,
+  position: number,
+  error: StarlingError,
+  effects: SessionEffect[],
+): void {
+  const { columns } = batch;
+  const status = columns.statuses[position];
+  if (status === "done" || status === "held") return;
+  const shard = shardOfPart(columns, position);
+  const track = trackOf(state, shard);
+  if (error.retryable) {
+    holdBack(state, track, { batch, position }, error);
+  } else {
+    if (status === "offered") take(track, batch, position);
+    columns.statuses[position] = "done";
+    effects.push({ kind: "failed", batch, error });
+  }
+  settle(track, shard, effects);
+}
+
+function holdBack(state: SessionState, track: Track, open: OpenPart, error: StarlingError): void {
+  const { columns } = open.batch;
+  const { position } = open;
+  track.waiting ??= findWaiting(state, shardOfPart(columns, position));
+  if (track.status !== "resting") track.status = "draining";
+  if (columns.statuses[position] === "offered") {
+    track.unanswered -= 1;
+    if (error.code === "GAP" && isSame(track.waiting[0], open)) track.gap = true;
+  }
+  // One that was durable before is offered again first (S5).
+  if (!track.waiting.some((other) => isSame(other, open))) track.waiting.unshift(open);
+  columns.statuses[position] = "held";
+}
+
+/** What a track has offered while it flowed and not yet heard of, in the order of the batches (S1). */
+function findWaiting({ batches }: SessionState, shard: ShardId): OpenPart[] {
+  const waiting: OpenPart[] = [];
+  for (const batch of batches) {
+    const { columns } = batch;
+    const position = columns.shards.indexOf(shard);
+    if (position >= 0 && isOnItsWay(columns, position)) waiting.push({ batch, position });
+  }
+  return waiting;
+}
+
+function isSame(one: OpenPart | undefined, other: OpenPart): boolean {
+  return one?.batch === other.batch && one.position === other.position;
+}
+
+/** Notes a rejection; one of the whole part stands for each of its datapoints. */
+function reject({ rejections, partOf }: OpenBatch, position: number, rejection: PartRejection): void {
+  if (rejection.index !== wholePart) {
+    rejections.push(rejection);
+    return;
+  }
+  partOf.forEach((part, index) => {
+    if (part === position) rejections.push({ ...rejection, index });
+  });
+}
+
+function take(track: Track, batch: OpenBatch, position: number): void {
+  const { waiting } = track;
+  if (waiting !== null) {
+    const at = waiting.findIndex((open) => isSame(open, { batch, position }));
+    if (at >= 0) waiting.splice(at, 1);
+  }
+  track.unanswered -= 1;
+  track.rests = 0;
+}
+
+function countDurable(state: SessionState, batch: OpenBatch, effects: SessionEffect[]): void {
+  batch.undurable -= 1;
+  if (batch.undurable > 0) return;
+  state.batches.delete(batch);
+  batch.rejections.sort((a, b) => a.index - b.index);
+  effects.push({ kind: "durable", batch });
+  if (!state.awaitsProcessed) return;
+  forgetParts(batch.columns);
+  batch.partOf = noItems;
+}
+
 /** A track that has drained rests; one whose probe was taken flows. */
 function settle(track: Track, shard: ShardId, effects: SessionEffect[]): void {
   if (track.unanswered > 0 || track.status === "flowing" || track.status === "resting") return;
-  if (track.status === "probing" || track.waiting.length === 0) {
+  const waiting = track.waiting ?? [];
+  if (track.status === "probing" || waiting.length === 0) {
     track.status = "flowing";
-    for (const open of track.waiting) offer(track, open, effects);
+    for (const open of waiting) offer(track, open, effects);
+    track.waiting = null;
     return;
   }
   track.status = "resting";
@@ -308,29 +353,31 @@ function settle(track: Track, shard: ShardId, effects: SessionEffect[]): void {
 }
 
 function probe(track: Track, effects: SessionEffect[]): void {
-  const [head] = track.waiting;
+  const head = track.waiting?.[0];
   if (track.status !== "resting" || head === undefined) return;
   track.status = "probing";
-  if (track.gap) head.part.predecessor = null;
+  if (track.gap) partAt(head.batch.columns, head.position).predecessor = null;
   track.gap = false;
   offer(track, head, effects);
 }
 
-function offer(track: Track, open: OpenPart, effects: SessionEffect[]): void {
-  markOffered(track, open);
-  effects.push({ kind: "offer", batch: open.batch, parts: [open.part], offer: open.offer });
+function offer(track: Track, { batch, position }: OpenPart, effects: SessionEffect[]): void {
+  const { columns } = batch;
+  markOffered(track, columns, position);
+  const part = partAt(columns, position);
+  effects.push({ kind: "offer", batch, parts: [part], offer: columns.offers[position] ?? 0 });
 }
 
-function markOffered(track: Track, open: OpenPart): void {
-  open.status = "offered";
-  open.offer += 1;
+function markOffered(track: Track, { statuses, offers }: PartColumns, position: number): void {
+  statuses[position] = "offered";
+  offers[position] = (offers[position] ?? 0) + 1;
   track.unanswered += 1;
 }
 
 function trackOf(state: SessionState, shard: ShardId): Track {
   const known = state.tracks[shard];
   if (known !== undefined) return known;
-  const track: Track = { status: "flowing", lastNumber: null, waiting: [], unanswered: 0, rests: 0, gap: false };
+  const track: Track = { status: "flowing", lastNumber: null, waiting: null, unanswered: 0, rests: 0, gap: false };
   state.tracks[shard] = track;
   return track;
 }

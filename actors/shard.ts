@@ -3,7 +3,7 @@ import type { EntitySpec, Model } from "../modules/model.ts";
 import { type Epoch, type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { type Backlog, createBacklog } from "./backlog.ts";
-import type { Channel, RecentPart, WaitingPart } from "./channel.ts";
+import type { Channel, WaitingPart } from "./channel.ts";
 import { createEntity, type Entity } from "./entity.ts";
 import type { Cursor, Entry } from "./entry.ts";
 import type { Obligation } from "./obligation.ts";
@@ -62,16 +62,11 @@ export interface Shard {
   savedWatermark: Seq;
 }
 
-export type PendingBlock = PendingPart | PendingAnswer;
-
-export interface PendingPart {
-  /** How many seqs it takes. */
-  readonly lines: number;
-  readonly block: Part;
-  readonly recent: RecentPart;
-}
+/** What waits to be appended. A part stands for itself: its channel knows who waits for it. */
+export type PendingBlock = Part | PendingAnswer;
 
 export interface PendingAnswer {
+  /** How many seqs it takes. */
   readonly lines: number;
   readonly block: AnswerBlock;
   /** The entry whose answer it is; null for that of a replayed dead letter. */
@@ -125,7 +120,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
 }
 
 export function createChannel(last: number): Channel {
-  return { last, recent: [], dirty: false };
+  return { last, recent: null, dirty: false };
 }
 
 /** Key of a recorded answer: one per cause and hook. */

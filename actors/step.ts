@@ -34,7 +34,7 @@ function take(lane: Lane, message: LaneMessage): void {
     case "own":
       return ownShards(lane, message.shards, message.replay);
     case "offer":
-      for (const { parts, listener } of message.offers) for (const part of parts) admit(lane, part, listener);
+      for (const offer of message.offers) admit(lane, offer);
       return;
     case "looked-up":
       return answerLookUp(lane, message);

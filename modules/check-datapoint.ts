@@ -84,17 +84,17 @@ function checkConfidence(entity: EntitySpec, spec: AttributeSpec, input: unknown
 }
 
 function checkSource(entity: EntitySpec, spec: AttributeSpec, src: unknown): string {
-  const name = `${entity.id}.${spec.id}`;
-  if (typeof src !== "string") {
-    throw new StarlingError("INVALID_ARGUMENT", `${name}: src must be text or null: found ${showFound(src)}`);
-  }
+  if (typeof src !== "string") throw sourceError(entity, spec, `must be text or null: found ${showFound(src)}`);
   if (!fitsBytes(src, sourceMaxBytes)) {
-    throw new StarlingError("TOO_LARGE", `${name}: src takes at most ${sourceMaxBytes} bytes: found ${showFound(src)}`);
+    const text = `src takes at most ${sourceMaxBytes} bytes: found ${showFound(src)}`;
+    throw new StarlingError("TOO_LARGE", `${entity.id}.${spec.id}: ${text}`);
   }
-  if (!isStorableText(src)) {
-    throw new StarlingError("INVALID_ARGUMENT", `${name}: src holds U+0000 or a lone surrogate`);
-  }
+  if (!isStorableText(src)) throw sourceError(entity, spec, "holds U+0000 or a lone surrogate");
   return src;
+}
+
+function sourceError(entity: EntitySpec, spec: AttributeSpec, rule: string): StarlingError {
+  return new StarlingError("INVALID_ARGUMENT", `${entity.id}.${spec.id}: src ${rule}`);
 }
 
 function checkValue(entity: EntitySpec, spec: AttributeSpec, type: DataType, input: unknown): Value {

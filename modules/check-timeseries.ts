@@ -2,7 +2,7 @@ import { StarlingError } from "../proto/starling-error.ts";
 import { checkT1, checkT2, timeError } from "./check-validity.ts";
 import type { DataType } from "./data-type.ts";
 import type { LooseDatapoint, Value } from "./datapoint.ts";
-import { isPlainObject, mapList, setKey } from "./json-value.ts";
+import { isPlainObject, setKey } from "./json-value.ts";
 import type { AttributeSpec, EntitySpec, TimeseriesKind, TimeseriesParams } from "./model.ts";
 import { valueError } from "./named-error.ts";
 import { showFound } from "./show-found.ts";
@@ -34,12 +34,14 @@ export function checkTimeseries(
   const t2 = checkSpan(entity, spec, params, { t1, given, length, lists });
   const v: Record<string, Value> = {};
   for (const { column, values } of lists) setKey(v, column.name, values);
-  return { v, json: writeLists(lists), t1, t2 };
+  return { v, json: writeLists(lists, length), t1, t2 };
 }
 
 /** A series as configured. */
 interface Column {
   readonly name: string;
+  /** What stands before its values in a chunk's JSON text. */
+  readonly head: string;
   readonly type: DataType;
   /** The chunk's order and span are decided by this series. */
   readonly isTime: boolean;
@@ -66,6 +68,8 @@ const timeNames: Readonly<Record<TimeseriesKind, readonly string[]>> = {
   irregular_intervals: ["time_first", "time_last"],
 };
 
+const noTimes: readonly number[] = [];
+
 /** Derived from what never changes, so that the names are sorted once and not for every chunk. */
 const columnsByParams = new WeakMap<TimeseriesParams, readonly Column[]>();
 
@@ -74,8 +78,10 @@ function columnsOf(params: TimeseriesParams): readonly Column[] {
   const known = columnsByParams.get(params);
   if (known !== undefined) return known;
   const times = timeNames[params.kind];
-  const columns = [...params.series].map(([name, type]) => ({ name, type, isTime: times.includes(name) }));
-  columns.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const series = [...params.series].sort(([a], [b]) => (a < b ? -1 : 1));
+  const columns = series.map(([name, type], index) => {
+    return { name, head: `${index === 0 ? "{" : ","}"${name}":[`, type, isTime: times.includes(name) };
+  });
   columnsByParams.set(params, columns);
   return columns;
 }
@@ -85,15 +91,15 @@ function checkLists(entity: EntitySpec, spec: AttributeSpec, columns: readonly C
     const names = columns.map(({ name }) => name).join(", ");
     throw badValue(entity, spec, `expected an object with the series ${names}, found ${showFound(v)}`);
   }
-  const lists: List[] = [];
-  for (const column of columns) {
+  const lists = new Array<List>(columns.length);
+  for (const [index, column] of columns.entries()) {
     const { name } = column;
     const given = Object.hasOwn(v, name) ? v[name] : undefined;
     if (!Array.isArray(given)) {
       throw badValue(entity, spec, `expected a list as series ${name}, found ${showFound(given)}`);
     }
     try {
-      lists.push(column.isTime ? checkTimes(column, given) : checkValues(column, given));
+      lists[index] = column.isTime ? checkTimes(column, given) : checkValues(column, given);
     } catch (error) {
       throw valueError(`${entity.id}.${spec.id}: series ${name}`, error);
     }
@@ -102,17 +108,19 @@ function checkLists(entity: EntitySpec, spec: AttributeSpec, columns: readonly C
 }
 
 function checkValues(column: Column, given: readonly unknown[]): List {
-  return { column, values: mapList(given, column.type.check), times: [] };
+  const values = new Array<Value>(given.length);
+  for (let i = 0; i < given.length; i++) values[i] = column.type.check(given[i]);
+  return { column, values, times: noTimes };
 }
 
 /** As their type checks them, but each is read only once, for its text and for its place in time. */
 function checkTimes(column: Column, given: readonly unknown[]): List {
-  const values: string[] = [];
-  const times: number[] = [];
+  const values = new Array<string>(given.length);
+  const times = new Array<number>(given.length);
   for (let i = 0; i < given.length; i++) {
     const { text, ms } = checkTime(given[i]);
-    values.push(text);
-    times.push(ms);
+    values[i] = text;
+    times[i] = ms;
   }
   return { column, values, times };
 }
@@ -176,14 +184,22 @@ function timesOf({ lists }: Span, name: string): readonly number[] {
   return [];
 }
 
-function writeLists(lists: readonly List[]): string {
-  let json = "";
+/** In one piece: text that was put together bit by bit would hold on to all of its bits. */
+function writeLists(lists: readonly List[], length: number): string {
+  const bits = new Array<string>(lists.length * (2 * length + 2) + 1);
+  let at = 0;
   for (const { column, values } of lists) {
-    let items = "";
-    for (const value of values) items += items === "" ? column.type.write(value) : `,${column.type.write(value)}`;
-    json += `${json === "" ? "{" : ","}"${column.name}":[${items}]`;
+    const quote = column.isTime && length > 0 ? '"' : "";
+    const joint = column.isTime ? '","' : ",";
+    bits[at++] = column.head;
+    for (let i = 0; i < length; i++) {
+      bits[at++] = i === 0 ? quote : joint;
+      bits[at++] = column.isTime ? (values[i] as string) : column.type.write(values[i] as Value);
+    }
+    bits[at++] = `${quote}]`;
   }
-  return `${json}}`;
+  bits[at] = lists.length === 0 ? "{}" : "}";
+  return bits.join("");
 }
 
 function badValue(entity: EntitySpec, spec: AttributeSpec, rule: string): StarlingError {

@@ -51,8 +51,8 @@ export function canonicalJson(input: unknown, depth: number): Value {
 
 /** What `change` makes of every item, holes included, which are undefined to it. */
 export function mapList<To>(list: readonly unknown[], change: (item: unknown) => To): To[] {
-  const changed: To[] = [];
-  for (let i = 0; i < list.length; i++) changed.push(change(list[i]));
+  const changed = new Array<To>(list.length);
+  for (let i = 0; i < list.length; i++) changed[i] = change(list[i]);
   return changed;
 }
 

@@ -56,10 +56,13 @@ export class JsonText {
 
 /** A reader with a small memory of the texts that come again and again. */
 export function createBatchReader(): BatchReader {
-  const names: string[] = new Array(namesMax).fill("");
+  const memory: Memory = {
+    names: new Array(namesMax).fill(""),
+    codes: Array.from({ length: shortTextMaxBytes + 1 }, (_, length) => new Array<number>(length).fill(0)),
+  };
   const readPlain = (bytes: Uint8Array): BatchMessage | null => {
     try {
-      return readMessage(new Cursor(bytes, names));
+      return readMessage(new Cursor(bytes, memory));
     } catch {
       // Odd bytes, an end within a number, text that is not UTF-8: protobuf-es finds the same, or knows better.
       return null;
@@ -92,17 +95,26 @@ const datapointTags = {
 } as const;
 const valueTags = { string: 0x0a, int64: 0x10, double: 0x19, bool: 0x20, json: 0x2a } as const;
 
+/** What a reader keeps from one message to the next. */
+interface Memory {
+  readonly names: string[];
+  /** For every length of a short text a list to gather its codes in. */
+  readonly codes: readonly number[][];
+}
+
 /** Where the reading stands. Reads past the end give zeros; whoever knows the end checks it afterwards. */
 class Cursor {
   at = 0;
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly names: string[];
+  readonly codes: readonly number[][];
 
-  constructor({ buffer, byteOffset, byteLength }: Uint8Array, names: string[]) {
+  constructor({ buffer, byteOffset, byteLength }: Uint8Array, { names, codes }: Memory) {
     this.bytes = Buffer.from(buffer, byteOffset, byteLength);
     this.view = new DataView(buffer, byteOffset, byteLength);
     this.names = names;
+    this.codes = codes;
   }
 }
 
@@ -312,8 +324,8 @@ function readText(cursor: Cursor): string {
   const end = readEnd(cursor);
   const { bytes, at: start } = cursor;
   cursor.at = end;
-  if (end - start <= shortTextMaxBytes) {
-    const codes = new Array<number>(end - start);
+  const codes = cursor.codes[end - start];
+  if (codes !== undefined) {
     let union = 0;
     for (let i = start; i < end; i++) {
       const byte = bytes[i] ?? 0;

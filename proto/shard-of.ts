@@ -7,7 +7,8 @@ import { type ShardGroup, type ShardId, shardId } from "./ids.ts";
  * zero), finished with MurmurHash3's `fmix32` so that the low bits are good, then modulo `shards`.
  */
 export function shardOf(group: ShardGroup, type: string, eid: string, shards: number): ShardId {
-  return shardId(group, hashOf(type, eid) % shards);
+  // A small integer also to the engine: an unsigned remainder would be a double, boxed wherever it is kept.
+  return shardId(group, (hashOf(type, eid) % shards) | 0);
 }
 
 /** The 32-bit hash behind {@link shardOf}, unsigned. Also the entity key of a log segment. */

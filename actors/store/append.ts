@@ -88,11 +88,11 @@ export async function append(
 const appendText = "select starling.append_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) as lost";
 
 function packAppend(node: NodeId, { fences, segments, closings = [] }: AppendRequest) {
-  const sorted = [...segments].sort((a, b) => a.shard - b.shard || a.seq - b.seq);
-  const { packed, escaped } = packAll(({ rows, text }) => [
-    rows(sorted, keysOf),
-    rows(sorted, (s) => text(s.head)),
-    rows(sorted, (s) => text(s.body)),
+  const sorted = segments.toSorted(bySeq);
+  const { packed, escaped } = packAll(({ column }) => [
+    column(sorted.map(keysOf)),
+    column(sorted.map((s) => s.head)),
+    column(sorted.map((s) => s.body)),
   ]);
   const numbers = [
     packNumbers(sorted.map((s) => s.shard)),
@@ -102,6 +102,10 @@ function packAppend(node: NodeId, { fences, segments, closings = [] }: AppendReq
   ];
   const ids = closings.map(({ id }) => parseLetterId(id).join("-")).join(",");
   return [node, ...packFences(fences), escaped, ...numbers, ...packed, ids];
+}
+
+function bySeq(a: Segment, b: Segment): number {
+  return a.shard - b.shard || a.seq - b.seq;
 }
 
 /** The keys of a small segment stand in the index (brief), those of a large one in its row. */

@@ -176,7 +176,7 @@ const flushText = `select starling.flush_1(${Array.from({ length: 25 }, (_, i) =
 
 function packFlush(packer: Packer, request: FlushRequest): string[] {
   const { entities, history, progress, refused, deadLetters } = request;
-  const { rows, text } = packer;
+  const { rows, column, text } = packer;
   const channels = progress.flatMap((p) => p.channels.map((c) => ({ shard: p.shard, ...c })));
   const key = (k: EntityKey) => `${k.shard}\x1f${text(k.type)}\x1f${text(k.eid)}`;
   return [
@@ -185,10 +185,10 @@ function packFlush(packer: Packer, request: FlushRequest): string[] {
     packNumbers(entities.map((e) => e.createdAt)),
     packNumbers(entities.map((e) => e.applied)),
     `{${entities.map((e) => (e.tombstone ? "t" : "f")).join(",")}}`,
-    rows(entities, (e) => text(e.state)),
+    column(entities.map((e) => e.state)),
     ...packKeys(packer, history),
     packNumbers(history.map((h) => h.seq)),
-    rows(history, (h) => text(h.body)),
+    column(history.map((h) => h.body)),
     rows(progress, (p) => `${p.shard}\x1f${p.watermark}\x1f${p.delivered}\x1f${p.at}`),
     rows(channels, (c) => `${c.shard}\x1f${text(c.channel)}\x1f${c.number}`),
     rows(refused, (r) => `${key(r)}\x1f${r.seq}`),

@@ -1,3 +1,4 @@
+import { timeText } from "../number-text.ts";
 import type { EntityKey } from "./store.ts";
 
 /*
@@ -14,6 +15,8 @@ export interface Packer {
   readonly text: (value: string) => string;
   /** Joins rows; `row` gives a row's columns, joined by U+001F. */
   rows<Row>(rows: readonly Row[], row: (row: Row) => string): string;
+  /** Joins rows of one column, and escapes them if the call is: many values are searched as one text. */
+  readonly column: (values: readonly string[]) => string;
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what has to be escaped
@@ -40,7 +43,21 @@ function createPacker(escaped: boolean): Packer {
     if (!escaped) throw needsEscape;
     return value.replace(specials, (c) => marks[c] ?? c);
   };
-  return { text, rows: (rows, row) => rows.map(row).join("\x1e") };
+  const column = (values: readonly string[]): string => {
+    if (escaped) return values.map(text).join("\x1e");
+    const joined = values.join("\x1e");
+    if (hasMore(joined, values.length - 1)) throw needsEscape;
+    return joined;
+  };
+  return { text, rows: (rows, row) => rows.map(row).join("\x1e"), column };
+}
+
+/** Whether a text holds what needs to be escaped beside `joints` U+001E. */
+function hasMore(joined: string, joints: number): boolean {
+  if (joined.includes("\x1f") || joined.includes("\x1d")) return true;
+  let at = -1;
+  for (let i = 0; i < joints; i++) at = joined.indexOf("\x1e", at + 1);
+  return joined.includes("\x1e", at + 1);
 }
 
 /** Three searches for one character are many times faster on long text than one expression. */
@@ -59,7 +76,18 @@ export function packKeys(
 
 /** Numbers as the text of a PostgreSQL array. */
 export function packNumbers(numbers: readonly number[]): string {
-  return `{${numbers.join(",")}}`;
+  return `{${((numbers[0] ?? 0) < 1e12 ? numbers : textsOfTimes(numbers)).join(",")}}`;
+}
+
+/** The engine is slow with numbers beyond 31 bits, and times of arrival come in runs: whatever came in one append. */
+function textsOfTimes(times: readonly number[]): string[] {
+  let last = Number.NaN;
+  let text = "";
+  return times.map((ms) => {
+    if (ms !== last) text = timeText(ms);
+    last = ms;
+    return text;
+  });
 }
 
 /** The opposite of `array_to_string(…, ',')`. */

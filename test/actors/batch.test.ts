@@ -5,7 +5,7 @@ import { bytesOfField, hashFields } from "../../actors/batch-hash.ts";
 import { looseOf, type WireDatapoint } from "../../actors/wire-datapoint.ts";
 import { encodeBatches, encodeBatchMessage, toWireValue } from "../../proto/client-batch.ts";
 import { BatchSchema } from "../../proto/gen/starling_pb.ts";
-import { shardOf } from "../../proto/shard-of.ts";
+import { hashOf, shardOf } from "../../proto/shard-of.ts";
 import { testModel } from "../support/test-model.ts";
 
 const model = testModel({
@@ -52,6 +52,29 @@ describe("splitBatch", () => {
       const part = split.parts[split.partOf[index] ?? -1];
       expect(part?.tasks.some((task) => task.eid === eid)).toBe(true);
     });
+  });
+
+  test("groups entities whose hashes are alike", () => {
+    const alike: string[] = [];
+    for (let i = 0; alike.length < 200; i++) if ((hashOf("thing", `e${i}`) & 1023) === 1000) alike.push(`e${i}`);
+    const eids = [...alike, ...alike.toReversed(), "a"];
+    const split = splitBatch(batch(eids.map((eid, index) => point(eid, "name", String(index)))), options);
+    const tasks = split.parts.flatMap((part) => part.tasks);
+    expect(tasks.length).toBe(201);
+    for (const { eid, datapoints } of tasks) {
+      const expected = eids.flatMap((one, index) => (one === eid ? [String(index)] : []));
+      expect(datapoints.map((one) => one.v)).toEqual(expected);
+    }
+    eids.forEach((eid, index) => {
+      expect(split.parts[split.partOf[index] ?? -1]?.shard).toBe(shardOf("entity", "thing", eid, shards));
+    });
+  });
+
+  test("gives back parts whose tasks stand without gaps", () => {
+    const eids = Array.from({ length: 40 }, (_, i) => `e${i % 30}`);
+    const split = splitBatch(batch([...eids.map((eid) => point(eid)), point("a", "nope")]), options);
+    for (const part of split.parts) expect(part.tasks).toEqual(part.tasks.filter((task) => task !== undefined));
+    expect(split.parts.reduce((sum, part) => sum + part.tasks.length, 0)).toBe(30);
   });
 
   test("keeps types with equal ids apart", () => {

@@ -25,7 +25,7 @@ export function createClient(
   let resumed = false;
   const listen = (index: number, count: number) => {
     let open = count;
-    return (news: readonly PartEvent[]): void => {
+    return (news: Iterable<PartEvent>): void => {
       for (const event of news) {
         if (event.kind === "refused") throw event.error;
         if (event.kind === "durable" && --open === 0) acked.add(index);

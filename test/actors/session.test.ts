@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { SplitBatch } from "../../actors/batch.ts";
-import { type Part, type PartEvent, type PartRejection, wholePart } from "../../actors/part.ts";
+import { type News, type Part, type PartEvent, type PartRejection, wholePart } from "../../actors/part.ts";
+import { PartNews } from "../../actors/part-news.ts";
 import {
   acceptedOf,
   createSessionState,
@@ -9,6 +10,7 @@ import {
   type SessionEffect,
   type SessionMessage,
   stepSession,
+  tokensOf,
 } from "../../actors/session.ts";
 import { shardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
@@ -85,6 +87,7 @@ function start(awaitsProcessed = false) {
       const news = [{ ...said, position: offer.part.position }];
       step({ kind: "news", batch: offer.effect.batch, offer: offer.effect.offer, news });
     },
+    tell: ({ effect }: Offer, offer: number, news: News) => step({ kind: "news", batch: effect.batch, offer, news }),
     rested: (shard = a) => step({ kind: "rested", shard }),
     numbers: () => offers.splice(0).map(({ part }) => [part.number, part.predecessor]),
   };
@@ -255,4 +258,63 @@ test("S5: a durable part whose owner went away is offered again and counts once"
   session.answer(again, { kind: "processed", obligations: 0 });
   session.answer(second, { kind: "processed", obligations: 0 });
   expect(session.done).toEqual(["durable 1", "durable 2", "processed 1", "processed 2"]);
+});
+
+test("S5: a durable part that is refused twice is offered a third time, also when its batch became durable meanwhile", () => {
+  const session = start(true);
+  session.send(batch(1, [a, b]));
+  const [first, second] = session.offers.splice(0);
+  session.answer(first, durable());
+  session.answer(first, refused("MOVED"));
+  session.rested();
+  const [again] = session.offers.splice(0);
+  session.answer(second, durable());
+  expect(session.done).toEqual(["durable 1"]);
+  session.answer(again, refused("MOVED"));
+  session.send(batch(2, [a]));
+  session.rested();
+  const [third] = session.offers;
+  expect(session.numbers()).toEqual([[1, null]]);
+  session.answer(third, durable(1, [], true));
+  expect(session.numbers()).toEqual([[2, 1]]);
+  session.answer(third, { kind: "processed", obligations: 0 });
+  session.answer(second, { kind: "processed", obligations: 0 });
+  expect(session.done).toEqual(["durable 1", "processed 1"]);
+});
+
+test("S1: what was offered before a hold-back and is unanswered is not offered anew until it is refused itself", () => {
+  const session = start();
+  session.send(batch(1, [a]), batch(2, [a]), batch(3, [a]));
+  const [first, second, third] = session.offers.splice(0);
+  session.answer(first, durable());
+  session.answer(third, refused("BUSY"));
+  expect(session.rests).toEqual([]);
+  session.answer(second, refused("BUSY"));
+  session.rested();
+  const [probe] = session.offers;
+  expect(session.numbers()).toEqual([[2, 1]]);
+  session.answer(probe, durable());
+  expect(session.numbers()).toEqual([[3, 2]]);
+});
+
+test("what is told as columns counts as what is told as events, and of older offers not at all", () => {
+  const session = start(true);
+  const open = session.send(batch(1, [a, b]));
+  const [first] = session.offers;
+  if (first === undefined) throw new Error("no offer");
+  const owner = { id: a, epoch: toEpoch(4) };
+  const news = new PartNews(4);
+  news.addAppended(0, owner, toSeq(8));
+  news.addAppended(1, { ...owner, id: b }, toSeq(9));
+  news.addPassed(1);
+  news.add({ kind: "processed", position: 0, obligations: 3 });
+  session.tell(first, 2, news);
+  expect(session.done).toEqual([]);
+  session.tell(first, 1, news);
+  expect(session.done).toEqual(["durable 1", "processed 1"]);
+  expect(open.obligations).toBe(3);
+  expect(tokensOf(open)).toEqual([
+    { shard: a, epoch: 4, seq: 8 },
+    { shard: b, epoch: 4, seq: 9 },
+  ]);
 });
