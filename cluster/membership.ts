@@ -1,0 +1,59 @@
+import type { NodeId, ShardGroup, ShardId } from "../proto/ids.ts";
+
+/** A node as the others know it. */
+export interface NodeRecord {
+  /** New for every start, and after the others gave the node up. */
+  readonly id: NodeId;
+  /** Chosen by a person, the same over restarts: allocation, pins and weights know names (R23). */
+  readonly name: string;
+  /** gRPC, `host:port`, as other nodes and clients reach it. */
+  readonly address: string;
+  readonly version: string;
+  /** Versions of the protocol between nodes that it speaks. */
+  readonly protocolMin: number;
+  readonly protocolMax: number;
+  /** Hash of the model, its modules and their configuration. */
+  readonly modelHash: string;
+  readonly state: NodeState;
+}
+
+/** joining: it owns nothing yet; leaving: it gives its shards up. */
+export type NodeState = "joining" | "serving" | "leaving";
+
+/** Who is there, as this node knows it. */
+export interface MembershipView {
+  /** The coordinator's revision that it was read at; grows. */
+  readonly revision: number;
+  /** This node included, as long as the others may think it is there. By name. */
+  readonly nodes: readonly NodeRecord[];
+  /** Nodes that somebody suspects, and that have not contested yet. */
+  readonly suspects: ReadonlySet<NodeId>;
+  /** Where a person wants shards to be. */
+  readonly pins: ReadonlyMap<ShardId, string>;
+  /** Per group, by name; 1 where nothing is said. */
+  readonly weights: ReadonlyMap<ShardGroup, ReadonlyMap<string, number>>;
+}
+
+/** This node among the others. */
+export interface Membership {
+  /** This node's record as it is published. Its id changes when the others have given it up (`onExpelled`). */
+  readonly self: NodeRecord;
+  readonly view: MembershipView;
+  /** Whether the coordinator answered lately. */
+  readonly connected: boolean;
+  /** Called after every change of the view. Returns the unsubscribe. */
+  onView(listener: (view: MembershipView) => void): () => void;
+  /**
+   * Called when the others have given this node up, or its name was taken: what it owned it no longer owns. The promise
+   * is awaited, then it joins again under a new id after a while (R23).
+   */
+  onExpelled(listener: (reason: string) => Promise<void>): () => void;
+  /** Publishes a new state. */
+  announce(state: NodeState): Promise<void>;
+  /** Says that a node does not answer. It is given up when it does not contest within a second (R23). */
+  suspect(node: NodeId, reason: string): void;
+  /** The node answers again. */
+  clear(node: NodeId): void;
+  /** Leaves: the record goes at once. Idempotent. */
+  close(): Promise<void>;
+}
