@@ -1,5 +1,5 @@
 import type { Clock } from "../proto/clock.ts";
-import type { Epoch, NodeId, ShardId } from "../proto/ids.ts";
+import { type Epoch, type NodeId, type ShardId, toEpoch } from "../proto/ids.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
 import type { Membership } from "./membership.ts";
 import type { Ownership, OwnerTable } from "./owner-table.ts";
@@ -11,8 +11,8 @@ export type Held = Pick<Ownership, "shard" | "epoch">;
 /** What PostgreSQL says and does about owners. */
 export interface OwnershipStore<Acquired extends Held> {
   readOwners(): Promise<readonly Ownership[]>;
-  /** Shards that somebody else claims just now are missing in the answer. */
-  acquire(node: NodeId, shards: readonly ShardId[]): Promise<readonly Acquired[]>;
+  /** Shards that somebody else claims just now, or whose epoch is not the one known, are missing in the answer. */
+  acquire(node: NodeId, shards: readonly ShardId[], known: (shard: ShardId) => Epoch): Promise<readonly Acquired[]>;
   release(held: readonly Held[], node: NodeId): Promise<void>;
 }
 
@@ -191,10 +191,10 @@ export class OwnershipKeeper<Acquired extends Held> {
   async #acquire(shards: readonly ShardId[]): Promise<void> {
     const { store, membership, owners, keeper, log } = this.#options;
     const { id } = membership.self;
-    const acquired = await store.acquire(id, shards);
+    const acquired = await store.acquire(id, shards, (shard) => owners.get(shard)?.epoch ?? toEpoch(0));
     if (acquired.length < shards.length) {
-      // Somebody else claims them: what came of it is read before they are planned again.
-      log.info({ shards: shards.length - acquired.length }, "shards are claimed by another node");
+      // Somebody else was first: what came of it is read before they are planned again.
+      log.info({ shards: shards.length - acquired.length }, "shards were claimed by another node");
       this.#after(this.#limits.retryMs, () => void this.#read());
     }
     if (acquired.length === 0 || this.#status === "closed" || membership.self.id !== id) return;

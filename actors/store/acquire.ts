@@ -1,10 +1,10 @@
-import { type NodeId, type ShardId, toEpoch, toSeq, toShardId } from "../../proto/ids.ts";
+import { type NodeId, type ShardId, toEpoch, toNodeId, toSeq, toShardId } from "../../proto/ids.ts";
 import { packFences } from "./append.ts";
 import type { Pool } from "./connection.ts";
 import { type ObligationFields, toAttempt, toObligation } from "./obligation.ts";
 import { packNumbers } from "./pack.ts";
 import { fenceLockClass } from "./schema.ts";
-import type { AcquiredShard, Fence } from "./store.ts";
+import type { AcquiredShard, Fence, KnownEpochs, ShardOwner } from "./store.ts";
 
 /*
  * Taking shards (R22):
@@ -109,6 +109,20 @@ end
 $$;
 `;
 
+/** In step 3. As claim_1, of shards that are still in the epoch that the claimant knows. */
+export const claimFunctions = String.raw`
+create function starling.claim_2(p_node text, p_shards int[], p_epochs bigint[]) returns setof int
+language sql begin atomic
+  insert into starling.claim as c (shard, claimant, until)
+    select f.shard, p_node, clock_timestamp() + interval '2 s' from unnest(p_shards, p_epochs) f(shard, epoch)
+      left join starling.shard s on s.shard = f.shard
+      where coalesce(s.epoch, 0) = f.epoch order by f.shard
+    on conflict (shard) do update set claimant = excluded.claimant, until = excluded.until
+      where c.claimant = p_node or c.until <= clock_timestamp()
+    returning shard;
+end;
+`;
+
 const patienceMs = 1_000;
 const unblockEveryMs = 100;
 
@@ -133,13 +147,11 @@ export async function acquire(
   pools: { readonly control: Pool; readonly guard: Pool },
   node: NodeId,
   shards: readonly ShardId[],
+  known?: KnownEpochs,
 ): Promise<AcquiredShard[]> {
   if (shards.length === 0) return [];
-  const wanted = packNumbers([...shards].sort((a, b) => a - b));
-  const claimed = await pools.control.query<{ shard: number }>("select shard from starling.claim_1($1, $2) c(shard)", [
-    node,
-    wanted,
-  ]);
+  const wanted = [...shards].sort((a, b) => a - b);
+  const claimed = await claim(pools.control, node, wanted, known);
   if (claimed.length === 0) return [];
   const sorted = packNumbers(claimed.map(({ shard }) => shard).sort((a, b) => a - b));
   const rows = await pools.control.alone(async (connection) => {
@@ -152,6 +164,15 @@ export async function acquire(
     }
   });
   return rows.map(toAcquired);
+}
+
+function claim(control: Pool, node: NodeId, shards: readonly ShardId[], known: KnownEpochs | undefined) {
+  const packed = packNumbers(shards);
+  if (known === undefined) {
+    return control.query<{ shard: number }>("select shard from starling.claim_1($1, $2) c(shard)", [node, packed]);
+  }
+  const text = "select shard from starling.claim_2($1, $2, $3) c(shard)";
+  return control.query<{ shard: number }>(text, [node, packed, packNumbers(shards.map(known))]);
 }
 
 function unblockLater(guard: Pool, pid: number): () => void {
@@ -194,14 +215,13 @@ export async function release(control: Pool, fences: readonly Fence[], node: Nod
   await control.query("select starling.release_1($1, $2, $3)", [node, ...packFences(fences)]);
 }
 
-/** Who owns the shards that somebody ever owned. */
+/** See {@link Store.readOwners}. */
 export async function readOwners(control: Pool): Promise<ShardOwner[]> {
   const text = "select shard, epoch::float8 as epoch, owner from starling.shard order by shard";
   const rows = await control.query<{ shard: number; epoch: number; owner: string | null }>(text);
-  return rows.map(({ shard, epoch, owner }) => ({ shard: toShardId(shard), epoch: toEpoch(epoch), owner }));
-}
-
-export interface ShardOwner extends Fence {
-  /** A node's id; null: given up. */
-  readonly owner: string | null;
+  return rows.map(({ shard, epoch, owner }) => ({
+    shard: toShardId(shard),
+    epoch: toEpoch(epoch),
+    owner: owner === null ? null : toNodeId(owner),
+  }));
 }

@@ -1,5 +1,5 @@
 import { StarlingError } from "../../proto/starling-error.ts";
-import { acquireFunctions, acquireWorldFunctions } from "./acquire.ts";
+import { acquireFunctions, acquireWorldFunctions, claimFunctions } from "./acquire.ts";
 import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions } from "./flush.ts";
@@ -31,6 +31,7 @@ export const schemaSteps: readonly string[] = [
     queryFunctions,
   ].join("\n"),
   [modelTables, worldTable, worldFunctions, acquireWorldFunctions].join("\n"),
+  claimFunctions,
 ];
 
 export interface ClusterExpectation {

@@ -1,6 +1,6 @@
 import type { Model } from "../../modules/model.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { acquire, readOwners, release, type ShardOwner } from "./acquire.ts";
+import { acquire, readOwners, release } from "./acquire.ts";
 import { append } from "./append.ts";
 import { type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
 import { discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
@@ -23,8 +23,6 @@ export interface PostgresStore extends Store, Queries {
   ping(): Promise<void>;
   /** Asks whether this is still the same server and timeline (R25). Raises FENCED if not. */
   checkWorld(): Promise<void>;
-  /** Owners and epochs as the database has them (R24). */
-  readOwners(): Promise<ShardOwner[]>;
   /** See {@link keepModel}. Raises MODEL_CHANGED. */
   keepModel(model: Model): Promise<void>;
   /** Makes the partitions of a day (Unix ms) and the two after it. */
@@ -110,7 +108,7 @@ function createStore(parts: {
   };
   return {
     clusterId,
-    acquire: (node, shards) => acquire(pools, node, shards),
+    acquire: (node, shards, known) => acquire(pools, node, shards, known),
     // In another world there is nothing of this node's to give up.
     release: (fences, node) => release(control, fences, node).catch(unlessFenced(undefined)),
     append: (node, request) =>

@@ -29,15 +29,17 @@ export function createShardedStore<S extends Store & Queries>(
   ) => (await Promise.all([...split(rows)].map(([store, part]) => run(store, part)))).flat();
   const letterStore = (id: string): S => storeOf(toShardId(parseLetterId(id)[0]));
   return {
-    acquire: (node, shards) =>
+    acquire: (node, shards, known) =>
       each(
         shards.map((shard) => ({ shard })),
         (store, part) =>
           store.acquire(
             node,
             part.map(({ shard }) => shard),
+            known,
           ),
       ),
+    readOwners: async () => (await Promise.all(stores.map((store) => store.readOwners()))).flat(),
     release: async (fences, node) => {
       await each(fences, (store, part) => store.release(part, node).then(() => []));
     },

@@ -12,9 +12,11 @@ import type { LargeValue } from "./large-value.ts";
 export interface Store {
   /**
    * Takes shards: a claim first, then the epoch grows by one, then, in a later statement, what the log holds is read (R5, R22).
-   * Shards that somebody else claims are missing in the answer.
+   * Shards that somebody else claims are missing in the answer, and with `known` those whose epoch is another by now.
    */
-  acquire(node: NodeId, shards: readonly ShardId[]): Promise<AcquiredShard[]>;
+  acquire(node: NodeId, shards: readonly ShardId[], known?: KnownEpochs): Promise<AcquiredShard[]>;
+  /** Owners and epochs of the shards that somebody ever owned (R24). */
+  readOwners(): Promise<ShardOwner[]>;
   /** Gives shards up: nobody owns them afterwards. */
   release(fences: readonly Fence[], node: NodeId): Promise<void>;
   /** Appends segments to the logs of several shards (R2, R3). A repeat of rows that are there already succeeds. */
@@ -37,6 +39,14 @@ export interface Store {
 export interface Fence {
   readonly shard: ShardId;
   readonly epoch: Epoch;
+}
+
+/** Epochs as whoever acquires knows them, 0 for a shard that nobody ever owned: it takes none from an owner it has not heard of. */
+export type KnownEpochs = (shard: ShardId) => Epoch;
+
+export interface ShardOwner extends Fence {
+  /** Null: it was given up. */
+  readonly owner: NodeId | null;
 }
 
 export interface AcquiredShard extends Fence {

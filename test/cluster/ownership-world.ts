@@ -121,10 +121,12 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
           log: { info: () => {}, warn: () => {} },
           store: {
             readOwners: () => call(() => [...rows.values()]),
-            acquire: (nodeId, wanted) =>
+            acquire: (nodeId, wanted, known) =>
               call(() => {
                 if (!alive()) throw new StarlingError("STORE", "dead");
-                const some = wanted.filter(() => random.between(1, 20) > 1);
+                const some = wanted.filter(
+                  (shard) => (rows.get(shard)?.epoch ?? 0) === known(shard) && random.between(1, 20) > 1,
+                );
                 return some.map((shard) => {
                   const epoch = toEpoch((rows.get(shard)?.epoch ?? 0) + 1);
                   move({ shard, epoch, owner: nodeId });

@@ -47,11 +47,16 @@ export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()
     claim: (ids, node) => {
       for (const id of ids) shardOf(id).claim = node;
     },
-    acquire: async (node, ids) =>
+    acquire: async (node, ids, known) =>
       [...ids]
         .sort((a, b) => a - b)
         .filter((id) => [null, node].includes(shardOf(id).claim))
+        .filter((id) => known === undefined || known(id) === shardOf(id).epoch)
         .map((id) => acquire(id, shardOf(id), node)),
+    readOwners: async () =>
+      [...shards]
+        .filter(([, { epoch }]) => epoch > 0)
+        .map(([shard, { epoch, owner }]) => ({ shard, epoch: toEpoch(epoch), owner })),
     release: async (fences, node) => {
       for (const { shard, epoch } of fences) {
         const known = shardOf(shard);

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Queries, Store } from "../../../actors/store/store.ts";
-import { type NodeId, type ShardId, toSeq } from "../../../proto/ids.ts";
+import { type NodeId, type ShardId, toEpoch, toSeq } from "../../../proto/ids.ts";
 import { describeLarge } from "./contract-large.ts";
 import { describeObligations } from "./contract-obligations.ts";
 import { describeQueries } from "./contract-queries.ts";
@@ -80,6 +80,27 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       expect((await store.acquire(nodeA, [shard1, shard2])).map(({ shard }) => shard)).toEqual([shard1]);
       await harness.claim([shard2], null);
       expect((await store.acquire(nodeA, [shard2])).map(({ epoch }) => epoch)).toEqual([2]);
+    });
+
+    it("are not taken from an owner that the acquirer has not heard of", async () => {
+      await store.acquire(nodeA, [shard1]);
+      expect(fencesOf(await store.acquire(nodeB, [shard1, shard2], () => toEpoch(0)))).toEqual([
+        { shard: shard2, epoch: 1 },
+      ]);
+      expect(fencesOf(await store.acquire(nodeB, [shard1], () => toEpoch(1)))).toEqual([{ shard: shard1, epoch: 2 }]);
+      expect(await store.append(nodeB, { fences: [{ shard: shard1, epoch: toEpoch(2) }], segments: [] })).toEqual({
+        lost: [],
+      });
+    });
+
+    it("and their owners are told, given up ones included", async () => {
+      const [held] = await store.acquire(nodeA, [shard1, shard2]);
+      if (held === undefined) throw new Error("the shard was not acquired");
+      await store.release([held], nodeA);
+      expect(await store.readOwners()).toEqual([
+        { shard: shard1, epoch: 1, owner: null },
+        { shard: shard2, epoch: 1, owner: nodeA },
+      ]);
     });
 
     it("gives a shard up only under its epoch", async () => {
