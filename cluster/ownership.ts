@@ -11,9 +11,16 @@ export type Held = Pick<Ownership, "shard" | "epoch">;
 /** What PostgreSQL says and does about owners. */
 export interface OwnershipStore<Acquired extends Held> {
   readOwners(): Promise<readonly Ownership[]>;
-  /** Shards that somebody else claims just now, or whose epoch is not the one known, are missing in the answer. */
-  acquire(node: NodeId, shards: readonly ShardId[], known: (shard: ShardId) => Epoch): Promise<readonly Acquired[]>;
+  /** Shards that somebody else claims just now, or that do not fit the terms, are missing in the answer. */
+  acquire(node: NodeId, shards: readonly ShardId[], terms: AcquireTerms): Promise<readonly Acquired[]>;
   release(held: readonly Held[], node: NodeId): Promise<void>;
+}
+
+/** What this node knows: it takes nothing by less than the others know. */
+export interface AcquireTerms {
+  readonly epochOf: (shard: ShardId) => Epoch;
+  /** Of the membership; null: there are no other nodes. */
+  readonly revision: number | null;
 }
 
 /** The shards of this node, at work. */
@@ -36,6 +43,8 @@ export interface OwnershipOptions<Acquired extends Held> {
   readonly announce: (news: readonly Ownership[]) => void;
   readonly clock: Clock;
   readonly log: OwnershipLog;
+  /** There never are other nodes: membership is this process's own affair, and its revisions mean nothing elsewhere. */
+  readonly alone: boolean;
   readonly limits?: Partial<OwnershipLimits>;
 }
 
@@ -191,7 +200,10 @@ export class OwnershipKeeper<Acquired extends Held> {
   async #acquire(shards: readonly ShardId[]): Promise<void> {
     const { store, membership, owners, keeper, log } = this.#options;
     const { id } = membership.self;
-    const acquired = await store.acquire(id, shards, (shard) => owners.get(shard)?.epoch ?? toEpoch(0));
+    const acquired = await store.acquire(id, shards, {
+      epochOf: (shard) => owners.get(shard)?.epoch ?? toEpoch(0),
+      revision: this.#options.alone ? null : membership.view.revision,
+    });
     if (acquired.length < shards.length) {
       // Somebody else was first: what came of it is read before they are planned again.
       log.info({ shards: shards.length - acquired.length }, "shards were claimed by another node");

@@ -4,7 +4,7 @@ import type { Pool } from "./connection.ts";
 import { type ObligationFields, toAttempt, toObligation } from "./obligation.ts";
 import { packNumbers } from "./pack.ts";
 import { fenceLockClass } from "./schema.ts";
-import type { AcquiredShard, Fence, KnownEpochs, ShardOwner } from "./store.ts";
+import type { AcquiredShard, AcquireTerms, Fence, ShardOwner } from "./store.ts";
 
 /*
  * Taking shards (R22):
@@ -109,14 +109,25 @@ end
 $$;
 `;
 
-/** In step 3. As claim_1, of shards that are still in the epoch that the claimant knows. */
+/** In step 3. As claim_1, of shards that fit the terms. */
 export const claimFunctions = String.raw`
-create function starling.claim_2(p_node text, p_shards int[], p_epochs bigint[]) returns setof int
+-- The newest membership by which somebody acquired (R22).
+create table starling.membership (
+  one boolean primary key default true check (one),
+  revision bigint not null
+);
+
+create function starling.claim_2(p_node text, p_shards int[], p_epochs bigint[], p_revision bigint) returns setof int
 language sql begin atomic
+  with newest as (
+    insert into starling.membership as m (revision) values (coalesce(p_revision, 0))
+      on conflict (one) do update set revision = greatest(m.revision, excluded.revision) returning revision
+  )
   insert into starling.claim as c (shard, claimant, until)
-    select f.shard, p_node, clock_timestamp() + interval '2 s' from unnest(p_shards, p_epochs) f(shard, epoch)
+    select f.shard, p_node, clock_timestamp() + interval '2 s'
+      from newest cross join unnest(p_shards, p_epochs) f(shard, epoch)
       left join starling.shard s on s.shard = f.shard
-      where coalesce(s.epoch, 0) = f.epoch order by f.shard
+      where coalesce(s.epoch, 0) = f.epoch and (p_revision is null or p_revision = newest.revision) order by f.shard
     on conflict (shard) do update set claimant = excluded.claimant, until = excluded.until
       where c.claimant = p_node or c.until <= clock_timestamp()
     returning shard;
@@ -147,11 +158,11 @@ export async function acquire(
   pools: { readonly control: Pool; readonly guard: Pool },
   node: NodeId,
   shards: readonly ShardId[],
-  known?: KnownEpochs,
+  terms?: AcquireTerms,
 ): Promise<AcquiredShard[]> {
   if (shards.length === 0) return [];
   const wanted = [...shards].sort((a, b) => a - b);
-  const claimed = await claim(pools.control, node, wanted, known);
+  const claimed = await claim(pools.control, node, wanted, terms);
   if (claimed.length === 0) return [];
   const sorted = packNumbers(claimed.map(({ shard }) => shard).sort((a, b) => a - b));
   const rows = await pools.control.alone(async (connection) => {
@@ -166,13 +177,14 @@ export async function acquire(
   return rows.map(toAcquired);
 }
 
-function claim(control: Pool, node: NodeId, shards: readonly ShardId[], known: KnownEpochs | undefined) {
+function claim(control: Pool, node: NodeId, shards: readonly ShardId[], terms: AcquireTerms | undefined) {
   const packed = packNumbers(shards);
-  if (known === undefined) {
+  if (terms === undefined) {
     return control.query<{ shard: number }>("select shard from starling.claim_1($1, $2) c(shard)", [node, packed]);
   }
-  const text = "select shard from starling.claim_2($1, $2, $3) c(shard)";
-  return control.query<{ shard: number }>(text, [node, packed, packNumbers(shards.map(known))]);
+  const text = "select shard from starling.claim_2($1, $2, $3, $4) c(shard)";
+  const epochs = packNumbers(shards.map(terms.epochOf));
+  return control.query<{ shard: number }>(text, [node, packed, epochs, terms.revision]);
 }
 
 function unblockLater(guard: Pool, pid: number): () => void {

@@ -3,7 +3,7 @@ import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { type Connection, type ConnectionOptions, createConnection } from "./connection.ts";
 import { clusterLockClass } from "./schema.ts";
 
-/** An advisory lock that a node without etcd holds for its life (R25). */
+/** An advisory lock that a node holds for its life: without etcd alone, with it together with the other nodes (R25). */
 export interface ExclusiveLock {
   close(): Promise<void>;
 }
@@ -11,6 +11,8 @@ export interface ExclusiveLock {
 export interface ExclusiveLockOptions {
   /** Names this node to the one that finds the lock taken. */
   readonly name: string;
+  /** Other nodes of the cluster may hold it too. */
+  readonly shared?: boolean;
   /** The connection was lost and the lock could not be had again: the node has to end. */
   readonly onLost: (error: StarlingError) => void;
 }
@@ -23,7 +25,7 @@ const everyMs = 100;
 /** Takes the lock. Raises DATA_FOLDER_TAKEN, which names the holder. */
 export async function lockExclusively(
   connect: Omit<ConnectionOptions, "application" | "onClose">,
-  { name, onLost }: ExclusiveLockOptions,
+  { name, shared = false, onLost }: ExclusiveLockOptions,
 ): Promise<ExclusiveLock> {
   let status: "taking" | "held" | "closed" = "taking";
   const connection = createConnection({
@@ -40,7 +42,7 @@ export async function lockExclusively(
   const take = async (patience: number): Promise<void> => {
     const deadline = performance.now() + patience;
     while (status === "taking") {
-      const problem = await tryLock(connection);
+      const problem = await tryLock(connection, shared);
       if (problem === null) status = "held";
       else if (performance.now() > deadline) throw problem;
       else await delay(everyMs);
@@ -59,9 +61,9 @@ export async function lockExclusively(
   return { close };
 }
 
-async function tryLock(connection: Connection): Promise<StarlingError | null> {
+async function tryLock(connection: Connection, shared: boolean): Promise<StarlingError | null> {
   try {
-    const tryText = "select pg_try_advisory_lock($1, 2) as taken";
+    const tryText = `select pg_try_advisory_lock${shared ? "_shared" : ""}($1, 2) as taken`;
     const [row] = await connection.query<{ taken: boolean }>(tryText, [clusterLockClass]);
     if (row?.taken === true) return null;
     const [holder] = await connection.query<{ name: string; pid: number }>(
@@ -72,7 +74,7 @@ async function tryLock(connection: Connection): Promise<StarlingError | null> {
     );
     return new StarlingError(
       "DATA_FOLDER_TAKEN",
-      `another node uses the database: ${holder?.name ?? "it ended just now"}`,
+      `another node uses the database${shared ? " alone, without etcd" : ""}: ${holder?.name ?? "it ended just now"}`,
     );
   } catch (error) {
     return toStarlingError(error, "STORE");

@@ -3,6 +3,7 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import { acquire, readOwners, release } from "./acquire.ts";
 import { append } from "./append.ts";
 import { type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
+import { adoptCoordinator, keepCoordinator } from "./coordinator.ts";
 import { discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
 import { flush } from "./flush.ts";
@@ -29,6 +30,10 @@ export interface PostgresStore extends Store, Queries {
   ensurePartitions(at: number): Promise<void>;
   /** See {@link dropPartitions}: returns the days that went. */
   dropPartitions(before: number): Promise<string[]>;
+  /** The coordinator that the cluster's nodes meet at (R22): the one that stands, else `identity`, which stands from now on; null asks. */
+  keepCoordinator(identity: string | null): Promise<string | null>;
+  /** Lets another coordinator stand. */
+  adoptCoordinator(identity: string): Promise<void>;
   /** See {@link lockExclusively}. */
   lockExclusively(options: ExclusiveLockOptions): Promise<ExclusiveLock>;
   close(): Promise<void>;
@@ -108,7 +113,7 @@ function createStore(parts: {
   };
   return {
     clusterId,
-    acquire: (node, shards, known) => acquire(pools, node, shards, known),
+    acquire: (node, shards, terms) => acquire(pools, node, shards, terms),
     // In another world there is nothing of this node's to give up.
     release: (fences, node) => release(control, fences, node).catch(unlessFenced(undefined)),
     append: (node, request) =>
@@ -139,6 +144,8 @@ function createStore(parts: {
         await maintenance.close();
       }
     },
+    keepCoordinator: (identity) => keepCoordinator(control, identity),
+    adoptCoordinator: (identity) => adoptCoordinator(control, identity),
     lockExclusively: (options) => lockExclusively(connect, options),
     ping: async () => {
       await control.query("select 1");

@@ -29,14 +29,14 @@ export function createShardedStore<S extends Store & Queries>(
   ) => (await Promise.all([...split(rows)].map(([store, part]) => run(store, part)))).flat();
   const letterStore = (id: string): S => storeOf(toShardId(parseLetterId(id)[0]));
   return {
-    acquire: (node, shards, known) =>
+    acquire: (node, shards, terms) =>
       each(
         shards.map((shard) => ({ shard })),
         (store, part) =>
           store.acquire(
             node,
             part.map(({ shard }) => shard),
-            known,
+            terms,
           ),
       ),
     readOwners: async () => (await Promise.all(stores.map((store) => store.readOwners()))).flat(),

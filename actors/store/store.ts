@@ -12,9 +12,9 @@ import type { LargeValue } from "./large-value.ts";
 export interface Store {
   /**
    * Takes shards: a claim first, then the epoch grows by one, then, in a later statement, what the log holds is read (R5, R22).
-   * Shards that somebody else claims are missing in the answer, and with `known` those whose epoch is another by now.
+   * Shards that somebody else claims are missing in the answer, and those that do not fit the terms.
    */
-  acquire(node: NodeId, shards: readonly ShardId[], known?: KnownEpochs): Promise<AcquiredShard[]>;
+  acquire(node: NodeId, shards: readonly ShardId[], terms?: AcquireTerms): Promise<AcquiredShard[]>;
   /** Owners and epochs of the shards that somebody ever owned (R24). */
   readOwners(): Promise<ShardOwner[]>;
   /** Gives shards up: nobody owns them afterwards. */
@@ -41,8 +41,13 @@ export interface Fence {
   readonly epoch: Epoch;
 }
 
-/** Epochs as whoever acquires knows them, 0 for a shard that nobody ever owned: it takes none from an owner it has not heard of. */
-export type KnownEpochs = (shard: ShardId) => Epoch;
+/** What whoever acquires knows: it takes nothing from an owner it has not heard of, nor by a membership that others know better. */
+export interface AcquireTerms {
+  /** The shard's epoch; 0 for one that nobody ever owned. */
+  readonly epochOf: (shard: ShardId) => Epoch;
+  /** Of the membership: nobody acquires by an older one than somebody did before (R22). Null: there are no other nodes. */
+  readonly revision: number | null;
+}
 
 export interface ShardOwner extends Fence {
   /** Null: it was given up. */

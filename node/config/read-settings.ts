@@ -21,9 +21,13 @@ export function readSettings(sources: SettingSources, problems: ConfigProblem[],
   readFlags(sources.flags, given, problems);
   const input = Object.fromEntries([...given].map(([name, { value }]) => [name, value]));
   const result = settingsSchema.safeParse(input);
-  const etcd = given.get("etcd");
-  if (etcd !== undefined && etcd.value !== null) problems.push(notSupported(etcd));
-  if (result.success) return result.data;
+  if (result.success) {
+    const etcd = given.get("etcd");
+    if (etcd !== undefined && result.data.etcd !== null && result.data.databaseUrl === null) {
+      problems.push(withoutDatabase(etcd));
+    }
+    return result.data;
+  }
   for (const issue of result.error.issues) {
     const source = given.get(issue.path[0] as SettingName);
     if (source !== undefined) problems.push(problemOf(issue, source));
@@ -110,10 +114,17 @@ function problemOf(issue: Issue, { value, file, line, key }: Given): ConfigProbl
   return { file, line, key, found: showFound(withoutPassword(value)), allowed, message: "does not fit the setting" };
 }
 
-/** Whoever sets it expects a cluster: a node alone must not start as if it were one. */
-function notSupported({ value, file, line, key }: Given): ConfigProblem {
-  const message = "not supported yet: this version runs as a cluster of one node";
-  return { file, line, key, found: showFound(withoutPassword(value)), allowed: "to leave it out", message };
+/** Nodes of one cluster share their database, and the embedded one is a node's own. */
+function withoutDatabase({ file, line, key, value }: Given): ConfigProblem {
+  const allowed = "etcd together with database_url";
+  return {
+    file,
+    line,
+    key,
+    found: showFound(value),
+    allowed,
+    message: "several nodes need a PostgreSQL that all of them use",
+  };
 }
 
 function allowedBy(issue: Issue): string {

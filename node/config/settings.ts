@@ -13,6 +13,15 @@ const shardsMax = 4096;
  */
 export const settingsSchema = z.object({
   listen: address("127.0.0.1:4700", "address and port of gRPC and HTTP"),
+  name: z
+    .string()
+    .regex(/^[\w.-]{1,100}$/, "letters, digits, `.`, `_` and `-`, at most 100")
+    .nullable()
+    .default(null)
+    .describe("the node's name in the cluster, the same over restarts; none: the host's name and the port"),
+  advertise: optionalAddress(
+    "address at which other nodes and clients reach this one; none: the one that it listens on",
+  ),
   dataDir: text(".starling", "directory of the embedded PostgreSQL and of everything else that stays on this machine"),
   databaseUrl: databaseUrl().nullable().default(null).describe("PostgreSQL to use; none: an embedded one"),
   databaseUrls: z.preprocess(listOf, z.array(databaseUrl()).max(64)).default([]).describe("more databases for shards"),
@@ -20,7 +29,11 @@ export const settingsSchema = z.object({
     .preprocess(listOf, z.array(z.string().min(1)).min(1))
     .nullable()
     .default(null)
-    .describe("etcd's addresses; not supported yet: a cluster has one node"),
+    .describe("etcd's addresses, by which nodes find each other; none: a cluster of one node"),
+  leaseTtlMs: z
+    .preprocess(milliseconds, z.number().int().min(2000).max(60_000))
+    .default(4000)
+    .describe("time after which the others give up a node that etcd no longer hears of"),
   entityShards: count(256, 1, shardsMax, "shards of the entities; fixed once data are stored"),
   systemShards: count(16, 1, shardsMax, "shards of schedules and other duties; fixed once data are stored"),
   lanes: count(2, 1, 64, "commits in flight on this node"),
@@ -97,12 +110,18 @@ function text(fallback: string, description: string) {
 }
 
 function address(fallback: string, description: string) {
+  return addressText().default(fallback).describe(description);
+}
+
+function optionalAddress(description: string) {
+  return addressText().nullable().default(null).describe(description);
+}
+
+function addressText() {
   return z
     .string()
     .regex(/^(?:\[[0-9a-fA-F:.]+\]|[^:\s/]+):\d{1,5}$/, "host:port")
-    .refine((value) => Number(value.replace(/^.*:/, "")) < 65_536, "a port up to 65535")
-    .default(fallback)
-    .describe(description);
+    .refine((value) => Number(value.replace(/^.*:/, "")) < 65_536, "a port up to 65535");
 }
 
 function databaseUrl() {

@@ -116,16 +116,17 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
         return new OwnershipKeeper<Held>({
           shards,
           membership,
+          alone: false,
           owners,
           clock,
           log: { info: () => {}, warn: () => {} },
           store: {
             readOwners: () => call(() => [...rows.values()]),
-            acquire: (nodeId, wanted, known) =>
+            acquire: (nodeId, wanted, { epochOf }) =>
               call(() => {
                 if (!alive()) throw new StarlingError("STORE", "dead");
                 const some = wanted.filter(
-                  (shard) => (rows.get(shard)?.epoch ?? 0) === known(shard) && random.between(1, 20) > 1,
+                  (shard) => (rows.get(shard)?.epoch ?? 0) === epochOf(shard) && random.between(1, 20) > 1,
                 );
                 return some.map((shard) => {
                   const epoch = toEpoch((rows.get(shard)?.epoch ?? 0) + 1);

@@ -32,10 +32,12 @@ export interface MemoryShard {
 export interface MemoryDurable {
   readonly shards: Map<ShardId, MemoryShard>;
   readonly sessions: Map<SessionId, StoredSession>;
+  /** The newest membership by which somebody acquired. */
+  membership: number;
 }
 
 export function createMemoryDurable(): MemoryDurable {
-  return { shards: new Map(), sessions: new Map() };
+  return { shards: new Map(), sessions: new Map(), membership: 0 };
 }
 
 export function createMemoryShard(): MemoryShard {
@@ -58,8 +60,9 @@ export function createMemoryShard(): MemoryShard {
 }
 
 /** A copy that lives on by itself. */
-export function copyDurable({ shards, sessions }: MemoryDurable): MemoryDurable {
-  return { shards: new Map([...shards].map(([id, shard]) => [id, copyShard(shard)])), sessions: new Map(sessions) };
+export function copyDurable({ shards, sessions, membership }: MemoryDurable): MemoryDurable {
+  const copies = new Map([...shards].map(([id, shard]) => [id, copyShard(shard)]));
+  return { shards: copies, sessions: new Map(sessions), membership };
 }
 
 function copyShard(shard: MemoryShard): MemoryShard {

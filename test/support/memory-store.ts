@@ -1,6 +1,7 @@
 import { partNeedle } from "../../actors/store/read-log.ts";
 import type {
   AcquiredShard,
+  AcquireTerms,
   AppendRequest,
   EntityKey,
   Fence,
@@ -47,11 +48,11 @@ export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()
     claim: (ids, node) => {
       for (const id of ids) shardOf(id).claim = node;
     },
-    acquire: async (node, ids, known) =>
-      [...ids]
+    acquire: async (node, ids, terms) =>
+      (isOutdated(durable, terms) ? [] : [...ids])
         .sort((a, b) => a - b)
         .filter((id) => [null, node].includes(shardOf(id).claim))
-        .filter((id) => known === undefined || known(id) === shardOf(id).epoch)
+        .filter((id) => terms === undefined || terms.epochOf(id) === shardOf(id).epoch)
         .map((id) => acquire(id, shardOf(id), node)),
     readOwners: async () =>
       [...shards]
@@ -90,6 +91,14 @@ export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()
     },
     ...createMemoryQueries(durable),
   };
+}
+
+/** Whether somebody acquired by a newer membership; else this is the newest one now. */
+function isOutdated(durable: MemoryDurable, terms: AcquireTerms | undefined): boolean {
+  if (terms === undefined || terms.revision === null) return false;
+  if (terms.revision < durable.membership) return true;
+  durable.membership = terms.revision;
+  return false;
 }
 
 function isLost(shard: MemoryShard, fence: Fence, node: NodeId): boolean {

@@ -84,13 +84,23 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
 
     it("are not taken from an owner that the acquirer has not heard of", async () => {
       await store.acquire(nodeA, [shard1]);
-      expect(fencesOf(await store.acquire(nodeB, [shard1, shard2], () => toEpoch(0)))).toEqual([
-        { shard: shard2, epoch: 1 },
+      expect(
+        fencesOf(await store.acquire(nodeB, [shard1, shard2], { epochOf: () => toEpoch(0), revision: null })),
+      ).toEqual([{ shard: shard2, epoch: 1 }]);
+      expect(fencesOf(await store.acquire(nodeB, [shard1], { epochOf: () => toEpoch(1), revision: null }))).toEqual([
+        { shard: shard1, epoch: 2 },
       ]);
-      expect(fencesOf(await store.acquire(nodeB, [shard1], () => toEpoch(1)))).toEqual([{ shard: shard1, epoch: 2 }]);
       expect(await store.append(nodeB, { fences: [{ shard: shard1, epoch: toEpoch(2) }], segments: [] })).toEqual({
         lost: [],
       });
+    });
+
+    it("are not taken by an older membership than somebody took one by before", async () => {
+      const by = (revision: number) => ({ epochOf: () => toEpoch(0), revision });
+      expect(fencesOf(await store.acquire(nodeA, [shard1], by(7)))).toHaveLength(1);
+      expect(fencesOf(await store.acquire(nodeB, [shard2], by(6)))).toEqual([]);
+      expect(fencesOf(await store.acquire(nodeB, [shard2], by(7)))).toHaveLength(1);
+      expect(fencesOf(await store.acquire(nodeA, [shard3], by(9)))).toHaveLength(1);
     });
 
     it("and their owners are told, given up ones included", async () => {

@@ -174,12 +174,14 @@ describe("settings", () => {
     expect(message).toMatch(/^command line: --flush-interval-ms: .*allowed at least 1/m);
     expect(message).not.toMatch(/secret|se\/cr/);
   });
-  it("that this version does not support are refused, wherever they stand", async () => {
-    const remedy = "not supported yet: this version runs as a cluster of one node";
+  it("that ask for a cluster without a database that its nodes share are refused, wherever they stand", async () => {
+    const remedy = "several nodes need a PostgreSQL that all of them use";
     expect(await failure({ "starling.yml": "lanes: 3\netcd: [a:1]\n" })).toContain(`starling.yml:2: etcd: ${remedy}`);
     expect(await failure(files, { env: { STARLING_ETCD: "b:1, c:2" } })).toContain(`STARLING_ETCD: ${remedy}`);
     expect(await failure(files, { flags: { etcd: ["a:1"] } })).toContain(`--etcd: ${remedy}`);
     expect((await load({ "starling.yml": "etcd: null\n" })).settings.etcd).toBeNull();
+    const flags = { etcd: "a:1,b:2", databaseUrl: "postgres://h/d" };
+    expect((await load(files, { flags })).settings.etcd).toEqual(["a:1", "b:2"]);
   });
   it("leaves variables alone that Kubernetes or the command line set", async () => {
     const config = await load(files, {
