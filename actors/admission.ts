@@ -16,7 +16,7 @@ import {
   recentAt,
 } from "./recent-parts.ts";
 import { findPart } from "./segment.ts";
-import { createChannel, type Shard } from "./shard.ts";
+import { createChannel, isSealed, type Shard } from "./shard.ts";
 
 /** Whether a channel belongs to a shard's outbox; bounds refuse only outside senders (R13). */
 export function isOutboxChannel(channel: string): boolean {
@@ -37,7 +37,7 @@ export function admit(lane: Lane, { parts, listener }: Offer): void {
 function admitPart(lane: Lane, part: Part, batch: RecentBatch, listener: PartListener): void {
   const { position } = part;
   const shard = lane.shards.get(part.shard);
-  if (shard === undefined) {
+  if (shard === undefined || isSealed(shard)) {
     return refuse(lane, { position, listener }, "MOVED", `this node does not own shard ${part.shard}`);
   }
   let channel = shard.channels.get(part.channel);
@@ -154,7 +154,8 @@ export function answerLookUp(lane: Lane, message: Extract<LaneMessage, { kind: "
   const { part, listener, segment } = message;
   const asked = { position: part.position, listener };
   const shard = lane.shards.get(part.shard);
-  if (shard === undefined) return refuse(lane, asked, "MOVED", `this node does not own shard ${part.shard}`);
+  if (shard === undefined || isSealed(shard))
+    return refuse(lane, asked, "MOVED", `this node does not own shard ${part.shard}`);
   const found = segment === null ? null : findPart(segment, part.channel, part.number);
   if (found === null || found.hash !== part.hash) {
     return refuse(lane, asked, "BATCH_CHANGED", `batch ${part.number} was taken with other content, or not at all`);

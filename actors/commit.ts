@@ -12,8 +12,8 @@ import { type Part, type PartTask, wholePart } from "./part.ts";
 import { settle, takeUp } from "./processing.ts";
 import { type Asked, type Beside, besideOf, type RecentParts, recentAt, setDurable } from "./recent-parts.ts";
 import { type AnswerBlock, type Block, linesOfBlock, writeSegment } from "./segment.ts";
-import { answerKey, type PendingAnswer, type PendingBlock, type Shard } from "./shard.ts";
-import type { AppendRequest, WriteResult } from "./store/store.ts";
+import { answerKey, isPart, type PendingAnswer, type PendingBlock, type Shard } from "./shard.ts";
+import type { AppendRequest, Fence, WriteResult } from "./store/store.ts";
 
 /** Appends all that waits, as one group, when no append is in flight (R1). */
 export function startCommit(lane: Lane): void {
@@ -56,10 +56,6 @@ function buildSegment(shard: Shard, now: number, room: number): BuiltSegment {
   return { shard, segment: written, blocks };
 }
 
-function isPart(pending: PendingBlock): pending is Part {
-  return "kind" in pending;
-}
-
 function blockOf(pending: PendingBlock): Block {
   return isPart(pending) ? pending : pending.block;
 }
@@ -91,8 +87,9 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
   if (commit === null) throw new Error("an append ended that was not begun");
   if (commit.attempts > 0) lane.effects.push({ kind: "health", problem: null });
   if (result.lost.length > 0) {
-    loseShards(lane, result.lost);
-    const built = commit.built.filter(({ shard }) => lane.shards.has(shard.id));
+    loseShards(lane, commit.request.fences, result.lost);
+    const lost = new Set(result.lost);
+    const built = commit.built.filter(({ shard }) => owns(lane, shard) && !lost.has(shard.id));
     lane.commit = null;
     if (built.length === 0) return startCommit(lane);
     lane.commit = { request: requestOf(built), built, attempts: 0 };
@@ -102,7 +99,7 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
   lane.commit = null;
   startCommit(lane);
   for (const { shard, segment, blocks } of commit.built) {
-    if (lane.shards.get(shard.id) !== shard) continue;
+    if (!owns(lane, shard)) continue;
     shard.durableSeq = segment.lastSeq;
     lane.touched.add(shard);
     const from: TakenFrom = { seq: segment.seq, at: segment.at, delivery: null, name: "", channel: null };
@@ -203,15 +200,18 @@ export function onCommitFailed(lane: Lane, error: StarlingError): void {
     lane.effects.push({ kind: "append", request: commit.request, delayMs: storeDelayMs(commit.attempts) });
     return;
   }
-  takeBack(lane, commit.built);
-  const blocks = commit.built.reduce((sum, { blocks }) => sum + blocks.length, 0);
+  const built = commit.built.filter(({ shard }) => owns(lane, shard));
+  takeBack(lane, built);
+  const blocks = built.reduce((sum, { blocks }) => sum + blocks.length, 0);
+  lane.commit = null;
+  // Without the blocks of shards that are gone the rest may do no harm: all of it is tried again.
+  if (built.length < commit.built.length) return startCommit(lane);
   if (blocks > 1) {
-    commitHalf(lane, commit.built, Math.ceil(blocks / 2));
+    commitHalf(lane, built, Math.ceil(blocks / 2));
     return;
   }
-  const only = commit.built[0];
+  const only = built[0];
   const pending = only?.blocks[0];
-  lane.commit = null;
   if (only !== undefined && pending !== undefined) refuseBlock(lane, only.shard, pending, error);
   startCommit(lane);
 }
@@ -280,35 +280,93 @@ function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry
   settle(lane, shard, entry);
 }
 
-/** Forgets shards that another owner has taken, and tells everybody who waits (P4). */
-export function loseShards(lane: Lane, lost: readonly ShardId[]): void {
+/** Whether a shard is the lane's: it may have left, and come back as another object under a new epoch. */
+export function owns(lane: Lane, shard: Shard): boolean {
+  return lane.shards.get(shard.id) === shard;
+}
+
+/** Forgets shards that another owner has taken, by what the store says of the epochs that it was asked with (P4). */
+export function loseShards(lane: Lane, fences: readonly Fence[], lost: readonly ShardId[]): void {
+  lane.world.counters.add("fenced_commits");
+  const epochs = new Map(fences.map(({ shard, epoch }) => [shard, epoch]));
+  const gone: ShardId[] = [];
   for (const id of lost) {
     const shard = lane.shards.get(id);
-    if (shard === undefined) continue;
-    lane.shards.delete(id);
-    lane.waiting.delete(shard);
-    lane.touched.delete(shard);
-    lane.dirty.delete(shard);
-    lane.dirtyEntities -= shard.dirty.length;
-    lane.backlogBytes -= shard.backlog.bytes;
-    const error = new StarlingError("FENCED", `shard ${id} was taken over; epoch ${shard.epoch} may no longer write`);
-    for (const [name, channel] of shard.channels) {
-      if (channel.recent !== null) tellAllLost(lane, channel.recent, isOutboxChannel(name), error);
-    }
-    for (const delivery of forgetOutbox(lane, shard)) tellLost(lane, delivery, error);
-    for (const repeat of shard.repeats) tellLost(lane, repeat, error);
+    if (shard === undefined || shard.epoch !== epochs.get(id)) continue;
+    const text = `shard ${id} was taken over; epoch ${shard.epoch} may no longer write`;
+    forgetShard(lane, shard, new StarlingError("FENCED", text));
+    gone.push(id);
   }
-  lane.world.counters.add("fenced_commits");
-  lane.effects.push({ kind: "lost", shards: lost });
+  if (gone.length > 0) lane.effects.push({ kind: "lost", shards: gone });
+}
+
+/** Forgets shards of which is known, not from the store's answer, that they are another node's. */
+export function dropShards(lane: Lane, ids: readonly ShardId[]): void {
+  for (const id of ids) {
+    const shard = lane.shards.get(id);
+    if (shard === undefined) continue;
+    lane.world.counters.add("shards_dropped");
+    forgetShard(lane, shard, new StarlingError("MOVED", `shard ${id} is another node's`));
+    lane.effects.push({ kind: "abandon", shard: id });
+  }
+}
+
+/** Forgets a shard, and tells everybody who waits for something of it. */
+export function forgetShard(lane: Lane, shard: Shard, error: StarlingError): void {
+  lane.shards.delete(shard.id);
+  lane.waiting.delete(shard);
+  lane.touched.delete(shard);
+  lane.dirty.delete(shard);
+  lane.dirtyEntities -= shard.dirty.length;
+  lane.backlogBytes -= shard.backlog.bytes;
+  lane.toLoad = lane.toLoad.filter((wanted) => wanted.shard !== shard);
+  for (const [name, channel] of shard.channels) {
+    if (channel.recent !== null) tellAllLost(lane, channel.recent, isOutboxChannel(name), error);
+  }
+  for (const delivery of forgetOutbox(lane, shard)) tellLost(lane, delivery, error);
+  for (const repeat of shard.repeats) tellLost(lane, repeat, error);
+  refuseReads(lane, shard, error);
+  for (const built of lane.commit?.built ?? []) if (built.shard === shard) refuseClosings(lane, built.blocks, error);
+  refuseClosings(lane, shard.blocks, error);
+  endHandOff(lane, shard, null);
+}
+
+/** A shard's giving up has ended; tells who waits for it. */
+export function endHandOff(lane: Lane, shard: Shard, fence: Fence | null): void {
+  lane.leaving.delete(shard);
+  const replies = shard.handOff?.replies.splice(0) ?? [];
+  for (const reply of replies) lane.effects.push({ kind: "given-up", shard: shard.id, fence, reply });
+}
+
+/** Reads that wait for an activation in the shard. */
+export function refuseReads(lane: Lane, shard: Shard, error: StarlingError): void {
+  if (lane.parkedGets.length === 0) return;
+  for (const { key, reply } of lane.parkedGets) {
+    if (key.shard === shard.id) lane.effects.push({ kind: "reply", reply, record: error });
+  }
+  lane.parkedGets = lane.parkedGets.filter(({ key }) => key.shard !== shard.id);
+}
+
+/** Replays of dead letters that are not durable, or not known to be. */
+export function refuseClosings(lane: Lane, blocks: readonly PendingBlock[], error: StarlingError): void {
+  for (const pending of blocks) {
+    if (isPart(pending) || pending.closing === undefined) continue;
+    lane.effects.push({ kind: "closed", reply: pending.closing.reply, error });
+  }
 }
 
 /** Of what is durable of an outbox its `taken` knows who waits, also below the watermark. */
 function tellAllLost(lane: Lane, recent: RecentParts, outbox: boolean, error: StarlingError): void {
   for (let index = outbox ? recent.durable : 0; index < recent.batches.length; index++) {
-    const part = recentAt(recent, index);
-    tellLost(lane, part, error);
-    for (const repeat of recent.beside?.get(part.number)?.repeats ?? []) tellLost(lane, repeat, error);
+    tellPartLost(lane, recent, index, error);
   }
+}
+
+/** Tells who waits for a part, and for repeats of it that came before it was durable. */
+export function tellPartLost(lane: Lane, recent: RecentParts, index: number, error: StarlingError): void {
+  const part = recentAt(recent, index);
+  tellLost(lane, part, error);
+  for (const repeat of recent.beside?.get(part.number)?.repeats ?? []) tellLost(lane, repeat, error);
 }
 
 function tellLost(lane: Lane, { position, listener }: Asked, error: StarlingError): void {

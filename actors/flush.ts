@@ -1,39 +1,72 @@
-import { type Seq, toSeq } from "../proto/ids.ts";
+import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
 import { passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
-import { loseShards } from "./commit.ts";
+import { loseShards, owns } from "./commit.ts";
 import { type Entity, writeState } from "./entity.ts";
 import { isSettled } from "./entry.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
 import { takeLarge } from "./large-rows.ts";
 import { owe, planObligations } from "./obligation.ts";
 import { passDeliveries } from "./outbox.ts";
-import { needsMark, onMarked, planAttempts } from "./poison.ts";
+import { needsMark, onMarked, planAttempts, planLastAttempt } from "./poison.ts";
 import { advance } from "./processing.ts";
 import { countPassed, forgetPassed } from "./recent-parts.ts";
-import { deliveredUpTo, type Shard } from "./shard.ts";
-import type { HistorySegment, ShardProgress, StoredEntity, WriteResult } from "./store/store.ts";
+import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
+import type { FlushRequest, HistorySegment, ShardProgress, StoredEntity, WriteResult } from "./store/store.ts";
 
 /**
  * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they
  * gained, and how far each shard is processed. An entity's changes commit together with its applied seq (R14).
  */
 export function startFlush(lane: Lane): void {
-  if (lane.flush !== null) return;
+  if (lane.flush !== null || isHeld(lane)) return;
   lane.newsSince = null;
-  const since = Math.min(lane.now, ...[...lane.dirty].map(({ dirtySince }) => dirtySince));
-  const entities = takeDirty(lane);
-  const progress = [...lane.touched].map((shard) => planProgress(lane, shard));
+  // Of copies: a set visits again what is put back while it is walked through.
+  const dirty = [...lane.dirty];
+  const max = lane.world.limits.flushMaxEntities;
+  const attempts = planAttempts(lane);
+  if (!beginFlush(lane, { scope: "lane", dirty, max, touched: lane.touched, attempts })) drain(lane);
+}
+
+/** Flushes shards that are being given up, and no others: of sealed ones all that is left. */
+export function flushLeaving(lane: Lane, shards: readonly Shard[]): void {
+  const sealed = shards.every(isSealed);
+  const max = sealed ? Number.POSITIVE_INFINITY : lane.world.limits.flushMaxEntities;
+  const dirty = shards.filter((shard) => lane.dirty.has(shard));
+  const marks = sealed ? shards.flatMap((shard) => planLastAttempt(lane, shard) ?? []) : [];
+  const attempts = marks.length > 0 ? marks : undefined;
+  beginFlush(lane, { scope: "leaving", dirty, max, touched: new Set(shards), attempts });
+}
+
+/** While a sealed shard waits for its last flush, no other one makes it wait longer. */
+function isHeld({ leaving }: Lane): boolean {
+  for (const shard of leaving) if (isSealed(shard)) return true;
+  return false;
+}
+
+interface Scope {
+  readonly scope: Flush["scope"];
+  /** Shards of which entities are taken, at most `max` of them; and shards whose progress is written. */
+  readonly dirty: readonly Shard[];
+  readonly max: number;
+  readonly touched: ReadonlySet<Shard>;
+  readonly attempts: FlushRequest["attempts"];
+}
+
+/** Whether there was anything to flush. */
+function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope): boolean {
+  const since = Math.min(lane.now, ...dirty.map(({ dirtySince }) => dirtySince));
+  const entities = takeDirty(lane, dirty, max);
+  const progress = [...touched].map((shard) => planProgress(lane, shard));
+  for (const { shard } of progress) lane.touched.delete(shard);
   const obligations = progress.flatMap(({ shard }) => planObligations(lane, shard));
   const changed = progress.filter(({ shard, progress: next }) => isNews(shard, next));
-  lane.touched.clear();
   const letters = progress.flatMap(({ shard }) => shard.deadLetters.splice(0));
   const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
-  const attempts = planAttempts(lane);
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
-  if (news === 0 && attempts === undefined) return drain(lane);
+  if (news === 0 && attempts === undefined) return false;
   const history: HistorySegment[] = [];
   const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history));
   const request = {
@@ -46,16 +79,15 @@ export function startFlush(lane: Lane): void {
     ...(obligations.length > 0 && { obligations }),
     ...(attempts && { attempts }),
   };
-  lane.flush = { request, entities, progress: changed, since, startedAt: lane.now, attempts: 0 };
+  lane.flush = { request, entities, progress: changed, scope, since, startedAt: lane.now, attempts: 0 };
   lane.effects.push({ kind: "flush", request, delayMs: 0 });
+  return true;
 }
 
 /** Shard by shard: then a shard's watermark moves past all that it has applied, and its rows lie side by side. */
-function takeDirty(lane: Lane): { shard: Shard; entity: Entity }[] {
+function takeDirty(lane: Lane, shards: readonly Shard[], max: number): { shard: Shard; entity: Entity }[] {
   const taken: { shard: Shard; entity: Entity }[] = [];
-  const max = lane.world.limits.flushMaxEntities;
-  // Of a copy: a set visits again what is put back while it is walked through.
-  for (const shard of [...lane.dirty]) {
+  for (const shard of shards) {
     if (taken.length >= max) break;
     const before = taken.length;
     const rest: Entity[] = [];
@@ -76,6 +108,8 @@ function takeDirty(lane: Lane): { shard: Shard; entity: Entity }[] {
     const full = rest.length > 0 && taken.length >= max;
     if (!full) lane.dirty.delete(shard);
     if (rest.length > 0) lane.dirty.add(shard);
+    const { handOff } = shard;
+    if (handOff !== null) handOff.toDrain = full ? Math.max(0, handOff.toDrain - taken.length + before) : 0;
   }
   return taken;
 }
@@ -134,16 +168,16 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
   if (flush === null) throw new Error("a flush ended that was not begun");
   if (flush.attempts > 0) lane.effects.push({ kind: "health", problem: null });
   if (result.lost.length > 0) {
-    loseShards(lane, result.lost);
-    retryWithoutLost(lane, flush);
+    loseShards(lane, flush.request.fences, result.lost);
+    retryWithoutLost(lane, flush, new Set(result.lost));
     return;
   }
   lane.flush = null;
-  for (const { shard, entity } of flush.entities) onEntityFlushed(lane, shard, entity);
+  for (const { shard, entity } of flush.entities) if (owns(lane, shard)) onEntityFlushed(lane, shard, entity);
   for (const { shard, progress, passed } of flush.progress) {
-    if (lane.shards.get(shard.id) === shard) moveWatermark(lane, shard, progress, passed);
+    if (owns(lane, shard)) moveWatermark(lane, shard, progress, passed);
   }
-  if (flush.request.attempts !== undefined) onMarked(lane);
+  if (flush.request.attempts !== undefined && flush.scope === "lane") onMarked(lane);
   lane.lastFlush = { endedAt: lane.now, tookMs: lane.now - flush.startedAt };
 }
 
@@ -191,25 +225,25 @@ function forgetRecorded(shard: Shard): void {
   }
 }
 
-function retryWithoutLost(lane: Lane, flush: Flush): void {
-  const owns = ({ shard }: { shard: Shard["id"] }) => lane.shards.has(shard);
+function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>): void {
   const { request } = flush;
+  const stays = ({ shard }: { shard: ShardId }) => !lost.has(shard);
   const next = {
-    fences: request.fences.filter(owns),
-    entities: request.entities.filter(owns),
-    history: request.history.filter(owns),
-    progress: request.progress.filter(owns),
-    refused: request.refused.filter(owns),
-    deadLetters: request.deadLetters.filter(owns),
-    ...(request.obligations && { obligations: request.obligations.filter(owns) }),
-    ...(request.attempts && { attempts: request.attempts.filter(owns) }),
+    fences: request.fences.filter(stays),
+    entities: request.entities.filter(stays),
+    history: request.history.filter(stays),
+    progress: request.progress.filter(stays),
+    refused: request.refused.filter(stays),
+    deadLetters: request.deadLetters.filter(stays),
+    ...(request.obligations && { obligations: request.obligations.filter(stays) }),
+    ...(request.attempts && { attempts: request.attempts.filter(stays) }),
   };
   if (next.fences.length === 0) {
     lane.flush = null;
     return;
   }
-  const entities = flush.entities.filter(({ shard }) => lane.shards.get(shard.id) === shard);
-  const progress = flush.progress.filter(({ shard }) => lane.shards.get(shard.id) === shard);
+  const entities = flush.entities.filter(({ shard }) => stays({ shard: shard.id }));
+  const progress = flush.progress.filter(({ shard }) => stays({ shard: shard.id }));
   lane.flush = { ...flush, request: next, entities, progress, attempts: 0 };
   lane.effects.push({ kind: "flush", request: next, delayMs: 0 });
 }
@@ -250,7 +284,7 @@ function flushDueAt(lane: Lane, newsSince: number): number {
 
 /** Sets the timer of the next flush, if there is something to flush. */
 export function planNextFlush(lane: Lane): void {
-  if (lane.flush !== null) return;
+  if (lane.flush !== null || isHeld(lane)) return;
   if (lane.dirtyEntities === 0 && lane.touched.size === 0 && !needsMark(lane)) return drain(lane);
   lane.newsSince ??= lane.now;
   const wakeAt = Math.min(flushDueAt(lane, lane.newsSince), lane.now + napMs);
@@ -267,5 +301,6 @@ export function onFlushTimer(lane: Lane): void {
 
 function drain(lane: Lane): void {
   if (lane.status !== "closing" || lane.commit !== null || lane.waiting.size > 0 || lane.flush !== null) return;
+  if (lane.leaving.size > 0) return;
   lane.effects.push({ kind: "drained" });
 }

@@ -1,11 +1,11 @@
 import type { Clock } from "../proto/clock.ts";
-import type { Seq, ShardId } from "../proto/ids.ts";
-import type { StarlingError } from "../proto/starling-error.ts";
-import { toStarlingError } from "../proto/starling-error.ts";
+import type { NodeId, Seq, ShardId } from "../proto/ids.ts";
+import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { Cell, CellSystem } from "./cell.ts";
+import { owns } from "./commit.ts";
 import { noFailPoint, type OnFailPoint } from "./fail-point.ts";
-import type { Effect, Lane, LaneMessage } from "./lane.ts";
+import type { Effect, Lane, LaneMessage, Offer } from "./lane.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { Shard } from "./shard.ts";
 import { step } from "./step.ts";
@@ -14,11 +14,15 @@ import type { Segment, Store } from "./store/store.ts";
 /** What a lane's effects need of the world beside the store. */
 export interface LaneSurroundings {
   readonly store: Store;
+  /** Who writes, looked at with each call; default the lane's node for ever. */
+  readonly identity?: { readonly id: NodeId };
   readonly clock: Clock;
   /** Offers an outbox part to its target's owner. */
   readonly offer: (parts: readonly Part[], listener: PartListener) => void;
   readonly onAppended: (segments: readonly Segment[]) => void;
   readonly onLost: (shards: readonly ShardId[]) => void;
+  /** Aborts the hooks that run for a shard; default nothing. */
+  readonly abandon?: (shard: ShardId) => void;
   readonly onHealth: (problem: StarlingError | null) => void;
   readonly onDrained: () => void;
   readonly onCrash: (error: unknown) => void;
@@ -61,17 +65,21 @@ export function startLaneCell(
   let status: "running" | "stopped" = "running";
   /** Shards that were taken over, and the place at which their replay ends. */
   let recovering: { readonly shard: Shard; readonly end: Seq }[] = [];
-  const perform = createPerformer(lane, { ...world, onFailPoint }, post, after);
+  const { identity = { id: lane.node }, abandon = () => {} } = world;
+  const perform = createPerformer(lane, { ...world, identity, abandon, onFailPoint }, post, after);
   const cell: Cell<LaneMessage> = cells.spawn({
     name: `lane-${lane.index}`,
     mailboxMax,
     handle: (message) => {
-      if (message.kind === "own") recovering = message.replay.map(({ shard }) => ({ shard, end: shard.lastSeq }));
+      if (message.kind === "own") {
+        for (const { shard } of message.replay) recovering.push({ shard, end: shard.lastSeq });
+      }
       for (const effect of step(lane, message)) {
         if (recovering.length > 0) onFailPoint("in-recovery");
         perform(effect);
       }
-      if (message.kind === "flushed") recovering = recovering.filter(({ shard, end }) => shard.watermark < end);
+      if (message.kind === "flushed" && recovering.length > 0)
+        recovering = recovering.filter(({ shard, end }) => owns(lane, shard) && shard.watermark < end);
     },
     onCrash: world.onCrash,
   });
@@ -93,8 +101,42 @@ export function startLaneCell(
   };
 }
 
+/** Offers of one turn reach each lane as one message. */
+export function createOfferer(
+  laneOf: (shard: ShardId) => LaneCell,
+): (parts: readonly Part[], listener: PartListener) => void {
+  const turn = new Map<LaneCell, Offer[]>();
+  const send = (): void => {
+    const all = [...turn];
+    turn.clear();
+    for (const [cell, offers] of all) {
+      if (cell.tell({ kind: "offer", offers })) continue;
+      const error = new StarlingError("BUSY", "the node's mailbox is full, or it is closing");
+      for (const { parts, listener } of offers) {
+        listener(parts.map(({ position }) => ({ kind: "refused", position, error })));
+      }
+    }
+  };
+  return (parts, listener) => {
+    if (turn.size === 0) queueMicrotask(send);
+    const byLane = new Map<LaneCell, Part[]>();
+    for (const part of parts) {
+      const cell = laneOf(part.shard);
+      const known = byLane.get(cell);
+      if (known === undefined) byLane.set(cell, [part]);
+      else known.push(part);
+    }
+    for (const [cell, own] of byLane) {
+      const offers = turn.get(cell);
+      if (offers === undefined) turn.set(cell, [{ parts: own, listener }]);
+      else offers.push({ parts: own, listener });
+    }
+  };
+}
+
 /** Offers outbox parts until their targets have them, in order; what one step says of a shard's parts comes as one message. */
 function createDeliverer(
+  lane: Lane,
   { offer, onFailPoint }: Required<LaneSurroundings>,
   post: Post,
   after: After,
@@ -133,6 +175,8 @@ function createDeliverer(
     return way;
   };
   const deliver = (shard: Shard, part: Part): void => {
+    // What a shard has left to deliver when it goes, its next owner delivers.
+    if (!owns(lane, shard)) return;
     const { parts, listener } = ways.get(shard) ?? openWay(shard);
     parts.set(part.position, part);
     onFailPoint("outbox-written-not-sent");
@@ -150,11 +194,11 @@ function createPerformer(
   post: Post,
   after: After,
 ): (effect: Effect) => void {
-  const { store, onFailPoint } = world;
+  const { store, identity, onFailPoint } = world;
   /** Runs a store call and posts what came of it. Never rejects. */
   const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
     after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
-  const deliver = createDeliverer(world, post, after);
+  const deliver = createDeliverer(lane, world, post, after);
   return (effect) => {
     switch (effect.kind) {
       case "append":
@@ -162,7 +206,7 @@ function createPerformer(
           effect.delayMs,
           () => {
             onFailPoint("before-append");
-            return store.append(lane.node, effect.request);
+            return store.append(identity.id, effect.request);
           },
           (result) => {
             onFailPoint("committed-not-acknowledged");
@@ -176,7 +220,7 @@ function createPerformer(
           effect.delayMs,
           () => {
             onFailPoint("before-flush");
-            return store.flush(lane.node, effect.request);
+            return store.flush(identity.id, effect.request);
           },
           (result) => {
             onFailPoint("between-flush-and-watermark");
@@ -216,6 +260,14 @@ function createPerformer(
         return after(Math.max(1, effect.afterMs), () => post({ kind: "flush-due" }));
       case "lost":
         return world.onLost(effect.shards);
+      case "owned":
+        return effect.reply();
+      case "hook-grace":
+        return after(effect.afterMs, () => post({ kind: "grace-over", shard: effect.shard }));
+      case "abandon":
+        return world.abandon(effect.shard);
+      case "given-up":
+        return effect.reply(effect.shard, effect.fence);
       case "health":
         return world.onHealth(effect.problem);
       case "drained":

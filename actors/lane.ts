@@ -12,11 +12,12 @@ import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { PartNews } from "./part-news.ts";
-import type { PendingBlock, Shard } from "./shard.ts";
+import type { GiveUpReply, PendingBlock, Shard } from "./shard.ts";
 
 import type {
   AppendRequest,
   EntityKey,
+  Fence,
   FlushRequest,
   Segment,
   ShardProgress,
@@ -43,6 +44,8 @@ export interface Lane {
   readonly index: number;
   readonly node: NodeId;
   readonly shards: Map<ShardId, Shard>;
+  /** Shards that are being given up, in the order in which that began (`hand-off.ts`). */
+  readonly leaving: Set<Shard>;
   /** Shards with blocks to append, in the order in which they began to wait. */
   readonly waiting: Set<Shard>;
   commit: Commit | null;
@@ -99,6 +102,8 @@ export interface Flush {
   readonly request: FlushRequest;
   readonly entities: readonly { readonly shard: Shard; readonly entity: Entity }[];
   readonly progress: readonly { readonly shard: Shard; readonly progress: ShardProgress; readonly passed: number }[];
+  /** Of the whole lane, or only of shards that are being given up. */
+  readonly scope: "lane" | "leaving";
   /** When the oldest of the changes was made, and when the flush began (monotonic ms). */
   readonly since: number;
   readonly startedAt: number;
@@ -140,7 +145,24 @@ export interface LaneLimits {
 }
 
 export type LaneMessage =
-  | { readonly kind: "own"; readonly shards: readonly Shard[]; readonly replay: readonly ReplayLog[] }
+  | {
+      readonly kind: "own";
+      readonly shards: readonly Shard[];
+      readonly replay: readonly ReplayLog[];
+      /** Called when the lane has them. */
+      readonly reply?: () => void;
+    }
+  /** Give shards up in order, with so much time for running hooks; `reply` is called for each of them. */
+  | {
+      readonly kind: "give-up";
+      readonly shards: readonly ShardId[];
+      readonly hookGraceMs: number;
+      readonly reply: GiveUpReply;
+    }
+  /** The hooks of a sealed shard have had their time. */
+  | { readonly kind: "grace-over"; readonly shard: Shard }
+  /** Forget shards at once: another node has them. */
+  | { readonly kind: "drop"; readonly shards: readonly ShardId[] }
   | { readonly kind: "offer"; readonly offers: readonly Offer[] }
   | {
       readonly kind: "looked-up";
@@ -221,6 +243,12 @@ export type Effect =
   | { readonly kind: "closed"; readonly reply: LetterReply; readonly error: StarlingError | null }
   | { readonly kind: "flush-timer"; readonly afterMs: number }
   | { readonly kind: "lost"; readonly shards: readonly ShardId[] }
+  | { readonly kind: "owned"; readonly reply: () => void }
+  /** `grace-over` comes back after so long. */
+  | { readonly kind: "hook-grace"; readonly shard: Shard; readonly afterMs: number }
+  /** Abort the hooks that run for a shard. */
+  | { readonly kind: "abandon"; readonly shard: ShardId }
+  | { readonly kind: "given-up"; readonly shard: ShardId; readonly fence: Fence | null; readonly reply: GiveUpReply }
   /** The store fails, or (null) works again. */
   | { readonly kind: "health"; readonly problem: StarlingError | null }
   /** Everything in hand is flushed: the lane has nothing more to do. */
@@ -232,6 +260,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     index,
     node,
     shards: new Map(),
+    leaving: new Set(),
     waiting: new Set(),
     commit: null,
     flush: null,

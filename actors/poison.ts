@@ -1,10 +1,10 @@
 import { toSeq } from "../proto/ids.ts";
 import { unreachable } from "../proto/unreachable.ts";
-import { causeOf, type Entry } from "./entry.ts";
+import { causeOf, type Entry, isSettled } from "./entry.ts";
 import { deathsMax, type Gate } from "./gate.ts";
 import type { Lane } from "./lane.ts";
 import { advance } from "./processing.ts";
-import type { Shard } from "./shard.ts";
+import { isSealed, type Shard } from "./shard.ts";
 import type { AttemptMark, FlushRequest } from "./store/store.ts";
 
 /**
@@ -82,8 +82,9 @@ export function tendGate(lane: Lane): void {
   }
 }
 
+/** Of a sealed shard no hook runs any more. */
 function owns(lane: Lane, shard: Shard): boolean {
-  return lane.shards.get(shard.id) === shard;
+  return lane.shards.get(shard.id) === shard && !isSealed(shard);
 }
 
 /** The first window: half of the one in which the owner before died. */
@@ -178,6 +179,24 @@ export function planAttempts(lane: Lane): FlushRequest["attempts"] {
     .map((shard) => ({ shard: shard.id, mark: gate.windows.get(shard) ?? null }));
 }
 
+/**
+ * The mark that a shard leaves to its next owner, though it was given up: what is left of a gated range has still not shown
+ * that a process lives through it. Undefined: the row stays as it is.
+ */
+export function planLastAttempt(
+  { gate }: Lane,
+  shard: Shard,
+): NonNullable<FlushRequest["attempts"]>[number] | undefined {
+  if (gate === null) return undefined;
+  const left = gate.entries.filter((gated) => gated.shard === shard && !isSettled(gated.entry));
+  const first = left[0]?.entry.seq;
+  const last = left.at(-1)?.entry.lastSeq;
+  const marked = gate.marked.has(shard);
+  if (first === undefined || last === undefined) return marked ? { shard: shard.id, mark: null } : undefined;
+  if (marked) return undefined;
+  return { shard: shard.id, mark: { from: first, to: toSeq(Math.min(last, first + windowMaxSeqs - 1)), deaths: 0 } };
+}
+
 /** The marks are durable: the window's hooks run. */
 export function onMarked(lane: Lane): void {
   const { gate } = lane;
@@ -191,14 +210,14 @@ export function onMarked(lane: Lane): void {
 
 function openWindow(lane: Lane, gate: Gate): void {
   gate.status = "open";
-  for (const [shard, mark] of gate.windows) shard.openTo = mark.to;
+  for (const [shard, mark] of gate.windows) if (owns(lane, shard)) shard.openTo = mark.to;
   release(lane, gate);
 }
 
 function endGate(lane: Lane, gate: Gate): void {
   lane.gate = null;
   lane.world.turn.pass(lane);
-  for (const shard of lane.shards.values()) shard.openTo = Number.POSITIVE_INFINITY;
+  for (const shard of lane.shards.values()) if (owns(lane, shard)) shard.openTo = Number.POSITIVE_INFINITY;
   release(lane, gate);
 }
 

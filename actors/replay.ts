@@ -1,7 +1,10 @@
-import { StarlingError } from "../proto/starling-error.ts";
+import type { Clock } from "../proto/clock.ts";
+import { withDeadline } from "../proto/deadline.ts";
+import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { countBacklog } from "./backlog.ts";
+import { forgetShard } from "./commit.ts";
 import { createEntry } from "./entry.ts";
-import type { Lane, ReplayLog } from "./lane.ts";
+import { type Lane, type ReplayLog, storeDelayMs } from "./lane.ts";
 import { letterOfMisfit } from "./letter.ts";
 import { addOwed } from "./obligation.ts";
 import { sendOutbox } from "./outbox.ts";
@@ -11,7 +14,8 @@ import { deliver } from "./processing.ts";
 import { addRecent, besideOf, setDurable } from "./recent-parts.ts";
 import { type Debts, restoreObligations } from "./restore-obligations.ts";
 import { type ReadOutbox, type ReadSegment, readSegment } from "./segment.ts";
-import { answerKey, createChannel, type Shard } from "./shard.ts";
+import { answerKey, createChannel, replayAfter, type Shard } from "./shard.ts";
+import type { Segment, Store } from "./store/store.ts";
 
 /**
  * Takes shards over: what stands in the log above the watermark is processed again. State is replayed by applied seq,
@@ -20,7 +24,12 @@ import { answerKey, createChannel, type Shard } from "./shard.ts";
  * the watermark comes from its rows, and what waits behind that from the log (R16). Hooks may have to wait for a gate (R17).
  */
 export function ownShards(lane: Lane, shards: readonly Shard[], logs: readonly ReplayLog[]): void {
-  for (const shard of shards) lane.shards.set(shard.id, shard);
+  for (const shard of shards) {
+    const former = lane.shards.get(shard.id);
+    if (former !== undefined)
+      forgetShard(lane, former, new StarlingError("FENCED", `shard ${shard.id} has epoch ${shard.epoch} now`));
+    lane.shards.set(shard.id, shard);
+  }
   const debts = new Map(shards.map((shard) => [shard, restoreObligations(lane, shard)]));
   for (const { shard, segments } of logs) {
     const owed: Debts = debts.get(shard) ?? new Map();
@@ -90,4 +99,72 @@ function restoreEntries(lane: Lane, shard: Shard, read: ReadSegment, debts: Debt
     else addOwed(lane, shard, debt.obligation, entry);
     deliver(lane, shard, entry);
   }
+}
+
+const replayPage = 1000;
+const logsAtOnce = 8;
+const readWithinMs = 10_000;
+
+interface LogReader {
+  readonly store: Store;
+  readonly clock: Clock;
+}
+
+/** The logs of shards above what is processed, some at once; of one that is no longer wanted nothing. */
+export async function readLogs(
+  reader: LogReader,
+  shards: readonly Shard[],
+  isWanted: (shard: Shard) => boolean,
+): Promise<ReplayLog[]> {
+  const logs: ReplayLog[] = [];
+  const left = shards.filter((shard) => shard.lastSeq > replayAfter(shard));
+  const read = async (): Promise<void> => {
+    for (let shard = left.pop(); shard !== undefined; shard = left.pop()) {
+      logs.push({ shard, segments: await readLog(reader, shard, isWanted) });
+    }
+  };
+  await Promise.all(Array.from({ length: logsAtOnce }, read));
+  return logs;
+}
+
+async function readLog(
+  reader: LogReader,
+  shard: Shard,
+  isWanted: (shard: Shard) => boolean,
+): Promise<readonly Segment[]> {
+  const segments: Segment[] = [];
+  let after = replayAfter(shard);
+  while (isWanted(shard)) {
+    const page = await readPage(reader, shard, after, isWanted);
+    segments.push(...page);
+    const last = page.at(-1);
+    if (last === undefined || page.length < replayPage) break;
+    after = last.lastSeq;
+  }
+  return segments;
+}
+
+/** Tries again for as long as that can help. Raises what cannot be mended. */
+async function readPage(
+  { store, clock }: LogReader,
+  shard: Shard,
+  after: Segment["lastSeq"],
+  isWanted: (shard: Shard) => boolean,
+): Promise<readonly Segment[]> {
+  for (let attempts = 1; isWanted(shard); attempts++) {
+    try {
+      const text = `the log of shard ${shard.id} was not read`;
+      return await withDeadline(store.readLog(shard.id, after, replayPage), { clock, deadlineMs: readWithinMs, text });
+    } catch (error) {
+      const problem = toStarlingError(error, "STORE");
+      if (!problem.retryable) throw problem;
+      await pause(clock, storeDelayMs(attempts));
+    }
+  }
+  return [];
+}
+
+/** Settles after a while. */
+export function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => void clock.after(ms, resolve));
 }

@@ -3,7 +3,7 @@ import { copyView, type Entity, restoreEntity } from "./entity.ts";
 import type { GetReply, Lane, LaneMessage, LoadWanted } from "./lane.ts";
 import { isOverdue } from "./obligation.ts";
 import { advance } from "./processing.ts";
-import { dropEntity, entityOf, type Shard } from "./shard.ts";
+import { dropEntity, entityOf, isSealed, type Shard } from "./shard.ts";
 import type { EntityKey, StoredEntity } from "./store/store.ts";
 
 /** Loads at once per lane, and entities per load. */
@@ -55,7 +55,7 @@ export function onLoadFailed(lane: Lane, wanted: readonly LoadWanted[], error: S
 export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>): void {
   const { key, atLeast, reply } = message;
   const shard = lane.shards.get(key.shard);
-  if (shard === undefined) {
+  if (shard === undefined || isSealed(shard)) {
     return answer(lane, reply, new StarlingError("MOVED", `this node does not own shard ${key.shard}`));
   }
   const spec = lane.world.model.entities.get(key.type);

@@ -10,7 +10,14 @@ import type { Obligation } from "./obligation.ts";
 import { createOutbox, type Outbox } from "./outbox-state.ts";
 import type { Part } from "./part.ts";
 import type { AnswerBlock } from "./segment.ts";
-import type { AcquiredShard, AttemptMark, FlushRequest, NewDeadLetter, StoredObligation } from "./store/store.ts";
+import type {
+  AcquiredShard,
+  AttemptMark,
+  Fence,
+  FlushRequest,
+  NewDeadLetter,
+  StoredObligation,
+} from "./store/store.ts";
 
 /** A shard as its owner holds it: log position, channels, entities, and what is on its way. Changed only by its lane's steps. */
 export interface Shard {
@@ -48,7 +55,7 @@ export interface Shard {
   /** Whether the owner before gave the shard up, and the window it was in (R17). */
   readonly clean: boolean;
   readonly attempt: AttemptMark | null;
-  /** Hooks of seqs above wait: they are behind the window of a gate. */
+  /** Hooks of seqs above wait: they are behind the window of a gate, or the shard is sealed. */
   openTo: number;
   readonly misfits: StoredObligation[];
   /** For the next flush. */
@@ -60,7 +67,26 @@ export interface Shard {
   /** Progress that the last flush has written. */
   savedDelivered: Seq;
   savedWatermark: Seq;
+  /** Set while the shard is being given up. */
+  handOff: HandOff | null;
 }
+
+/** How far the giving up of a shard is: see `hand-off.ts`. */
+export interface HandOff {
+  status: "draining" | "sealed" | "flushing";
+  /** So many entities that were dirty at the beginning are not in a flush yet. */
+  toDrain: number;
+  /** Entries whose hooks ran at the seal. */
+  running: readonly Entry[];
+  readonly hookGraceMs: number;
+  /** Monotonic ms. */
+  sealedAt: number;
+  /** Who waits for the end. */
+  readonly replies: GiveUpReply[];
+}
+
+/** Told at the end of a shard's giving up; null: it was lost meanwhile, or was not here. */
+export type GiveUpReply = (shard: ShardId, fence: Fence | null) => void;
 
 /** What waits to be appended. A part stands for itself: its channel knows who waits for it. */
 export type PendingBlock = Part | PendingAnswer;
@@ -116,11 +142,21 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     backlog: createBacklog(),
     savedDelivered: acquired.delivered,
     savedWatermark: acquired.watermark,
+    handOff: null,
   };
 }
 
 export function createChannel(last: number): Channel {
   return { last, recent: null, dirty: false };
+}
+
+export function isPart(pending: PendingBlock): pending is Part {
+  return "kind" in pending;
+}
+
+/** Whether a shard that is being given up takes nothing more. */
+export function isSealed({ handOff }: Shard): boolean {
+  return handOff !== null && handOff.status !== "draining";
 }
 
 /** Key of a recorded answer: one per cause and hook. */

@@ -1,302 +1,176 @@
+import type { Links } from "../cluster/links.ts";
+import type { Membership, MembershipView } from "../cluster/membership.ts";
+import { createOwnerTable } from "../cluster/owner-table.ts";
+import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
-import type { Eid } from "../modules/datapoint.ts";
-import { readEid } from "../modules/eid.ts";
-import type { Hook, HookTable } from "../modules/hook.ts";
-import type { Model } from "../modules/model.ts";
-import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import { type NodeId, type ShardId, toSessionId } from "../proto/ids.ts";
-import { shardOf } from "../proto/shard-of.ts";
+import type { NodeId, SessionId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { startCellSystem } from "./cell.ts";
-import type { Counters } from "./counters.ts";
-import type { Engine, OwnedRecord } from "./engine.ts";
-import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./fail-point.ts";
-import { createFollowers } from "./follow.ts";
-import type { HookCall } from "./hook-call.ts";
-import type { HookOutcome } from "./hook-outcome.ts";
-import { createLane, type LaneLimits, type Offer, type ReplayLog } from "./lane.ts";
-import { type LaneCell, startLaneCell } from "./lane-cell.ts";
-import type { Part } from "./part.ts";
-import { runLetter } from "./run-letter.ts";
-import { createShard, replayAfter, type Shard } from "./shard.ts";
-import type { AcquiredShard, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
-import { createTurn } from "./turn.ts";
+import type { Engine } from "./engine.ts";
+import type { LocalEngine } from "./local-engine.ts";
+import { createRouter, defaultRouterLimits, type RouterLimits } from "./router.ts";
+import { type LocalEngineOptions, startLocalEngine } from "./start-local-engine.ts";
+import type { AcquiredShard, Queries } from "./store/store.ts";
 
-export interface EngineOptions {
+export interface EngineOptions extends Omit<LocalEngineOptions, "identity" | "offer"> {
+  /** This node's id until it has joined. */
   readonly node: NodeId;
-  readonly store: Store;
   readonly queries: Queries;
-  readonly model: Model;
-  readonly hooks: HookTable;
-  readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
-  readonly limits: LaneLimits;
-  readonly entityShards: number;
+  readonly links: Links;
   readonly systemShards: number;
-  /** Appends in flight per database, and databases: a lane never spans two (R2). */
-  readonly lanes: number;
-  readonly databases: number;
-  readonly counters: Counters;
-  readonly clock: Clock;
-  /** The wall clock, Unix ms: it labels, it never orders (R6). */
-  readonly wall: () => number;
-  readonly newSessionId: () => string;
-  readonly log: EngineLog;
-  /** Where tests end the process; default nothing. */
-  readonly onFailPoint?: OnFailPoint;
+  readonly ownership?: Partial<OwnershipLimits>;
+  readonly routing?: Partial<RouterLimits>;
 }
 
-export interface EngineLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
+/** The engine of one node among others: its own shards, and the way to those of the others. */
+export interface ClusterEngine extends Engine {
+  /** Takes its part of the shards; resolves when it serves what it could take. `alone`: there never are other nodes. */
+  join(membership: Membership, options: { readonly alone: boolean }): Promise<void>;
+  /** Hands all shards over to whoever is there to have them, for `withinMs` at most; serves on meanwhile. */
+  handOver(withinMs: number): Promise<void>;
+  /** Called when a session was opened on another node: an older stream of it here is to end. Returns the unsubscribe. */
+  onSessionTaken(listener: (session: SessionId, by: NodeId) => void): () => void;
 }
 
-/** Takes all shards, replays what stands above their watermarks, and serves. */
-export async function startEngine(options: EngineOptions): Promise<Engine> {
-  const { model, store, entityShards } = options;
-  const ids = allShards({ entity: entityShards, system: options.systemShards });
-  const acquired = await acquireAll(options, ids);
-  const shards = acquired.map((one) => createShard(one, model));
-  const replay = await readLogs(store, shards);
-  options.onFailPoint?.("acquired");
-  return createEngine(options, shards, replay);
-}
+/** How long a hook that still runs when its shard leaves may go on. */
+const hookGraceMs = 50;
 
-async function acquireAll(options: EngineOptions, ids: readonly ShardId[]): Promise<AcquiredShard[]> {
-  const { store, node, log, clock } = options;
-  const acquired = new Map<ShardId, AcquiredShard>();
-  for (let attempt = 0; acquired.size < ids.length; attempt++) {
-    if (attempt > 0) await new Promise<void>((resolve) => clock.after(Math.min(1000, 100 * attempt), resolve));
-    const missing = ids.filter((id) => !acquired.has(id));
-    for (const one of await store.acquire(node, missing)) acquired.set(one.shard, one);
-    if (attempt === 20) log.warn({ missing: ids.length - acquired.size }, "shards are claimed by another node");
-    if (attempt > 100) throw new StarlingError("UNAVAILABLE", "another node keeps claiming shards of this cluster");
-  }
-  log.info(
-    { shards: acquired.size, epoch: Math.max(...[...acquired.values()].map((a) => a.epoch)) },
-    "shards acquired",
-  );
-  const jumped = [...acquired.values()].filter((one) => one.jumped).length;
-  if (jumped > 0) log.warn({ shards: jumped }, "postgresql is another server or timeline than it was: epochs jumped");
-  return [...acquired.values()];
-}
-
-const replayPage = 1000;
-const drainWithinMs = 20_000;
-
-async function readLogs(store: Store, shards: readonly Shard[]): Promise<ReplayLog[]> {
-  const logs: ReplayLog[] = [];
-  for (const shard of shards) {
-    const from = replayAfter(shard);
-    if (shard.lastSeq <= from) continue;
-    const segments: Segment[] = [];
-    for (let after = from; ; ) {
-      const page = await store.readLog(shard.id, after, replayPage);
-      segments.push(...page);
-      const last = page.at(-1);
-      if (last === undefined || page.length < replayPage) break;
-      after = last.lastSeq;
-    }
-    logs.push({ shard, segments });
-  }
-  return logs;
-}
-
-function createEngine(options: EngineOptions, shards: readonly Shard[], replay: readonly ReplayLog[]): Engine {
-  const { model, entityShards, store, counters, clock, log, onFailPoint = noFailPoint } = options;
-  const cells = startCellSystem();
-  const followers = createFollowers(model);
-  const health = createHealth(log);
-  const turn = createTurn();
-  const laneCount = options.lanes * options.databases;
-  const drained = Array.from({ length: laneCount }, () => deferred());
-  const lanes: LaneCell[] = drained.map((done, index) =>
-    startLaneCell(
-      cells,
-      (post) =>
-        createLane(index, options.node, {
-          model,
-          hooks: options.hooks,
-          limits: options.limits,
-          counters,
-          now: options.wall,
-          monotonic: clock.now,
-          shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
-          turn,
-          runHook: withHookFailPoints(options.runHook, onFailPoint),
-          post,
-        }),
-      {
-        store,
-        clock,
-        offer: (parts, listener) => offer(parts, listener),
-        onAppended: (segments) => followers.publish(segments),
-        onLost: (lost) => {
-          log.error({ shards: lost }, "shards were taken over by another node: this one may no longer write them");
-          health.report(new StarlingError("FENCED", `${lost.length} shards were taken over by another node`));
-        },
-        onHealth: (problem) => health.report(problem),
-        onDrained: done.resolve,
-        onFailPoint,
-        onCrash: (error) => {
-          log.error({ err: error, lane: index }, "a lane failed: this is a bug");
-          health.report(new StarlingError("INTERNAL", `lane ${index} failed: ${String(error)}`, { cause: error }));
-        },
-      },
-    ),
-  );
-  const laneOf = (shard: ShardId): LaneCell => {
-    const lane = lanes[shard % laneCount];
-    if (lane === undefined) throw new Error(`no lane for shard ${shard}`);
-    return lane;
+/** Starts the engine of a node that owns no shards yet. */
+export function startEngine(options: EngineOptions): ClusterEngine {
+  const { store, clock, log } = options;
+  let joined: Joined | null = null;
+  let onward: LocalEngineOptions["offer"] = () => {};
+  const identity = {
+    get id() {
+      return joined?.membership.self.id ?? options.node;
+    },
   };
-  const offer = createOfferer(laneOf);
-  for (const cell of lanes) {
-    const mine = shards.filter((shard) => laneOf(shard.id) === cell);
-    cell.tell({ kind: "own", shards: mine, replay: replay.filter((log) => mine.includes(log.shard)) });
-  }
-  const get: Engine["get"] = (type, eid, atLeast) => {
-    const spec = model.entities.get(type);
-    if (spec === undefined)
-      return Promise.reject(new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`));
-    const eidValue: Eid = readEid(spec, eid);
-    const shard = shardOf("entity", type, eid, entityShards);
-    return new Promise<OwnedRecord | null>((resolve, reject) => {
-      const reply = (record: OwnedRecord | null | StarlingError): void =>
-        record instanceof StarlingError ? reject(record) : resolve(record);
-      const message = { kind: "get", key: { shard, type, eid }, eidValue, atLeast, reply } as const;
-      if (!laneOf(shard).tell(message)) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
+  const local = startLocalEngine({ ...options, identity, offer: (parts, listener) => onward?.(parts, listener) });
+  const owners = createOwnerTable();
+  const router = createRouter({
+    ...options,
+    local: withFreshReads(local, () => joined?.ownership.fresh ?? false),
+    owners,
+    self: () => identity.id,
+    limits: { ...defaultRouterLimits, ...options.routing },
+  });
+  onward = router.offer;
+  const trouble = createTrouble(local);
+
+  const join: ClusterEngine["join"] = async (membership, { alone }) => {
+    const keeper = {
+      ...local,
+      giveUp: (shards: Parameters<LocalEngine["giveUp"]>[0]) => local.giveUp(shards, hookGraceMs),
+    };
+    const ownership = new OwnershipKeeper<AcquiredShard>({
+      ...{ membership, owners, store, keeper, alone, clock, log },
+      shards: allShards({ entity: options.entityShards, system: options.systemShards }),
+      announce: (news) => router.announce(news),
+      ...(options.ownership && { limits: options.ownership }),
     });
+    const endings = watchOthers(options, membership, local);
+    const end = (lost: readonly unknown[]): void =>
+      trouble.report(new StarlingError("FENCED", `${lost.length} shards were taken over by another node`));
+    if (alone) endings.push(local.onLost(end));
+    joined = { membership, ownership, endings };
+    await membership.announce("serving");
+    await ownership.ready();
+    trouble.report(null);
   };
-  const replayDeadLetter = async (id: string): Promise<StoredDeadLetter> => {
-    const letter = await options.queries.deadLetter(id);
-    if (letter === null) throw new StarlingError("NOT_FOUND", `there is no dead letter ${id}`);
-    if (letter.status !== "open") throw new StarlingError("NOT_FOUND", `dead letter ${id} is ${letter.status} already`);
-    const { runHook, hooks } = options;
-    const getRecord = async (type: string, eid: string) => (await get(type, eid, null))?.view ?? null;
-    const tasks = await runLetter(letter, { model, hooks, runHook, getRecord });
-    return new Promise((resolve, reject) => {
-      const reply = (error: StarlingError | null): void =>
-        error === null ? resolve({ ...letter, status: "replayed" }) : reject(error);
-      const told = laneOf(letter.shard).tell({ kind: "replay-letter", letter, tasks, reply });
-      if (!told) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
-    });
-  };
+
   return {
-    entityShards,
-    offer,
-    queries: options.queries,
-    counters,
-    openSession: (session, named) =>
-      store.openSession(toSessionId(session === "" ? options.newSessionId() : session), named),
-    closeSession: (session) => store.closeSession(session),
-    get,
-    follow: (filter, signal) => followers.follow(filter, signal),
-    replayDeadLetter,
-    flushedUpTo: () => flushedUpTo(lanes, clock, options.wall),
-    status: () => ({
-      problem: health.problem(),
-      shards: lanes.flatMap(({ lane }) => [...lane.shards.values()].map(statusOf)),
-    }),
-    onHealth: health.on,
-    close: async () => {
-      for (const cell of lanes) cell.tell({ kind: "close" });
-      const everything = Promise.all(drained.map((one) => one.promise));
-      const text = "the lanes did not flush everything they hold";
-      await withDeadline(everything, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
-        // Nothing is lost: what was not flushed stands in the log, and the next owner replays it.
-        log.warn({ problem: String(error) }, "stopped before everything was flushed");
+    ...router,
+    join,
+    handOver: async (withinMs) => {
+      if (joined === null) return;
+      const { membership, ownership } = joined;
+      const text = "the shards were not handed over";
+      const over = membership.announce("leaving").then(() => ownership.handedOver());
+      await withDeadline(over, { clock, deadlineMs: withinMs, text }).catch((error: unknown) => {
+        log.warn({ problem: String(error) }, "stopped before all shards were handed over");
       });
-      for (const cell of lanes) await cell.stop();
-      await cells.close();
-      const fences = lanes.flatMap(({ lane }) =>
-        [...lane.shards.values()].map(({ id, epoch }) => ({ shard: id, epoch })),
-      );
-      await store.release(fences, options.node);
     },
-  };
-}
-
-/** Offers of one turn reach each lane as one message. */
-function createOfferer(laneOf: (shard: ShardId) => LaneCell): Engine["offer"] {
-  const turn = new Map<LaneCell, Offer[]>();
-  const send = (): void => {
-    const all = [...turn];
-    turn.clear();
-    for (const [cell, offers] of all) {
-      if (cell.tell({ kind: "offer", offers })) continue;
-      const error = new StarlingError("BUSY", "the node's mailbox is full, or it is closing");
-      for (const { parts, listener } of offers) {
-        listener(parts.map(({ position }) => ({ kind: "refused", position, error })));
+    status: () => ({ ...router.status(), problem: trouble.problem() }),
+    onHealth: trouble.on,
+    close: async () => {
+      if (joined !== null) {
+        for (const end of joined.endings.splice(0)) end();
+        await joined.ownership.close();
       }
-    }
-  };
-  return (parts, listener) => {
-    if (turn.size === 0) queueMicrotask(send);
-    const byLane = new Map<LaneCell, Part[]>();
-    for (const part of parts) {
-      const cell = laneOf(part.shard);
-      const known = byLane.get(cell);
-      if (known === undefined) byLane.set(cell, [part]);
-      else known.push(part);
-    }
-    for (const [cell, own] of byLane) {
-      const offers = turn.get(cell);
-      if (offers === undefined) turn.set(cell, [{ parts: own, listener }]);
-      else offers.push({ parts: own, listener });
-    }
-  };
-}
-
-function statusOf(shard: Shard) {
-  return {
-    shard: shard.id,
-    epoch: shard.epoch,
-    lastSeq: shard.durableSeq,
-    watermark: shard.watermark,
-    residentEntities: shard.residents,
-    undelivered: shard.outbox.sent.length - shard.outbox.first,
-  };
-}
-
-/** Everything that changed before the oldest change not yet in PostgreSQL. */
-function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => number): number {
-  const monotonic = clock.now();
-  let oldest = monotonic;
-  for (const { lane } of lanes) {
-    for (const { dirtySince } of lane.dirty) oldest = Math.min(oldest, dirtySince);
-    if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.since);
-  }
-  return wall() - (monotonic - oldest);
-}
-
-function createHealth(log: EngineLog) {
-  const listeners = new Set<(problem: StarlingError | null) => void>();
-  let problem: StarlingError | null = null;
-  return {
-    problem: () => problem,
-    report: (next: StarlingError | null): void => {
-      // What the store cannot mend stays; the same trouble is said once.
-      if (problem !== null && !problem.retryable) return;
-      if (problem?.code === "FENCED" || (problem === null) === (next === null)) return;
-      problem = next;
-      if (next === null) log.info({}, "serving again");
-      else log.warn({ code: next.code, problem: next.message }, "not serving");
-      for (const listener of listeners) listener(next);
+      const fences = await local.close();
+      await store.release(fences, identity.id);
+      router.stop();
     },
+  };
+}
+
+interface Joined {
+  readonly membership: Membership;
+  readonly ownership: OwnershipKeeper<AcquiredShard>;
+  readonly endings: (() => void)[];
+}
+
+/** Links to all others; who does not answer is suspected; and what this node owned goes when the others have given it up. */
+function watchOthers({ links, log }: EngineOptions, membership: Membership, local: LocalEngine): (() => void)[] {
+  const connect = ({ nodes }: MembershipView): void => {
+    links.connect(nodes.filter(({ id }) => id !== membership.self.id).map(({ id, address }) => ({ id, address })));
+  };
+  connect(membership.view);
+  return [
+    membership.onView(connect),
+    links.on({
+      onMessage: () => {},
+      onUp: (peer) => membership.clear(peer),
+      onDown: (peer, problem) => membership.suspect(peer, problem.message),
+    }),
+    membership.onExpelled(async (reason) => {
+      const owned = local.status().shards.map(({ shard }) => shard);
+      log.warn({ reason, shards: owned.length }, "this node was given up by the others: its shards are dropped");
+      local.drop(owned);
+    }),
+  ];
+}
+
+/** An owner that could not read for a while what it owns answers nothing from memory (R24). */
+function withFreshReads(local: LocalEngine, isFresh: () => boolean): LocalEngine {
+  return {
+    ...local,
+    get: (type, eid, atLeast) => {
+      if (isFresh()) return local.get(type, eid, atLeast);
+      const text = "this node has not read for a while which shards it owns";
+      return Promise.reject(new StarlingError("UNAVAILABLE", text));
+    },
+  };
+}
+
+/** What keeps the node from serving: trouble of its lanes, or that it has not joined. */
+function createTrouble(local: LocalEngine) {
+  const listeners = new Set<(problem: StarlingError | null) => void>();
+  let own: StarlingError | null = new StarlingError("UNAVAILABLE", "the node is joining the cluster");
+  let lanes: StarlingError | null = null;
+  const problem = (): StarlingError | null => own ?? lanes;
+  const change = (set: () => void): void => {
+    const before = problem();
+    set();
+    const after = problem();
+    if (before !== after) for (const listener of listeners) listener(after);
+  };
+  local.onHealth((next) =>
+    change(() => {
+      lanes = next;
+    }),
+  );
+  return {
+    problem,
+    report: (next: StarlingError | null): void =>
+      change(() => {
+        // What only a restart mends stays.
+        if (own === null || own.code !== "FENCED") own = next;
+      }),
     on: (listener: (problem: StarlingError | null) => void): (() => void) => {
       listeners.add(listener);
-      listener(problem);
+      listener(problem());
       return () => void listeners.delete(listener);
     },
   };
-}
-
-function deferred() {
-  let resolve: () => void = () => {};
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
 }

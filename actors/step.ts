@@ -1,7 +1,8 @@
 import { unreachable } from "../proto/unreachable.ts";
 import { admit, answerLookUp } from "./admission.ts";
-import { onCommitFailed, onCommitted, startCommit } from "./commit.ts";
+import { dropShards, onCommitFailed, onCommitted, startCommit } from "./commit.ts";
 import { onFlushed, onFlushFailed, onFlushTimer, planNextFlush, startFlush } from "./flush.ts";
+import { beginHandOff, onGraceOver, refuseLetter, tendHandOffs } from "./hand-off.ts";
 import type { Effect, Lane, LaneMessage } from "./lane.ts";
 import { onLetterReplayed } from "./letter-replay.ts";
 import { onDelivered, onLinesDone } from "./outbox.ts";
@@ -20,6 +21,7 @@ export function step(lane: Lane, message: LaneMessage): Effect[] {
   lane.told.last = null;
   lane.now = lane.world.monotonic();
   take(lane, message);
+  tendHandOffs(lane);
   tendGate(lane);
   startCommit(lane);
   startLoads(lane);
@@ -32,7 +34,15 @@ export function step(lane: Lane, message: LaneMessage): Effect[] {
 function take(lane: Lane, message: LaneMessage): void {
   switch (message.kind) {
     case "own":
-      return ownShards(lane, message.shards, message.replay);
+      ownShards(lane, message.shards, message.replay);
+      if (message.reply !== undefined) lane.effects.push({ kind: "owned", reply: message.reply });
+      return;
+    case "give-up":
+      return beginHandOff(lane, message);
+    case "grace-over":
+      return onGraceOver(lane, message.shard);
+    case "drop":
+      return dropShards(lane, message.shards);
     case "offer":
       for (const offer of message.offers) admit(lane, offer);
       return;
@@ -61,6 +71,7 @@ function take(lane: Lane, message: LaneMessage): void {
     case "get":
       return onGet(lane, message);
     case "replay-letter":
+      if (refuseLetter(lane, message)) return;
       return onLetterReplayed(lane, message.letter, message.tasks, message.reply);
     case "sweep":
       return sweep(lane);

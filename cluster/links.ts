@@ -31,4 +31,9 @@ export interface LinkListener {
   onUp(peer: NodeId): void;
   /** A link that was up, or that could not be opened for a while, is down. It is tried again until `connect` drops it. */
   onDown(peer: NodeId, problem: StarlingError): void;
+  /**
+   * Whether the peer is reached without a relay: told when that begins and when it ends, and about every second while a
+   * named peer is not reached directly.
+   */
+  onDirect?(peer: NodeId, isReachable: boolean): void;
 }

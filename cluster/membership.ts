@@ -57,3 +57,10 @@ export interface Membership {
   /** Leaves: the record goes at once. Idempotent. */
   close(): Promise<void>;
 }
+
+/** Where membership tells what happened. */
+export interface MembershipLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}

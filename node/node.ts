@@ -1,13 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { join, resolve } from "node:path";
-import { createCounters } from "../actors/counters.ts";
+import { type Counters, createCounters } from "../actors/counters.ts";
 import type { Engine } from "../actors/engine.ts";
 import { allHooks } from "../actors/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
 import type { LaneLimits } from "../actors/lane.ts";
-import { startEngine } from "../actors/start-engine.ts";
+import { type EngineOptions, startEngine } from "../actors/start-engine.ts";
 import { systemClock } from "../proto/clock.ts";
-import { toNodeId } from "../proto/ids.ts";
+import { type NodeId, toNodeId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { armFailPoint } from "./armed-fail-point.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
@@ -18,7 +18,8 @@ import type { Log } from "./log.ts";
 import { startLoopWatch } from "./loop-watch.ts";
 import { loadModules, type Modules } from "./module-loader.ts";
 import { moduleStatuses } from "./module-status.ts";
-import { openDatabase } from "./open-database.ts";
+import { type Cluster, openCluster } from "./open-cluster.ts";
+import { type Database, openDatabase } from "./open-database.ts";
 import { version } from "./version.ts";
 
 /** One node, serving. */
@@ -112,26 +113,10 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   await modules.start();
   opened.push(() => modules.stop());
 
-  engine = await startEngine({
-    node: id,
-    store: database.store,
-    queries: database.queries,
-    model,
-    hooks: modules.hooks,
-    runHook: (hook, call) => runner.run(hook, call),
-    limits: laneLimits(settings),
-    entityShards: settings.entityShards,
-    systemShards: settings.systemShards,
-    lanes: settings.lanes,
-    databases: 1 + settings.databaseUrls.length,
-    counters,
-    clock: systemClock,
-    wall: Date.now,
-    newSessionId: randomUUID,
-    log,
-    onFailPoint: armFailPoint(options.env),
-  });
-  const serving = engine;
+  const cluster = await openCluster({ settings, database, node: id, modelHash: model.hash, counters, log });
+  opened.push(() => cluster.close());
+  const serving = startEngine(engineOptions(options, { id, config, database, modules, counters, runner, cluster }));
+  engine = serving;
   opened.push(() => serving.close());
 
   const server = await startGrpcServer({
@@ -142,6 +127,9 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     clusterId: database.clusterId,
     version,
     modules: () => moduleStatuses(modules, model, counters),
+    addresses: cluster.addresses,
+    addServices: (grpc) => cluster.links.addTo(grpc),
+    onSessionTaken: serving.onSessionTaken,
     log,
     limits: {
       creditBatches: settings.creditBatches,
@@ -150,7 +138,15 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     },
   });
   opened.push(() => server.close());
-  log.info({ address: server.address, node: id, model: model.hash, cluster: database.clusterId }, "serving");
+  const membership = await cluster.join(server.address);
+  await serving.join(membership, { alone: cluster.alone });
+  opened.push(async () => {
+    if (cluster.alone) return;
+    server.leaving();
+    await serving.handOver(handOverWithinMs);
+  });
+  const { name } = membership.self;
+  log.info({ address: server.address, name, node: id, model: model.hash, cluster: database.clusterId }, "serving");
   const failed = new Promise<StarlingError>((fail) => {
     serving.onHealth((problem) => {
       if (problem !== null && (problem.code === "FENCED" || problem.code === "INTERNAL")) fail(problem);
@@ -159,6 +155,45 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   });
   const { address } = server;
   return { id, address, config, engine: serving, modules, failed, close, [Symbol.asyncDispose]: close };
+}
+
+/** A node that leaves hands its shards over first, if there is somebody to have them. */
+const handOverWithinMs = 20_000;
+
+interface EngineParts {
+  readonly id: NodeId;
+  readonly config: LoadedConfig;
+  readonly database: Database;
+  readonly modules: Modules;
+  readonly counters: Counters;
+  readonly runner: HookRunner;
+  readonly cluster: Cluster;
+}
+
+function engineOptions({ env, log }: NodeOptions, parts: EngineParts): EngineOptions {
+  const { config, database, modules, runner } = parts;
+  const { settings, model } = config;
+  return {
+    node: parts.id,
+    store: database.store,
+    queries: database.queries,
+    model,
+    hooks: modules.hooks,
+    runHook: (hook, call) => runner.run(hook, call),
+    abandon: (shard) => runner.abandon(shard),
+    links: parts.cluster.links,
+    limits: laneLimits(settings),
+    entityShards: settings.entityShards,
+    systemShards: settings.systemShards,
+    lanes: settings.lanes,
+    databases: 1 + settings.databaseUrls.length,
+    counters: parts.counters,
+    clock: systemClock,
+    wall: Date.now,
+    newSessionId: randomUUID,
+    log,
+    onFailPoint: armFailPoint(env),
+  };
 }
 
 /** Bounds of the node as each lane's own. */

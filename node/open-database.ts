@@ -8,11 +8,13 @@ import type { Settings } from "./config/settings.ts";
 import { startEmbeddedPostgres } from "./embedded-postgres.ts";
 import type { Log } from "./log.ts";
 
-/** The node's durable storage: one database or several, given or embedded, held by this node alone. */
+/** The node's durable storage: one database or several, given or embedded, held by this node or by those of its cluster. */
 export interface Database {
   readonly store: Store;
   readonly queries: Queries;
   readonly clusterId: string;
+  /** See {@link PostgresStore.keepCoordinator}. */
+  keepCoordinator(identity: string | null): Promise<string | null>;
   /** Settles when this node no longer holds the database. */
   readonly lost: Promise<StarlingError>;
   close(): Promise<void>;
@@ -56,7 +58,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     });
     const first = await openStore(databaseUrl, options, fail);
     opened.push(() => first.close());
-    const lock = await first.lockExclusively({ name: `node ${options.node} pid ${process.pid}`, onLost: fail });
+    const name = `node ${options.node} pid ${process.pid}`;
+    const lock = await first.lockExclusively({ name, shared: settings.etcd !== null, onLost: fail });
     opened.push(() => lock.close());
     const stores: [PostgresStore, ...PostgresStore[]] = [first];
     for (const url of settings.databaseUrls) {
@@ -69,7 +72,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     opened.push(keepHouse(stores, settings.retentionDays, log));
     const spread =
       stores.length === 1 ? first : createShardedStore(stores, (shard) => stores[shard % stores.length] ?? first);
-    return { store: spread, queries: spread, clusterId: first.clusterId, lost, close };
+    const keepCoordinator = first.keepCoordinator;
+    return { store: spread, queries: spread, clusterId: first.clusterId, keepCoordinator, lost, close };
   } catch (error) {
     await close();
     throw error;

@@ -47,6 +47,15 @@ export class IngestService {
     for (const stream of this.#streams) stream.leave(addresses);
   }
 
+  /** Another node serves a session from now on: a stream of it here has to go. */
+  take(session: SessionId): void {
+    const problem = new StarlingError(
+      "SESSION_TAKEN",
+      `a connection to another node has taken session ${session} over`,
+    );
+    this.#bySession.get(session)?.cut(problem);
+  }
+
   /** Ends every stream; clients resume elsewhere. */
   cut(error: StarlingError): void {
     for (const stream of [...this.#streams]) stream.cut(error);

@@ -7,6 +7,7 @@ import { type Clock, systemClock } from "../../proto/clock.ts";
 import { file_grpc_health, Health } from "../../proto/gen/grpc/health_pb.ts";
 import { ServerReflection } from "../../proto/gen/grpc/reflection_pb.ts";
 import { Admin, Entities, file_starling, Ingest } from "../../proto/gen/starling_pb.ts";
+import type { NodeId, SessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { createAdminHandlers, type ModuleStatus } from "./admin-service.ts";
 import { createEntitiesHandlers } from "./entities-service.ts";
@@ -27,6 +28,10 @@ export interface GrpcServerOptions {
   readonly modules: () => readonly ModuleStatus[];
   /** gRPC addresses of the cluster's nodes; default this one alone. */
   readonly addresses?: () => readonly string[];
+  /** Adds services of others, before the server is bound. */
+  readonly addServices?: (server: Server) => void;
+  /** Tells of sessions that were opened on other nodes. */
+  readonly onSessionTaken?: (listener: (session: SessionId, by: NodeId) => void) => () => void;
   readonly log: GrpcLog;
   readonly clock?: Clock;
   readonly limits?: Partial<GrpcLimits>;
@@ -102,6 +107,7 @@ class GrpcEdge implements GrpcServer {
   readonly #health: HealthService;
   #address = "";
   #status: "serving" | "leaving" = "serving";
+  readonly #unsubscribe: () => void;
   #closed: Promise<void> | null = null;
 
   constructor(options: GrpcServerOptions) {
@@ -117,6 +123,7 @@ class GrpcEdge implements GrpcServer {
     this.#ingest = new IngestService({ ...limits, engine, clock, calls: this.#calls, limits: streamLimits });
     this.#health = new HealthService(engine, [Ingest.typeName, Entities.typeName, Admin.typeName]);
     this.#addServices();
+    this.#unsubscribe = options.onSessionTaken?.((session) => this.#ingest.take(session)) ?? (() => {});
   }
 
   get address(): string {
@@ -160,6 +167,7 @@ class GrpcEdge implements GrpcServer {
     addService(this.#server, Health, { handlers: this.#health.handlers });
     addService(this.#server, ServerReflection, { handlers: reflection });
     addService(this.#server, ServerReflection, { handlers: reflection, name: alphaServiceName });
+    this.#options.addServices?.(this.#server);
   }
 
   async #close(): Promise<void> {
@@ -172,6 +180,7 @@ class GrpcEdge implements GrpcServer {
     this.#ingest.cut(new StarlingError("UNAVAILABLE", "the node is stopping"));
     await this.#calls.close(Math.max(0, until - clock.now()));
     this.#health.close();
+    this.#unsubscribe();
     await shutDown(this.#server, clock);
     this.#options.log.info({ address: this.#address }, "grpc server closed");
   }

@@ -1,4 +1,5 @@
 import { setImmediate } from "node:timers/promises";
+import { owns } from "../../actors/commit.ts";
 import { createCounters } from "../../actors/counters.ts";
 import type { HookCall } from "../../actors/hook-call.ts";
 import type { HookOutcome } from "../../actors/hook-outcome.ts";
@@ -13,7 +14,7 @@ import {
 import type { Part, PartListener } from "../../actors/part.ts";
 import { createShard, replayAfter } from "../../actors/shard.ts";
 import { step } from "../../actors/step.ts";
-import type { Store } from "../../actors/store/store.ts";
+import type { AcquiredShard, Store } from "../../actors/store/store.ts";
 import { createTurn } from "../../actors/turn.ts";
 import type { Hook, HookTable } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
@@ -31,6 +32,10 @@ export interface SimulatedNode {
   tell(message: LaneMessage): void;
   /** Performs effects until nothing is left to do but to wait for hooks, or until it dies. */
   run(): Promise<void>;
+  /** One message or effect; false: there is nothing left to do but to wait for hooks. */
+  next(): Promise<boolean>;
+  /** Takes shards of the store, with what stands in their logs. */
+  own(shards: readonly ShardId[]): Promise<readonly AcquiredShard[]>;
   /** Time passes, and the lane looks what is due. */
   elapse(ms: number): void;
   /** Dies at once. */
@@ -44,6 +49,12 @@ export interface SimulationOptions {
   readonly hooks: HookTable;
   readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
   readonly shards: number;
+  /** Those that the node takes at its start; default all. */
+  readonly owns?: readonly ShardId[];
+  /** Brings outbox parts to their targets' owners; default the node itself. */
+  readonly offer?: (parts: readonly Part[], listener: PartListener) => void;
+  /** Aborts the hooks of a shard. */
+  readonly abandon?: (shard: ShardId) => void;
   readonly name: string;
   readonly limits?: Partial<LaneLimits>;
   /** The world is slow at effects of this kind: up to twenty others come before each, if there are any. */
@@ -81,18 +92,26 @@ function boundSet<T>(set: Set<T>, onAdd: () => void): void {
   };
 }
 
-/** Takes all shards of the store, replays, and is ready to `run`. */
+/** Takes shards of the store, replays, and is ready to `run`. */
 export async function startSimulatedNode(options: SimulationOptions): Promise<SimulatedNode> {
   const { store, model } = options;
   const node = toNodeId(options.name);
-  const ids = Array.from({ length: options.shards }, (_, index) => shardId("entity", index));
-  const shards = (await store.acquire(node, ids)).map((acquired) => createShard(acquired, model));
-  const replay: ReplayLog[] = [];
-  for (const shard of shards) {
-    const segments = await store.readLog(shard.id, replayAfter(shard), 10_000);
-    if (segments.length > 0) replay.push({ shard, segments });
-  }
-  const inbox: LaneMessage[] = [{ kind: "own", shards, replay }];
+  const inbox: LaneMessage[] = [];
+  const own = async (ids: readonly ShardId[]): Promise<readonly AcquiredShard[]> => {
+    const acquired = await store.acquire(node, ids);
+    const shards = acquired.map((one) => createShard(one, model));
+    const replay: ReplayLog[] = [];
+    for (const shard of shards) {
+      const segments = await store.readLog(shard.id, replayAfter(shard), 10_000);
+      if (segments.length > 0) replay.push({ shard, segments });
+    }
+    inbox.push({ kind: "own", shards, replay });
+    return acquired;
+  };
+  await own(options.owns ?? Array.from({ length: options.shards }, (_, index) => shardId("entity", index)));
+  const offer = (parts: readonly Part[], listener: PartListener): void => {
+    inbox.push({ kind: "offer", offers: [{ parts, listener }] });
+  };
   const effects: Effect[] = [];
   let clock = 1000;
   let hooksRunning = 0;
@@ -158,7 +177,7 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
             if (kind === "refused") effects.push(effect);
           }
         };
-        inbox.push({ kind: "offer", offers: [{ parts: [part], listener }] });
+        if (owns(lane, shard)) (options.offer ?? offer)([part], listener);
         return;
       }
       case "tell":
@@ -171,6 +190,16 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
         clock += effect.afterMs;
         inbox.push({ kind: "flush-due" });
         return;
+      case "hook-grace":
+        clock += effect.afterMs;
+        inbox.push({ kind: "grace-over", shard: effect.shard });
+        return;
+      case "abandon":
+        return options.abandon?.(effect.shard);
+      case "given-up":
+        return effect.reply(effect.shard, effect.fence);
+      case "owned":
+        return effect.reply();
       case "lost":
       case "health":
       case "drained":
@@ -193,14 +222,28 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     return effects.splice(overtaken > 0 ? index : 0, 1)[0];
   };
 
+  const next = async (): Promise<boolean> => {
+    const message = inbox.shift();
+    if (message !== undefined) {
+      added = 0;
+      effects.push(...step(lane, message));
+      return true;
+    }
+    const effect = takeEffect();
+    if (effect === undefined) return false;
+    await perform(effect);
+    if (options.dies(effect.kind)) status = "dead";
+    return true;
+  };
+
   return {
     lane,
     get status() {
       return status;
     },
-    offer: (parts, listener) => {
-      inbox.push({ kind: "offer", offers: [{ parts, listener }] });
-    },
+    offer,
+    own,
+    next,
     tell: (message) => {
       inbox.push(message);
     },
@@ -214,18 +257,7 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     run: async () => {
       for (let steps = 0; status === "running"; steps++) {
         if (steps > stepsMax) throw new Error("the node does not come to rest");
-        const message = inbox.shift();
-        if (message !== undefined) {
-          added = 0;
-          effects.push(...step(lane, message));
-          continue;
-        }
-        const effect = takeEffect();
-        if (effect !== undefined) {
-          await perform(effect);
-          if (options.dies(effect.kind)) status = "dead";
-          continue;
-        }
+        if (await next()) continue;
         if (hooksRunning === 0) return;
         await setImmediate();
         if (inbox.length === 0) return;

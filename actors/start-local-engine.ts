@@ -1,0 +1,377 @@
+import type { Eid } from "../modules/datapoint.ts";
+import { readEid } from "../modules/eid.ts";
+import type { Hook, HookTable } from "../modules/hook.ts";
+import type { Model } from "../modules/model.ts";
+import type { Clock } from "../proto/clock.ts";
+import { withDeadline } from "../proto/deadline.ts";
+import { type NodeId, type ShardId, toSessionId } from "../proto/ids.ts";
+import { shardOf } from "../proto/shard-of.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import { type CellSystem, startCellSystem } from "./cell.ts";
+import type { Counters } from "./counters.ts";
+import type { LogPlace, OwnedRecord } from "./engine.ts";
+import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./fail-point.ts";
+import { createFollowers } from "./follow.ts";
+import type { HookCall } from "./hook-call.ts";
+import type { HookOutcome } from "./hook-outcome.ts";
+import { createLane, type LaneLimits, type LaneMessage, type ReplayLog } from "./lane.ts";
+import { createOfferer, type LaneCell, startLaneCell } from "./lane-cell.ts";
+import type { LocalEngine } from "./local-engine.ts";
+import type { Part, PartListener } from "./part.ts";
+import { pause, readLogs } from "./replay.ts";
+import { runLetter } from "./run-letter.ts";
+import { createShard, type Shard } from "./shard.ts";
+import type { AcquiredShard, Fence, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
+import { createTurn } from "./turn.ts";
+
+export interface LocalEngineOptions {
+  /** Whoever calls the store looks at this moment's id: a node that was expelled goes on under a new one. */
+  readonly identity: { readonly id: NodeId };
+  readonly store: Store;
+  readonly queries: Pick<Queries, "deadLetter">;
+  readonly model: Model;
+  readonly hooks: HookTable;
+  readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
+  /** Aborts the hooks that run for a shard: `HookRunner.abandon`. */
+  readonly abandon: (shard: ShardId) => void;
+  /** Brings outbox parts to the owners of their targets, wherever these are; default: all are here. */
+  readonly offer?: (parts: readonly Part[], listener: PartListener) => void;
+  readonly limits: LaneLimits;
+  readonly entityShards: number;
+  /** Appends in flight per database, and databases: a lane never spans two (R2). */
+  readonly lanes: number;
+  readonly databases: number;
+  readonly counters: Counters;
+  readonly clock: Clock;
+  /** The wall clock, Unix ms: it labels, it never orders (R6). */
+  readonly wall: () => number;
+  readonly newSessionId: () => string;
+  readonly log: EngineLog;
+  /** What the lanes run in; default nact's actors. */
+  readonly cells?: CellSystem;
+  /** Where tests end the process; default nothing. */
+  readonly onFailPoint?: OnFailPoint;
+}
+
+export interface EngineLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** The engine of a node that owns no shards yet. */
+export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
+  const { model, store, clock, log } = options;
+  const cells = options.cells ?? startCellSystem();
+  const followers = createFollowers(model);
+  const health = createHealth(log);
+  const losses = new Set<(shards: readonly ShardId[]) => void>();
+  const lanes = startLanes(options, cells, {
+    offer: (parts, listener) => (options.offer ?? offer)(parts, listener),
+    onAppended: followers.publish,
+    onLost: (lost) => {
+      log.warn({ shards: lost }, "shards were taken over by another node");
+      for (const shard of lost) options.abandon(shard);
+      for (const listener of losses) listener(lost);
+    },
+    health,
+  });
+  const offer = createOfferer(lanes.of);
+  const residence = createResidence(options, lanes);
+  let closing: Promise<Fence[]> | null = null;
+  const close = async (): Promise<Fence[]> => {
+    residence.close();
+    await lanes.drain();
+    await cells.close();
+    return [...residence.fences(), ...lanes.shards().map(({ id, epoch }) => ({ shard: id, epoch }))];
+  };
+  return {
+    own: residence.own,
+    giveUp: residence.giveUp,
+    drop: residence.drop,
+    owns: (shard) => lanes.of(shard).lane.shards.has(shard),
+    onLost: (listener) => {
+      losses.add(listener);
+      return () => void losses.delete(listener);
+    },
+    offer,
+    ...createReads(options, lanes),
+    openSession: (session, named) =>
+      store.openSession(toSessionId(session === "" ? options.newSessionId() : session), named),
+    closeSession: (session) => store.closeSession(session),
+    follow: (filter, signal) => followers.follow(filter, signal),
+    flushedUpTo: () => flushedUpTo(lanes.all, clock, options.wall),
+    status: () => ({ problem: health.problem(), shards: lanes.shards().map(statusOf) }),
+    onHealth: health.on,
+    counters: options.counters,
+    close: () => {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/** The node's lanes, by shard. */
+interface Lanes {
+  readonly all: readonly LaneCell[];
+  of(shard: ShardId): LaneCell;
+  shards(): Shard[];
+  /** Tells a lane even if its mailbox is full now; false: it will never take it. */
+  tell(lane: LaneCell, message: LaneMessage): Promise<boolean>;
+  /** Finishes what is in hand, and stops. */
+  drain(): Promise<void>;
+}
+
+interface LaneListeners {
+  readonly offer: (parts: readonly Part[], listener: PartListener) => void;
+  readonly onAppended: (segments: readonly Segment[]) => void;
+  readonly onLost: (shards: readonly ShardId[]) => void;
+  readonly health: ReturnType<typeof createHealth>;
+}
+
+const drainWithinMs = 20_000;
+const mailboxPauseMs = 20;
+
+function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneListeners): Lanes {
+  const { identity, model, store, clock, log, abandon, onFailPoint = noFailPoint } = options;
+  const world = {
+    ...{ model, hooks: options.hooks, limits: options.limits, counters: options.counters },
+    ...{ now: options.wall, monotonic: clock.now, turn: createTurn() },
+    shardOf: (type: string, eid: string) => shardOf("entity", type, eid, options.entityShards),
+    runHook: withHookFailPoints(options.runHook, onFailPoint),
+  };
+  const surroundings = { store, identity, clock, abandon, onFailPoint, ...on, onHealth: on.health.report };
+  const crashed = new Set<number>();
+  const drained = Array.from({ length: options.lanes * options.databases }, deferred);
+  const all = drained.map(({ resolve }, index) =>
+    startLaneCell(cells, (post) => createLane(index, identity.id, { ...world, post }), {
+      ...surroundings,
+      onDrained: resolve,
+      onCrash: (error) => {
+        log.error({ err: error, lane: index }, "a lane failed: this is a bug");
+        on.health.report(new StarlingError("INTERNAL", `lane ${index} failed: ${String(error)}`, { cause: error }));
+        crashed.add(index);
+        resolve();
+      },
+    }),
+  );
+  let status: "running" | "stopped" = "running";
+  return {
+    all,
+    of: (shard) => {
+      const cell = all[shard % all.length];
+      if (cell === undefined) throw new Error(`no lane for shard ${shard}`);
+      return cell;
+    },
+    shards: () => all.flatMap(({ lane }) => [...lane.shards.values()]),
+    tell: async (cell, message) => {
+      while (!cell.tell(message)) {
+        if (status === "stopped" || crashed.has(cell.lane.index)) return false;
+        await pause(clock, mailboxPauseMs);
+      }
+      return true;
+    },
+    drain: async () => {
+      for (const cell of all) cell.tell({ kind: "close" });
+      const everything = Promise.all(drained.map((one) => one.promise));
+      const text = "the lanes did not flush everything they hold";
+      await withDeadline(everything, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
+        // Nothing is lost: what was not flushed stands in the log, and the next owner replays it.
+        log.warn({ problem: String(error) }, "stopped before everything was flushed");
+      });
+      status = "stopped";
+      for (const cell of all) await cell.stop();
+    },
+  };
+}
+
+/** How shards come and go. */
+interface Residence extends Pick<LocalEngine, "own" | "giveUp" | "drop"> {
+  /** Ends what waits: shards that are still coming, or going, stay as they are. */
+  close(): void;
+  /** Of shards that were acquired and never reached a lane. */
+  fences(): Fence[];
+}
+
+/** A shard whose log is being read. */
+interface Arrival {
+  readonly acquired: AcquiredShard;
+  readonly settled: Promise<unknown>;
+}
+
+function createResidence(options: LocalEngineOptions, lanes: Lanes): Residence {
+  const { store, clock, model, onFailPoint = noFailPoint } = options;
+  const arriving = new Map<ShardId, Arrival>();
+  const closed = deferred();
+  let status: "open" | "closed" = "open";
+
+  const own = async (acquired: readonly AcquiredShard[]): Promise<void> => {
+    const settled = deferred();
+    for (const one of acquired) arriving.set(one.shard, { acquired: one, settled: settled.promise });
+    const isComing = ({ shard, epoch }: Fence) => status === "open" && arriving.get(shard)?.acquired.epoch === epoch;
+    try {
+      const shards = acquired.map((one) => createShard(one, model));
+      const logs = await readLogs({ store, clock }, shards, (shard) =>
+        isComing({ shard: shard.id, epoch: shard.epoch }),
+      );
+      onFailPoint("acquired");
+      const here = shards.filter(({ id, epoch }) => isComing({ shard: id, epoch }));
+      await Promise.all([...byLane(lanes, here)].map(([cell, own]) => install(cell, own, logs)));
+    } finally {
+      for (const one of acquired) if (isComing(one)) arriving.delete(one.shard);
+      settled.resolve();
+    }
+  };
+  const install = async (cell: LaneCell, shards: readonly Shard[], logs: readonly ReplayLog[]): Promise<void> => {
+    const replay = logs.filter(({ shard }) => shards.includes(shard));
+    const done = deferred();
+    const told = await lanes.tell(cell, { kind: "own", shards, replay, reply: done.resolve });
+    if (!told) throw new StarlingError("UNAVAILABLE", "the node is closing");
+    await Promise.race([done.promise, closed.promise]);
+  };
+  const giveUp = async (ids: readonly ShardId[], hookGraceMs: number): Promise<Fence[]> => {
+    // One that is still coming may have a mark to hand on (R17): only its lane knows.
+    await Promise.all(ids.map((id) => arriving.get(id)?.settled));
+    const fences: Fence[] = [];
+    const given = [
+      ...byLane(
+        lanes,
+        ids.map((id) => ({ id })),
+      ),
+    ].map(async ([cell, shards]) => {
+      const done = deferred();
+      let open = shards.length;
+      const reply = (_: ShardId, fence: Fence | null): void => {
+        if (fence !== null) fences.push(fence);
+        if (--open === 0) done.resolve();
+      };
+      const message = { kind: "give-up", shards: shards.map(({ id }) => id), hookGraceMs, reply } as const;
+      if (await lanes.tell(cell, message)) await Promise.race([done.promise, closed.promise]);
+    });
+    await Promise.all(given);
+    return [...fences];
+  };
+  return {
+    own,
+    giveUp,
+    drop: (ids) => {
+      for (const id of ids) arriving.delete(id);
+      for (const [cell, shards] of byLane(
+        lanes,
+        ids.map((id) => ({ id })),
+      )) {
+        void lanes.tell(cell, { kind: "drop", shards: shards.map(({ id }) => id) });
+      }
+    },
+    close: () => {
+      status = "closed";
+    },
+    // One that was not given up stays so: its next owner has to know (R17).
+    fences: () => {
+      closed.resolve();
+      return [...arriving.values()].filter(({ acquired }) => acquired.clean).map(({ acquired }) => fenceOf(acquired));
+    },
+  };
+}
+
+function fenceOf({ shard, epoch }: Fence): Fence {
+  return { shard, epoch };
+}
+
+function byLane<T extends { readonly id: ShardId }>(lanes: Lanes, shards: readonly T[]): Map<LaneCell, T[]> {
+  const found = new Map<LaneCell, T[]>();
+  for (const shard of shards) {
+    const cell = lanes.of(shard.id);
+    const known = found.get(cell);
+    if (known === undefined) found.set(cell, [shard]);
+    else known.push(shard);
+  }
+  return found;
+}
+
+type Reads = Pick<LocalEngine, "get" | "replayDeadLetter">;
+
+function createReads(options: LocalEngineOptions, lanes: Lanes): Reads {
+  const { model, hooks, runHook, queries, entityShards } = options;
+  const get = async (type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null> => {
+    const spec = model.entities.get(type);
+    if (spec === undefined) throw new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`);
+    const eidValue: Eid = readEid(spec, eid);
+    const shard = shardOf("entity", type, eid, entityShards);
+    return new Promise((resolve, reject) => {
+      const reply = (record: OwnedRecord | null | StarlingError): void =>
+        record instanceof StarlingError ? reject(record) : resolve(record);
+      const message = { kind: "get", key: { shard, type, eid }, eidValue, atLeast, reply } as const;
+      if (!lanes.of(shard).tell(message)) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
+    });
+  };
+  const replayDeadLetter = async (id: string): Promise<StoredDeadLetter> => {
+    const letter = await queries.deadLetter(id);
+    if (letter === null) throw new StarlingError("NOT_FOUND", `there is no dead letter ${id}`);
+    if (letter.status !== "open") throw new StarlingError("NOT_FOUND", `dead letter ${id} is ${letter.status} already`);
+    const cell = lanes.of(letter.shard);
+    if (!cell.lane.shards.has(letter.shard))
+      throw new StarlingError("MOVED", `this node does not own shard ${letter.shard}`);
+    const getRecord = async (type: string, eid: string) => (await get(type, eid, null))?.view ?? null;
+    const tasks = await runLetter(letter, { model, hooks, runHook, getRecord });
+    return new Promise((resolve, reject) => {
+      const reply = (error: StarlingError | null): void =>
+        error === null ? resolve({ ...letter, status: "replayed" }) : reject(error);
+      const told = cell.tell({ kind: "replay-letter", letter, tasks, reply });
+      if (!told) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
+    });
+  };
+  return { get, replayDeadLetter };
+}
+
+function statusOf(shard: Shard) {
+  return {
+    shard: shard.id,
+    epoch: shard.epoch,
+    lastSeq: shard.durableSeq,
+    watermark: shard.watermark,
+    residentEntities: shard.residents,
+    undelivered: shard.outbox.sent.length - shard.outbox.first,
+  };
+}
+
+/** Everything that changed before the oldest change not yet in PostgreSQL. */
+function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => number): number {
+  const monotonic = clock.now();
+  let oldest = monotonic;
+  for (const { lane } of lanes) {
+    for (const { dirtySince } of lane.dirty) oldest = Math.min(oldest, dirtySince);
+    if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.since);
+  }
+  return wall() - (monotonic - oldest);
+}
+
+function createHealth(log: EngineLog) {
+  const listeners = new Set<(problem: StarlingError | null) => void>();
+  let problem: StarlingError | null = null;
+  return {
+    problem: () => problem,
+    report: (next: StarlingError | null): void => {
+      // What the store cannot mend stays; the same trouble is said once.
+      if (problem !== null && !problem.retryable) return;
+      if ((problem === null) === (next === null) && next?.retryable !== false) return;
+      problem = next;
+      if (next === null) log.info({}, "serving again");
+      else log.warn({ code: next.code, problem: next.message }, "not serving");
+      for (const listener of listeners) listener(next);
+    },
+    on: (listener: (problem: StarlingError | null) => void): (() => void) => {
+      listeners.add(listener);
+      listener(problem);
+      return () => void listeners.delete(listener);
+    },
+  };
+}
+
+function deferred() {
+  let resolve: () => void = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

@@ -1,0 +1,39 @@
+import type { Server, ServerDuplexStream } from "@grpc/grpc-js";
+import type { NodeId } from "../proto/ids.ts";
+import { acceptGrpcWire, dialGrpcWire, methodOf } from "./grpc-link-wire.ts";
+import type { LinkFrame, WireKind } from "./link-frame.ts";
+import { LinkHub } from "./link-hub.ts";
+import type { LinkOptions } from "./link-options.ts";
+import type { Links } from "./links.ts";
+
+/** Links over gRPC. */
+export interface GrpcLinks extends Links {
+  /** Adds the service that other nodes dial; before the server is bound. */
+  addTo(server: Server): void;
+  /** Whether messages go straight to a peer, over a third node, or nowhere. */
+  pathOf(peer: NodeId): "direct" | "relayed" | "down";
+  /** The hash of the model of a peer whose link is up. */
+  modelHashOf(peer: NodeId): string | null;
+}
+
+/** Links of this node; nothing is dialled before `connect`. */
+export function startGrpcLinks(options: LinkOptions): GrpcLinks {
+  const { clock } = options;
+  const hub = new LinkHub(options, ({ address }, kind, listener) => dialGrpcWire(address, kind, clock, listener));
+  const serve = (kind: WireKind) => (call: ServerDuplexStream<LinkFrame, LinkFrame>) =>
+    acceptGrpcWire(call, kind, clock, (wire) => hub.accept(wire));
+  return {
+    addTo: (server) =>
+      server.addService(
+        { control: methodOf("control"), data: methodOf("data") },
+        { control: serve("control"), data: serve("data") },
+      ),
+    connect: (peers) => hub.connect(peers),
+    send: (to, body) => hub.send(to, body),
+    isUp: (peer) => hub.isUp(peer),
+    pathOf: (peer) => hub.pathOf(peer),
+    modelHashOf: (peer) => hub.modelHashOf(peer),
+    on: (listener) => hub.on(listener),
+    close: () => hub.close(),
+  };
+}

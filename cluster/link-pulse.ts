@@ -1,0 +1,64 @@
+/**
+ * Heartbeats of one wire, both ways: what the peer sends must be heard, and what is sent must be echoed. So either end
+ * notices a wire that carries bytes in one direction only. Time in which this node itself stood still counts for nobody.
+ */
+export interface Pulse {
+  /** Whether a beat is due. */
+  due(nowMs: number): boolean;
+  /** The next beat to send. */
+  beat(nowMs: number): { readonly number: number; readonly echo: number };
+  /** A beat of the peer. */
+  heard(beat: { readonly number: number; readonly echo: number }, nowMs: number): void;
+  /** Anything else was heard of the peer. */
+  alive(nowMs: number): void;
+  /** This node stood still for so long. */
+  forgive(lagMs: number, nowMs: number): void;
+  /** Why the wire is broken; null: it is not. */
+  problem(nowMs: number): string | null;
+}
+
+export interface PulseLimits {
+  readonly everyMs: number;
+  readonly silentMs: number;
+}
+
+/** A pulse that has just been heard. Beats unanswered count one interval later than silence: an echo waits for a beat. */
+export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): Pulse {
+  let heardMs = nowMs;
+  let beatMs = Number.NEGATIVE_INFINITY;
+  let number = 0;
+  let echo = 0;
+  /** Beats that were not echoed yet: since when each waits. */
+  const unechoed = new Map<number, number>();
+  const oldest = (): number => unechoed.values().next().value ?? Number.POSITIVE_INFINITY;
+  return {
+    // Ticks come twice in an interval: one that is a little early is on time.
+    due: (now) => now - beatMs >= everyMs * 0.75,
+    beat: (now) => {
+      beatMs = now;
+      number += 1;
+      unechoed.set(number, now);
+      return { number, echo };
+    },
+    heard: (beat, now) => {
+      heardMs = now;
+      echo = Math.max(echo, beat.number);
+      for (const known of unechoed.keys()) {
+        if (known > beat.echo) break;
+        unechoed.delete(known);
+      }
+    },
+    alive: (now) => {
+      heardMs = now;
+    },
+    forgive: (lagMs, now) => {
+      heardMs = Math.min(now, heardMs + lagMs);
+      for (const [known, sinceMs] of unechoed) unechoed.set(known, Math.min(now, sinceMs + lagMs));
+    },
+    problem: (now) => {
+      if (now - heardMs >= silentMs) return `nothing was heard for ${Math.round(now - heardMs)} ms`;
+      if (now - oldest() >= silentMs + everyMs) return `nothing was answered for ${Math.round(now - oldest())} ms`;
+      return null;
+    },
+  };
+}

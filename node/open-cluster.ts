@@ -1,0 +1,115 @@
+import { randomUUID } from "node:crypto";
+import { hostname } from "node:os";
+import type { Counters } from "../actors/counters.ts";
+import type { Coordinator } from "../cluster/coordinator.ts";
+import { openEtcd } from "../cluster/etcd.ts";
+import { type GrpcLinks, startGrpcLinks } from "../cluster/grpc-links.ts";
+import { guardCoordinator, readMark } from "../cluster/guarded-coordinator.ts";
+import { joinMembership } from "../cluster/join-membership.ts";
+import type { Membership } from "../cluster/membership.ts";
+import { createMemoryCoordinator } from "../cluster/memory-coordinator.ts";
+import { systemClock } from "../proto/clock.ts";
+import { type NodeId, toNodeId } from "../proto/ids.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import type { Settings } from "./config/settings.ts";
+import type { Log } from "./log.ts";
+import type { Database } from "./open-database.ts";
+import { version } from "./version.ts";
+
+/** Versions of the protocol between nodes that this one speaks. */
+const linkProtocol = { protocolMin: 1, protocolMax: 1 } as const;
+
+export interface ClusterOptions {
+  readonly settings: Settings;
+  readonly database: Pick<Database, "clusterId" | "keepCoordinator">;
+  /** The id that this node takes first. */
+  readonly node: NodeId;
+  /** Hash of the model, its modules and their configuration. */
+  readonly modelHash: string;
+  readonly counters: Counters;
+  readonly log: Log;
+}
+
+/** The other nodes, and this one among them. */
+export interface Cluster {
+  readonly links: GrpcLinks;
+  /** Whether there never are other nodes. */
+  readonly alone: boolean;
+  /** Enters under the address that the server was bound to. */
+  join(bound: string): Promise<Membership>;
+  /** Addresses of the nodes that are there; before joining none. */
+  addresses(): readonly string[];
+  close(): Promise<void>;
+}
+
+/**
+ * Finds the coordinator: etcd, or, for a cluster of one, memory. Raises UNAVAILABLE when etcd does not answer, and
+ * WRONG_CLUSTER when it is not the one that this cluster was created with.
+ */
+export async function openCluster(options: ClusterOptions): Promise<Cluster> {
+  const { settings, database, counters, log } = options;
+  const prefix = `/starling/${database.clusterId}/`;
+  const coordinator =
+    settings.etcd === null
+      ? createMemoryCoordinator({ clock: systemClock })
+      : await openKnownEtcd(options, settings.etcd, prefix);
+  let membership: Membership | null = null;
+  let address = "";
+  const name = (bound: string): string => settings.name ?? `${hostname()}-${bound.replace(/^.*:/, "")}`;
+  const links = startGrpcLinks({
+    self: () => ({ id: membership?.self.id ?? options.node, name: name(address), address }),
+    ...{ clusterId: database.clusterId, ...linkProtocol, modelHash: options.modelHash },
+    ...{ clock: systemClock, log, counters },
+  });
+  const ids = [options.node];
+  return {
+    links,
+    alone: settings.etcd === null,
+    join: async (bound) => {
+      address = settings.advertise ?? bound;
+      membership = await joinMembership({
+        ...{ coordinator, clock: systemClock, random: Math.random, prefix, log },
+        newId: () => ids.shift() ?? toNodeId(randomUUID()),
+        record: { name: name(bound), address, version, ...linkProtocol, modelHash: options.modelHash },
+        leaseTtlMs: settings.leaseTtlMs,
+      });
+      return membership;
+    },
+    addresses: () => membership?.view.nodes.map((node) => node.address) ?? [],
+    close: async () => {
+      await membership?.close();
+      await links.close();
+      await coordinator.close();
+    },
+  };
+}
+
+/** An etcd that has lost its data, or another one, must not make a second cluster of the same database (R22). */
+async function openKnownEtcd(
+  { database, log }: ClusterOptions,
+  endpoints: readonly string[],
+  prefix: string,
+): Promise<Coordinator> {
+  const say = (problem: StarlingError | null): void => {
+    if (problem === null) log.info({}, "etcd is the one of this cluster again");
+    else log.error({ problem: problem.message }, "etcd is not used: what it says of the cluster is not believed");
+  };
+  const etcd = openEtcd({
+    endpoints,
+    clock: systemClock,
+    onProblem: ({ message }) => log.warn({ problem: message }, "the watch on etcd was lost"),
+  });
+  try {
+    const known = await database.keepCoordinator(null);
+    const mark = await readMark(etcd, prefix, known === null ? randomUUID : null);
+    const stands = mark === null ? null : await database.keepCoordinator(mark.value);
+    if (mark === null || stands !== mark.value) {
+      const text = `etcd at ${endpoints.join(", ")} is not the one that this cluster was created with: it was emptied, or it is another one`;
+      throw new StarlingError("WRONG_CLUSTER", text);
+    }
+    return guardCoordinator(etcd, mark, say);
+  } catch (error) {
+    await etcd.close();
+    throw error;
+  }
+}
