@@ -175,11 +175,19 @@ export class LinkHub implements Links {
         findVia: (to) => this.#findVia(to),
         onUp: (to) => {
           counters.add("links_opened");
-          to.loggedProblem = "";
+          to.loggedCode = null;
           log.info({ peer: to.id, path: to.path }, "link opened");
           this.#tell((listener) => listener.onUp(to.id));
         },
-        onDown: (to, problem) => this.#onDown(to, problem),
+        onDown: (to, problem) => {
+          counters.add("links_lost");
+          this.#relay.onLost(to.id);
+          this.#tellDown(to, problem);
+        },
+        onUnreachable: (to, problem) => {
+          counters.add("links_unreachable");
+          this.#tellDown(to, problem);
+        },
         onDirect: (to, isReachable) => this.#tell((listener) => listener.onDirect?.(to.id, isReachable)),
       },
     );
@@ -187,15 +195,11 @@ export class LinkHub implements Links {
     return peer;
   }
 
-  #onDown(peer: LinkPeer, problem: StarlingError): void {
-    const { log, counters } = this.#options;
-    counters.add("links_lost");
-    // Wires over the peer, unless it has a direct link again.
-    if (peer.path !== "direct") this.#relay.onLost(peer.id);
-    const said = `${problem.code} ${problem.message}`;
-    if (said !== peer.loggedProblem)
-      log.warn({ peer: peer.id, code: problem.code, problem: problem.message }, "link lost");
-    peer.loggedProblem = said;
+  /** Told each time, logged when the code changes. */
+  #tellDown(peer: LinkPeer, problem: StarlingError): void {
+    const { code, message } = problem;
+    if (code !== peer.loggedCode) this.#options.log.warn({ peer: peer.id, code, problem: message }, "link lost");
+    peer.loggedCode = code;
     this.#tell((listener) => listener.onDown(peer.id, problem));
   }
 
@@ -229,9 +233,9 @@ export class LinkHub implements Links {
   }
 
   #logRefusal(peer: LinkPeer, problem: StarlingError): void {
-    const said = `refused ${problem.code} ${problem.message}`;
-    if (this.#refused.has(`${peer.id} ${said}`)) return;
-    this.#remember(this.#refused, `${peer.id} ${said}`);
+    const said = `by ${peer.id} ${problem.code}`;
+    if (this.#refused.has(said)) return;
+    this.#remember(this.#refused, said);
     this.#options.log.warn({ peer: peer.id, code: problem.code, problem: problem.message }, "link refused by peer");
   }
 

@@ -1,6 +1,6 @@
 import type { Clock } from "../proto/clock.ts";
 import type { NodeId } from "../proto/ids.ts";
-import { StarlingError } from "../proto/starling-error.ts";
+import { type ErrorCode, StarlingError } from "../proto/starling-error.ts";
 import type { Link } from "./link.ts";
 import type { LinkLimits } from "./link-options.ts";
 
@@ -13,7 +13,10 @@ export interface PeerWorld {
   /** A node that reaches the peer, for a relay. */
   findVia(peer: NodeId): NodeId | null;
   onUp(peer: LinkPeer): void;
+  /** A link that was up is gone. */
   onDown(peer: LinkPeer, problem: StarlingError): void;
+  /** There is still no link. */
+  onUnreachable(peer: LinkPeer, problem: StarlingError): void;
   onDirect(peer: LinkPeer, isReachable: boolean): void;
 }
 
@@ -37,8 +40,8 @@ export class LinkPeer {
   /** Until when a node may stay that nobody has named; infinite for the others. */
   guestUntilMs: number;
   link: Link | null = null;
-  /** What was logged last, so that it is logged once. */
-  loggedProblem = "";
+  /** What was logged since its link was up, so that it is logged once. */
+  loggedCode: ErrorCode | null = null;
   readonly #world: PeerWorld;
   readonly #attempts: Readonly<Record<PathName, Attempts>>;
   #status: "open" | "closed" = "open";
@@ -157,7 +160,7 @@ export class LinkPeer {
     this.#downSinceMs = nowMs;
     const reason = this.#problem === null ? "" : `: ${this.#problem.message}`;
     const text = `no link to node ${this.id} could be opened${reason}`;
-    this.#world.onDown(this, new StarlingError(this.#problem?.code ?? "DEADLINE", text));
+    this.#world.onUnreachable(this, new StarlingError(this.#problem?.code ?? "DEADLINE", text));
   }
 
   #dial(path: PathName, via: NodeId | null): void {

@@ -11,6 +11,8 @@ export interface Pulse {
   heard(beat: { readonly number: number; readonly echo: number }, nowMs: number): void;
   /** Anything else was heard of the peer. */
   alive(nowMs: number): void;
+  /** The peer has heard what was sent lately: beats may wait behind it. */
+  answered(nowMs: number): void;
   /** This node stood still for so long. */
   forgive(lagMs: number, nowMs: number): void;
   /** Why the wire is broken; null: it is not. */
@@ -50,6 +52,9 @@ export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): 
     },
     alive: (now) => {
       heardMs = now;
+    },
+    answered: (now) => {
+      for (const known of unechoed.keys()) unechoed.set(known, now);
     },
     forgive: (lagMs, now) => {
       heardMs = Math.min(now, heardMs + lagMs);

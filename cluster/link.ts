@@ -184,6 +184,7 @@ export class Link {
   #takeBatch(bodies: readonly Uint8Array[], returnedBytes: number): void {
     const { events, limits } = this.#parts;
     this.#onTheWayBytes = Math.max(0, this.#onTheWayBytes - returnedBytes);
+    if (returnedBytes > 0) this.#dataPulse.answered(this.#parts.clock.now());
     for (const body of bodies) {
       // What hears a message may close the link.
       if (this.#status === "down") return;

@@ -22,7 +22,6 @@ const arrows: Readonly<Record<Part, readonly Part[]>> = {
 /** Which files may import a package; a package that is not here may be imported by none. Tests are free. */
 const doors: Readonly<Record<string, RegExp>> = {
   nact: /^actors\//,
-  etcd3: /^cluster\/etcd\.ts$/,
   "@grpc/grpc-js": /^(cluster\/|node\/grpc\/|proto\/[^/]*client[^/]*\.ts$)/,
   "@grpc/reflection": /^node\/grpc\//,
   "@bufbuild/protobuf": /^(proto|cluster|actors|node)\//,

@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type GrpcLinks, startGrpcLinks } from "../../cluster/grpc-links.ts";
@@ -93,6 +94,11 @@ class GrpcWorld implements LinkWorld {
     await Promise.all([...this.#proxies.values()].map((proxy) => proxy.close()));
   }
 
+  /** Connections to the node's server, both ends counted, but for who listens. */
+  sockets(node: LinkedNode): number {
+    return socketsAt(this.#nodes.get(node.id)?.address ?? "");
+  }
+
   proxy(from: NodeId, to: NodeId): TcpProxy {
     const proxy = this.#proxies.get(`${from} ${to}`);
     if (proxy === undefined) throw new Error(`no proxy from ${from} to ${to}`);
@@ -161,25 +167,27 @@ describe("links over gRPC", () => {
     const { a, b } = await pair();
     world.cut(a, b);
     while (a.links.send(b.id, new Uint8Array(100_000))) await world.pass(0);
+    expect(world.sockets(b)).toBe(4);
     await world.until(() => !a.links.isUp(b.id) && !b.links.isUp(a.id), "both noticed");
     await a.links.close();
     await b.links.close();
-    await world.until(() => socketsTo(world.proxy(a.id, b.id)) === 0, "a has no connection to the proxy");
+    world.proxy(a.id, b.id).cut();
+    await world.until(() => world.sockets(b) === 0, "no connection is left");
   });
 
   it("close leaves no handle open", async () => {
     const { a, b } = await pair();
     a.links.send(b.id, new Uint8Array(10));
+    expect(world.sockets(b)).toBe(4);
     await a.links.close();
     await b.links.close();
-    await world.until(() => socketsTo(world.proxy(a.id, b.id)) === 0, "no connection is left");
+    await world.until(() => world.sockets(b) === 0, "no connection is left");
   });
 });
 
-/** Connections of this process, at either end, to a proxy's port. */
-function socketsTo(proxy: TcpProxy): number {
-  const port = Number(proxy.address.split(":")[1]);
-  // biome-ignore lint/suspicious/noExplicitAny: not in the types of Node 20.
-  const handles: any[] = (process as any)._getActiveHandles();
-  return handles.filter((handle) => handle.remotePort === port).length;
+/** Connections of this process to a port, or from it. */
+function socketsAt(address: string): number {
+  const port = Number(address.split(":")[1]);
+  const { _getActiveHandles: handlesOf } = process as unknown as { _getActiveHandles(): Partial<Socket>[] };
+  return handlesOf().filter(({ remotePort, localPort }) => remotePort === port || localPort === port).length;
 }

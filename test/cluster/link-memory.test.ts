@@ -47,6 +47,71 @@ function openMemoryWorld(seed: number): LinkWorld {
 
 describeLinks("links in memory", async () => openMemoryWorld(1));
 
+/** Sends numbered messages from a to b under faults drawn from a seed: `connection number`, from 0 in each connection. */
+async function playFaults(seed: number): Promise<{ sent: number; received: readonly string[]; ups: number }> {
+  const random = createRandom(seed);
+  const clock = createManualClock();
+  const network = createMemoryNetwork({ clock, random: random.next, latencyMs: [0.2, 5] });
+  const names = ["a", "b", "c"];
+  const nodes = names.map((name) => {
+    const id = toNodeId(`${name}-1`);
+    return recordNews(id, network.links(memorySelf(id, name), optionsOf()), clock.now);
+  });
+  const [a, b] = nodes;
+  if (a === undefined || b === undefined) throw new Error("three nodes");
+  let ups = 0;
+  let next = 0;
+  a.links.on({
+    onMessage: () => {},
+    onUp: (peer) => {
+      if (peer !== b.id) return;
+      ups += 1;
+      next = 0;
+    },
+    onDown: () => {},
+  });
+  nodes.forEach((node) => {
+    node.links.connect(nodes.flatMap(({ id }, index) => (id === node.id ? [] : [{ id, address: names[index] ?? "" }])));
+  });
+  let sent = 0;
+  for (let round = 0; round < 2_000; round++) {
+    await clock.advance(random.between(0, 20));
+    while (random.next() < 0.7) {
+      if (!a.links.send(b.id, new TextEncoder().encode(`${ups} ${next}`))) break;
+      next += 1;
+      sent += 1;
+    }
+    const [one = "", other = ""] = random.shuffled(names);
+    if (random.next() < 0.01) network.reset(one, other);
+    if (random.next() < 0.005) network.cut(one, other, random.shuffled(["both", "to", "from"] as const)[0]);
+    if (random.next() < 0.005) network.heal();
+  }
+  const received = b.received.map(({ text }) => text);
+  const closed = Promise.all(nodes.map(({ links }) => links.close()));
+  await clock.advance(1_500);
+  await closed;
+  return { sent, received, ups };
+}
+
+describe("under cuts and resets, direct or relayed", () => {
+  it("messages of one connection come without gap or repeat, and never after a later connection's", async () => {
+    for (let seed = 1; seed <= 15; seed++) {
+      const { sent, received, ups } = await playFaults(seed);
+      expect(ups, `seed ${seed}`).toBeGreaterThan(3);
+      expect(received.length, `seed ${seed}`).toBeGreaterThan(sent / 2);
+      let connection = 0;
+      let number = -1;
+      for (const text of received) {
+        const [tag = 0, count = 0] = text.split(" ").map(Number);
+        const isNext = tag === connection ? count === number + 1 : tag > connection && count === 0;
+        expect(isNext, `seed ${seed}: ${text} after ${connection} ${number}`).toBe(true);
+        connection = tag;
+        number = count;
+      }
+    }
+  });
+});
+
 describe("a network in memory", () => {
   it("comes to the same for the same seed, to the message and the millisecond", async () => {
     const play = async (seed: number) => {

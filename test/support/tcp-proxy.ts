@@ -24,16 +24,22 @@ export async function startTcpProxy(target: () => string): Promise<TcpProxy> {
   const pairs = new Set<readonly Socket[]>();
   const timers = new Set<NodeJS.Timeout>();
   let delayMs = 0;
-  const later = (run: () => void): void => {
-    if (delayMs === 0) return run();
-    const timer = setTimeout(() => {
-      timers.delete(timer);
-      run();
-    }, delayMs);
-    timers.add(timer);
-  };
   const pass = (from: Socket, to: Socket, way: Way): void => {
     let isDumb = false;
+    let lastMs = 0;
+    /** In order, also when the delay gets shorter. */
+    const later = (run: () => void): void => {
+      lastMs = Math.max(lastMs, performance.now() + delayMs);
+      const waitMs = lastMs - performance.now();
+      if (waitMs <= 0 && waiting.length === 0) return run();
+      waiting.push(run);
+      const timer = setTimeout(() => {
+        timers.delete(timer);
+        waiting.shift()?.();
+      }, waitMs);
+      timers.add(timer);
+    };
+    const waiting: (() => void)[] = [];
     // Whatever comes: once something was swallowed nothing gets through, or the stream would have a hole.
     const onward = (run: () => void) => {
       isDumb ||= swallowed.has(way);

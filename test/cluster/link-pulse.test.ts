@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { createPulse } from "../../cluster/link-pulse.ts";
+
+const limits = { everyMs: 300, silentMs: 1_200 };
+
+describe("a pulse", () => {
+  it("is broken when nothing is heard for its time, not before", () => {
+    const pulse = createPulse(limits, 0);
+    expect(pulse.problem(1_199)).toBe(null);
+    expect(pulse.problem(1_200)).toMatch("nothing was heard for 1200 ms");
+  });
+
+  it("is broken when the peer is heard but hears nothing", () => {
+    const pulse = createPulse(limits, 0);
+    for (let ms = 0; ms <= 1_500; ms += 300) {
+      pulse.beat(ms);
+      pulse.heard({ number: ms / 300 + 1, echo: 0 }, ms);
+      expect(pulse.problem(ms) === null).toBe(ms < 1_500);
+    }
+  });
+
+  it("goes on for as long as both are heard", () => {
+    const pulse = createPulse(limits, 0);
+    for (let ms = 0; ms <= 60_000; ms += 300) {
+      const { number } = pulse.beat(ms);
+      pulse.heard({ number, echo: number }, ms + 50);
+      expect(pulse.problem(ms + 299)).toBe(null);
+    }
+  });
+
+  it("echoes the last number heard", () => {
+    const pulse = createPulse(limits, 0);
+    pulse.heard({ number: 7, echo: 0 }, 10);
+    expect(pulse.beat(20)).toEqual({ number: 1, echo: 7 });
+  });
+
+  it("gives the peer the time in which this node stood still, but never more than passed", () => {
+    const pulse = createPulse(limits, 0);
+    pulse.beat(0);
+    pulse.forgive(5_000, 5_100);
+    expect(pulse.problem(5_100)).toBe(null);
+    pulse.forgive(5_000, 5_200);
+    expect(pulse.problem(6_399)).toBe(null);
+    expect(pulse.problem(6_400)).toMatch("nothing was heard");
+  });
+});
