@@ -1,5 +1,5 @@
 import type { RecordView } from "../modules/hook.ts";
-import type { Epoch, Seq, SessionId, ShardId } from "../proto/ids.ts";
+import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { Part, PartListener } from "./part.ts";
@@ -36,6 +36,9 @@ export interface Engine {
   /** Finishes what is in hand, flushes, releases the shards. */
   close(): Promise<void>;
 }
+
+/** A session was opened on another node, for the `opening`th time: a stream of an earlier opening is to end. */
+export type SessionTaker = (session: SessionId, opening: number, by: NodeId) => void;
 
 export interface LogPlace {
   readonly shard: ShardId;

@@ -115,14 +115,14 @@ export class PeerConnection {
   }
 
   /** Tells that a session was opened here. */
-  tellSession(session: string): void {
+  tellSession(session: string, opening: number): void {
     const { sessions } = this.#outgoing;
     if (sessions.size >= sessionsMax) {
       // The older stream goes on beside the newer one, which costs repeats; its parts are told apart by their numbers.
       this.#world.counters.add("peer/sessions_untold");
       return;
     }
-    sessions.add(session);
+    sessions.set(session, opening);
     this.#planTurn();
   }
 
@@ -196,7 +196,13 @@ export class PeerConnection {
     if (news.isEmpty && few) return;
     const told = news.isEmpty ? {} : { news: news.take() };
     const nobody = [...owners.values()].map(({ shard, epoch, owner }) => ({ shard, epoch, owner: owner ?? undefined }));
-    const message = { ...told, answers, owners: nobody, sessions: [...sessions], flushedUpTo };
+    const message = {
+      ...told,
+      answers,
+      owners: nobody,
+      sessions: [...sessions].map(([session, opening]) => ({ session, opening })),
+      flushedUpTo,
+    };
     this.#outgoing.answers = [];
     this.#outgoing.flushedUpTo = undefined;
     owners.clear();
@@ -314,7 +320,7 @@ interface Outgoing {
   news: OutgoingNews;
   answers: AnswerInit[];
   readonly owners: Map<ShardId, Ownership>;
-  readonly sessions: Set<string>;
+  readonly sessions: Map<string, number>;
   flushedUpTo: number | undefined;
 }
 
@@ -332,7 +338,7 @@ function createOutgoing(): Outgoing {
     news,
     answers: [],
     owners: new Map(),
-    sessions: new Set(),
+    sessions: new Map(),
     flushedUpTo: undefined,
   };
 }

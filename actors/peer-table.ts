@@ -3,6 +3,7 @@ import type { Ownership } from "../cluster/owner-table.ts";
 import { type PeerMessage, PeerMessageSchema } from "../proto/gen/peer_pb.ts";
 import { type NodeId, type SessionId, toEpoch, toNodeId, toSessionId, toShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
+import type { SessionTaker } from "./engine.ts";
 import { PeerConnection } from "./peer-connection.ts";
 import { PeerService } from "./peer-service.ts";
 import type { RouterOptions } from "./router.ts";
@@ -12,8 +13,8 @@ export interface Peers {
   /** Null: the link is down. */
   connectionTo(node: NodeId): PeerConnection | null;
   announce(news: readonly Ownership[]): void;
-  tellSession(session: SessionId): void;
-  onSessionTaken(listener: (session: SessionId, by: NodeId) => void): () => void;
+  tellSession(session: SessionId, opening: number): void;
+  onSessionTaken(listener: SessionTaker): () => void;
   /** The smallest of what this node and its peers last said. */
   flushedUpTo(): number;
   stop(): void;
@@ -34,7 +35,7 @@ export function createPeers(options: RouterOptions): Peers {
   const { local, links, owners, self, clock, counters, log } = options;
   const peers = new Map<NodeId, Peer>();
   const flushed = createFlushedMarks(options);
-  const takers = new Set<(session: SessionId, by: NodeId) => void>();
+  const takers = new Set<SessionTaker>();
   let status: "running" | "stopped" = "running";
   let connections = 0;
 
@@ -60,7 +61,9 @@ export function createPeers(options: RouterOptions): Peers {
     if (flushedUpTo !== undefined) flushed.hear(from, flushedUpTo);
     // Who hears of MOVED asks anew, and must not ask the same node.
     peer.connection.hear(message);
-    for (const session of sessions) for (const listener of takers) listener(toSessionId(session), from);
+    for (const { session, opening } of sessions) {
+      for (const listener of takers) listener(toSessionId(session), opening, from);
+    }
     if (peer.service !== null && !peer.service.isCurrent) {
       peer.service.end();
       peer.service = null;
@@ -102,8 +105,8 @@ export function createPeers(options: RouterOptions): Peers {
     announce: (news) => {
       for (const { connection } of peers.values()) connection.tellOwners(news);
     },
-    tellSession: (session) => {
-      for (const { connection } of peers.values()) connection.tellSession(session);
+    tellSession: (session, opening) => {
+      for (const { connection } of peers.values()) connection.tellSession(session, opening);
     },
     onSessionTaken: (listener) => {
       takers.add(listener);

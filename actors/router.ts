@@ -3,11 +3,11 @@ import type { Ownership, OwnerTable } from "../cluster/owner-table.ts";
 import { allShards } from "../cluster/shards.ts";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
-import type { NodeId, SessionId, ShardId } from "../proto/ids.ts";
+import type { NodeId, ShardId } from "../proto/ids.ts";
 import { shardOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
-import type { Engine, LogPlace, OwnedRecord } from "./engine.ts";
+import type { Engine, LogPlace, OwnedRecord, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import type { Part, PartListener } from "./part.ts";
 import { PartNews } from "./part-news.ts";
@@ -35,7 +35,7 @@ export interface Router extends Omit<Engine, "close"> {
   /**
    * Called when a session was opened on another node: an older stream of it here is to end. Returns the unsubscribe.
    */
-  onSessionTaken(listener: (session: SessionId, by: NodeId) => void): () => void;
+  onSessionTaken(listener: SessionTaker): () => void;
   /**
    * Tells everybody who waits for another node UNAVAILABLE, and sends nothing any more. The local engine goes on.
    * Idempotent.
@@ -105,7 +105,7 @@ export function createRouter(options: RouterOptions): Router {
     openSession: async (session, named) => {
       const opened = await local.openSession(session, named);
       // A new session has no stream elsewhere, and that of an idempotency key never has one.
-      if (session !== "" && !session.startsWith("key:")) peers.tellSession(opened.session);
+      if (session !== "" && !session.startsWith("key:")) peers.tellSession(opened.session, opened.opening);
       return opened;
     },
     closeSession: (session) => local.closeSession(session),

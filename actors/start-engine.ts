@@ -4,9 +4,9 @@ import { createOwnerTable } from "../cluster/owner-table.ts";
 import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import type { NodeId, SessionId } from "../proto/ids.ts";
+import type { NodeId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { createRouter, defaultRouterLimits, type RouterLimits } from "./router.ts";
 import { type LocalEngineOptions, startLocalEngine } from "./start-local-engine.ts";
@@ -29,7 +29,7 @@ export interface ClusterEngine extends Engine {
   /** Hands all shards over to whoever is there to have them, for `withinMs` at most; serves on meanwhile. */
   handOver(withinMs: number): Promise<void>;
   /** Called when a session was opened on another node: an older stream of it here is to end. Returns the unsubscribe. */
-  onSessionTaken(listener: (session: SessionId, by: NodeId) => void): () => void;
+  onSessionTaken(listener: SessionTaker): () => void;
 }
 
 /** How long a hook that still runs when its shard leaves may go on. */

@@ -82,7 +82,7 @@ export type NodeMessageInit = MessageInitShape<typeof NodeMessageSchema>;
 
 export type StreamEffect =
   | { readonly kind: "open"; readonly session: string; readonly named: boolean }
-  | { readonly kind: "welcome"; readonly session: SessionId }
+  | { readonly kind: "welcome"; readonly session: SessionId; readonly opening: number }
   | { readonly kind: "send"; readonly message: NodeMessageInit }
   | Extract<SessionEffect, { kind: "offer" | "rest" }>
   /** Send the message `turn` when this turn of the event loop is over and the connection takes writes. */
@@ -175,7 +175,7 @@ function onSession(state: StreamState, stored: StoredSession): StreamEffect[] {
     lastNumber: 0n,
   };
   return [
-    { kind: "welcome", session: stored.session },
+    { kind: "welcome", session: stored.session, opening: stored.opening },
     { kind: "send", message: { kind: { case: "welcome", value: welcome } } },
   ];
 }

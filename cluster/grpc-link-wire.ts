@@ -54,9 +54,7 @@ export function dialGrpcWire(address: string, kind: WireKind, clock: Clock, list
   const client = new Client(address, credentials.createInsecure(), channelOptions);
   const call = client.makeBidiStreamRequest(paths[kind], encodeFrame, decodeFrame, new Metadata());
   const shut = createShutter(clock, listener, () => {
-    const session = sessionBehind(call);
     call.cancel();
-    session?.destroy();
     client.close();
   });
   call.on("data", (frame: LinkFrame) => shut.onFrame(frame));
@@ -151,17 +149,8 @@ function createShutter(clock: Clock, listener: WireListener, release: () => void
   };
 }
 
-/** What grpc-js does not offer: the connection of a call. Null when a newer version looks different. */
+/** What grpc-js does not offer: the connection of a server's call. Null when a newer version looks different. */
 function sessionBehind(call: object): Pick<Http2Session, "destroy"> | null {
-  let inner: unknown = call;
-  for (let depth = 0; depth < 8 && typeof inner === "object" && inner !== null; depth++) {
-    const { stream, http2Stream } = inner as Record<string, unknown>;
-    for (const one of [stream, http2Stream]) {
-      const { session } = (one ?? {}) as { session?: Http2Session };
-      if (typeof session?.destroy === "function") return session;
-    }
-    const { call: next, child, underlyingCalls } = inner as Record<string, unknown>;
-    inner = next ?? child ?? (Array.isArray(underlyingCalls) ? underlyingCalls[0] : null);
-  }
-  return null;
+  const { stream } = (call as { call?: { stream?: { session?: Http2Session } } }).call ?? {};
+  return typeof stream?.session?.destroy === "function" ? stream.session : null;
 }

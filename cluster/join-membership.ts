@@ -59,8 +59,8 @@ export async function joinMembership(options: MembershipOptions): Promise<Member
 }
 
 const retryMs = 500;
-/** After a lease of this node's own was found to be gone: a new one is asked for, but not in a tight loop. */
-const renewMs = 50;
+/** After a commit that found other keys, or no lease: soon, but never in a tight loop. */
+const againMs = 50;
 const backOffMinMs = 1000;
 const backOffMaxMs = 60_000;
 /** A node that was inside for so long is no longer held to be flapping. */
@@ -302,14 +302,14 @@ class JoinedMembership implements Membership {
     if (this.#isClosed()) return 0;
     const { id, name } = this.#me;
     const key = this.#keys.node(name);
-    await this.#options.coordinator.commit(
+    const { done } = await this.#options.coordinator.commit(
       [
         { key, revision },
         { key: this.#keys.dead(id), revision: 0 },
       ],
       [{ kind: "put", key, value: writeNodeRecord(this.#me), lease }],
     );
-    return 0;
+    return done ? 0 : againMs;
   }
 
   #restMs(dueMs: number): number {
@@ -331,7 +331,7 @@ class JoinedMembership implements Membership {
     if (problem.code === "NOT_FOUND") {
       this.#lease.forget();
       log.warn({ node: this.#me.id }, "lease of this node was gone");
-      return renewMs;
+      return againMs;
     }
     this.#contact.failed();
     if (this.#answers === "yes")

@@ -41,6 +41,8 @@ const contestMs = 1000;
 const reconnectMs = 2000;
 /** A node that suspects another one may be cut off itself, from hints too: it looks this often. */
 const alertEveryMs = 250;
+/** After commits that all found other keys than were listed: soon, but never in a tight loop. */
+const againMs = 50;
 
 /** What one node thinks of the others: whom it suspects, and whom it marks dead. */
 export class Judge {
@@ -104,8 +106,7 @@ export class Judge {
     const suspected = new Set(plan.deaths.map(({ id }) => id));
     const deaths = [...plan.deaths, ...lapses.deaths.filter(({ id }) => !suspected.has(id))];
     if (deaths.length > 0) {
-      await this.#markDead(scene, deaths);
-      return 0;
+      return (await this.#markDead(scene, deaths)) > 0 ? 0 : againMs;
     }
     return Math.min(plan.waitMs, lapses.waitMs, this.#suspicions.size > 0 ? alertEveryMs : Number.POSITIVE_INFINITY);
   }
@@ -124,9 +125,10 @@ export class Judge {
     this.#suspicions = withPublished(this.#suspicions, node, revision, clock.now());
   }
 
-  async #markDead({ self, snapshot }: Scene, deaths: readonly Death[]): Promise<void> {
+  /** Returns how many it was. */
+  async #markDead({ self, snapshot }: Scene, deaths: readonly Death[]): Promise<number> {
     const { coordinator, keys, log, isOpen } = this.#options;
-    if (!isOpen()) return;
+    if (!isOpen()) return 0;
     const lease = await coordinator.grant(deadTtlMs);
     let done = 0;
     for (const death of deaths) {
@@ -137,5 +139,6 @@ export class Judge {
       log.warn({ node: death.id, name: death.name, reason: death.reason }, "node given up");
     }
     if (done === 0) await coordinator.revoke(lease);
+    return done;
   }
 }

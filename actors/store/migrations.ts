@@ -9,7 +9,7 @@ import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
 import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } from "./schema.ts";
-import { sessionFunctions } from "./session.ts";
+import { sessionFunctions, sessionOpenings } from "./session.ts";
 import { worldFunctions } from "./world.ts";
 
 /**
@@ -31,7 +31,7 @@ export const schemaSteps: readonly string[] = [
     queryFunctions,
   ].join("\n"),
   [modelTables, worldTable, worldFunctions, acquireWorldFunctions].join("\n"),
-  claimFunctions,
+  [claimFunctions, sessionOpenings].join("\n"),
 ];
 
 export interface ClusterExpectation {

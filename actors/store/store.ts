@@ -217,6 +217,8 @@ export interface StoredSession {
   readonly session: SessionId;
   readonly named: boolean;
   readonly closed: boolean;
+  /** How often it was opened. */
+  readonly opening: number;
 }
 
 /** Questions that PostgreSQL answers directly, not the owner. */

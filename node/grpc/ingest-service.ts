@@ -29,7 +29,7 @@ export class IngestService {
   };
   readonly #options: IngestOptions;
   readonly #streams = new Set<IngestSession>();
-  readonly #bySession = new Map<SessionId, IngestSession>();
+  readonly #bySession = new Map<SessionId, { readonly stream: IngestSession; readonly opening: number }>();
   #addresses: readonly string[] | null = null;
 
   constructor(options: IngestOptions) {
@@ -47,13 +47,12 @@ export class IngestService {
     for (const stream of this.#streams) stream.leave(addresses);
   }
 
-  /** Another node serves a session from now on: a stream of it here has to go. */
-  take(session: SessionId): void {
-    const problem = new StarlingError(
-      "SESSION_TAKEN",
-      `a connection to another node has taken session ${session} over`,
-    );
-    this.#bySession.get(session)?.cut(problem);
+  /** Another node has opened a session: a stream of an earlier opening here has to go. News may come late. */
+  take(session: SessionId, opening: number): void {
+    const served = this.#bySession.get(session);
+    if (served === undefined || served.opening >= opening) return;
+    const text = `a connection to another node has taken session ${session} over`;
+    served.stream.cut(new StarlingError("SESSION_TAKEN", text));
   }
 
   /** Ends every stream; clients resume elsewhere. */
@@ -70,16 +69,16 @@ export class IngestService {
       limits,
       helloMs,
       stalledMs,
-      onWelcome: (opened) => {
+      onWelcome: (opened, opening) => {
         session = opened;
         const older = this.#bySession.get(opened);
-        this.#bySession.set(opened, stream);
-        older?.cut(new StarlingError("SESSION_TAKEN", `another connection has taken session ${opened} over`));
+        this.#bySession.set(opened, { stream, opening });
+        older?.stream.cut(new StarlingError("SESSION_TAKEN", `another connection has taken session ${opened} over`));
         if (this.#addresses !== null) stream.leave(this.#addresses);
       },
       onEnd: () => {
         this.#streams.delete(stream);
-        if (session !== null && this.#bySession.get(session) === stream) this.#bySession.delete(session);
+        if (session !== null && this.#bySession.get(session)?.stream === stream) this.#bySession.delete(session);
       },
     });
     this.#streams.add(stream);

@@ -29,7 +29,7 @@ export interface IngestSessionOptions {
   readonly helloMs: number;
   readonly stalledMs: number;
   /** The stream serves this session from now on: an older one has to go. */
-  readonly onWelcome: (session: SessionId) => void;
+  readonly onWelcome: (session: SessionId, opening: number) => void;
   readonly onEnd: () => void;
 }
 
@@ -116,7 +116,7 @@ export class IngestSession {
       case "open":
         return this.#open(effect.session, effect.named);
       case "welcome":
-        return this.#options.onWelcome(effect.session);
+        return this.#options.onWelcome(effect.session, effect.opening);
       case "send":
         return this.#send(effect.message);
       case "offer": {

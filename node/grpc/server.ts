@@ -7,7 +7,7 @@ import { type Clock, systemClock } from "../../proto/clock.ts";
 import { file_grpc_health, Health } from "../../proto/gen/grpc/health_pb.ts";
 import { ServerReflection } from "../../proto/gen/grpc/reflection_pb.ts";
 import { Admin, Entities, file_starling, Ingest } from "../../proto/gen/starling_pb.ts";
-import type { NodeId, SessionId } from "../../proto/ids.ts";
+import type { SessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { createAdminHandlers, type ModuleStatus } from "./admin-service.ts";
 import { createEntitiesHandlers } from "./entities-service.ts";
@@ -31,7 +31,7 @@ export interface GrpcServerOptions {
   /** Adds services of others, before the server is bound. */
   readonly addServices?: (server: Server) => void;
   /** Tells of sessions that were opened on other nodes. */
-  readonly onSessionTaken?: (listener: (session: SessionId, by: NodeId) => void) => () => void;
+  readonly onSessionTaken?: (listener: (session: SessionId, opening: number) => void) => () => void;
   readonly log: GrpcLog;
   readonly clock?: Clock;
   readonly limits?: Partial<GrpcLimits>;
@@ -123,7 +123,8 @@ class GrpcEdge implements GrpcServer {
     this.#ingest = new IngestService({ ...limits, engine, clock, calls: this.#calls, limits: streamLimits });
     this.#health = new HealthService(engine, [Ingest.typeName, Entities.typeName, Admin.typeName]);
     this.#addServices();
-    this.#unsubscribe = options.onSessionTaken?.((session) => this.#ingest.take(session)) ?? (() => {});
+    this.#unsubscribe =
+      options.onSessionTaken?.((session, opening) => this.#ingest.take(session, opening)) ?? (() => {});
   }
 
   get address(): string {

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file peer.proto.
  */
 export const file_peer: GenFile = /*@__PURE__*/
-  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIu8CCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISEAoIc2Vzc2lvbnMYCCADKAkSGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIvkBCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASKRAQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEg0KA2VuZBgFIAEoCEgAQgYKBGtpbmQiSwoDR2V0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEikKCGF0X2xlYXN0GAMgASgLMhcuc3RhcmxpbmcucGVlci52MS5QbGFjZSJcCgZGb2xsb3cSDAoEdHlwZRgBIAEoCRIQCgNlaWQYAiABKAlIAIgBARIRCgRhdHRyGAMgASgJSAGIAQESDgoGc2hhcmRzGAQgAygNQgYKBF9laWRCBwoFX2F0dHIiwAEKBkFuc3dlchIKCgJpZBgBIAEoDRIsCgdwcm9ibGVtGAIgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSAASKgoGcmVjb3JkGAMgASgLMhguc3RhcmxpbmcucGVlci52MS5SZWNvcmRIABIOCgRub25lGAQgASgISAASEAoGbGV0dGVyGAUgASgJSAASJgoEcm93cxgGIAEoCzIWLnN0YXJsaW5nLnBlZXIudjEuUm93c0gAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
+  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIpADCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISMQoIc2Vzc2lvbnMYCCADKAsyHy5zdGFybGluZy5wZWVyLnYxLk9wZW5lZFNlc3Npb24SGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIxCg1PcGVuZWRTZXNzaW9uEg8KB3Nlc3Npb24YASABKAkSDwoHb3BlbmluZxgCIAEoDSIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIvkBCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASKRAQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEg0KA2VuZBgFIAEoCEgAQgYKBGtpbmQiSwoDR2V0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEikKCGF0X2xlYXN0GAMgASgLMhcuc3RhcmxpbmcucGVlci52MS5QbGFjZSJcCgZGb2xsb3cSDAoEdHlwZRgBIAEoCRIQCgNlaWQYAiABKAlIAIgBARIRCgRhdHRyGAMgASgJSAGIAQESDgoGc2hhcmRzGAQgAygNQgYKBF9laWRCBwoFX2F0dHIiwAEKBkFuc3dlchIKCgJpZBgBIAEoDRIsCgdwcm9ibGVtGAIgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSAASKgoGcmVjb3JkGAMgASgLMhguc3RhcmxpbmcucGVlci52MS5SZWNvcmRIABIOCgRub25lGAQgASgISAASEAoGbGV0dGVyGAUgASgJSAASJgoEcm93cxgGIAEoCzIWLnN0YXJsaW5nLnBlZXIudjEuUm93c0gAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
 
 /**
  * What one node has for another one in one turn. Questions name the connection that asks, answers the one that asked: what
@@ -62,9 +62,9 @@ export type PeerMessage = Message<"starling.peer.v1.PeerMessage"> & {
   /**
    * Sessions that were opened at the sender.
    *
-   * @generated from field: repeated string sessions = 8;
+   * @generated from field: repeated starling.peer.v1.OpenedSession sessions = 8;
    */
-  sessions: string[];
+  sessions: OpenedSession[];
 
   /**
    * Time up to which PostgreSQL holds all that the sender's shards have applied.
@@ -87,6 +87,30 @@ export type PeerMessage = Message<"starling.peer.v1.PeerMessage"> & {
  */
 export const PeerMessageSchema: GenMessage<PeerMessage> = /*@__PURE__*/
   messageDesc(file_peer, 0);
+
+/**
+ * @generated from message starling.peer.v1.OpenedSession
+ */
+export type OpenedSession = Message<"starling.peer.v1.OpenedSession"> & {
+  /**
+   * @generated from field: string session = 1;
+   */
+  session: string;
+
+  /**
+   * How often it was opened, this time included.
+   *
+   * @generated from field: uint32 opening = 2;
+   */
+  opening: number;
+};
+
+/**
+ * Describes the message starling.peer.v1.OpenedSession.
+ * Use `create(OpenedSessionSchema)` to create a new message.
+ */
+export const OpenedSessionSchema: GenMessage<OpenedSession> = /*@__PURE__*/
+  messageDesc(file_peer, 1);
 
 /**
  * @generated from message starling.peer.v1.Piece
@@ -115,7 +139,7 @@ export type Piece = Message<"starling.peer.v1.Piece"> & {
  * Use `create(PieceSchema)` to create a new message.
  */
 export const PieceSchema: GenMessage<Piece> = /*@__PURE__*/
-  messageDesc(file_peer, 1);
+  messageDesc(file_peer, 2);
 
 /**
  * Parts of one batch of one channel. Columns by part; what becomes of a part is told with its slot.
@@ -190,7 +214,7 @@ export type Offer = Message<"starling.peer.v1.Offer"> & {
  * Use `create(OfferSchema)` to create a new message.
  */
 export const OfferSchema: GenMessage<Offer> = /*@__PURE__*/
-  messageDesc(file_peer, 2);
+  messageDesc(file_peer, 3);
 
 /**
  * Where derived tasks come from. Columns by task.
@@ -236,7 +260,7 @@ export type CauseOfTasks = Message<"starling.peer.v1.CauseOfTasks"> & {
  * Use `create(CauseOfTasksSchema)` to create a new message.
  */
 export const CauseOfTasksSchema: GenMessage<CauseOfTasks> = /*@__PURE__*/
-  messageDesc(file_peer, 3);
+  messageDesc(file_peer, 4);
 
 /**
  * The refusals of a batch that a part keeps for repeats.
@@ -262,7 +286,7 @@ export type Rejections = Message<"starling.peer.v1.Rejections"> & {
  * Use `create(RejectionsSchema)` to create a new message.
  */
 export const RejectionsSchema: GenMessage<Rejections> = /*@__PURE__*/
-  messageDesc(file_peer, 4);
+  messageDesc(file_peer, 5);
 
 /**
  * @generated from message starling.peer.v1.Rejection
@@ -289,7 +313,7 @@ export type Rejection = Message<"starling.peer.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_peer, 5);
+  messageDesc(file_peer, 6);
 
 /**
  * What became of parts, told in this order: appended, others, passed.
@@ -332,7 +356,7 @@ export type News = Message<"starling.peer.v1.News"> & {
  * Use `create(NewsSchema)` to create a new message.
  */
 export const NewsSchema: GenMessage<News> = /*@__PURE__*/
-  messageDesc(file_peer, 6);
+  messageDesc(file_peer, 7);
 
 /**
  * @generated from message starling.peer.v1.PartEvent
@@ -372,7 +396,7 @@ export type PartEvent = Message<"starling.peer.v1.PartEvent"> & {
  * Use `create(PartEventSchema)` to create a new message.
  */
 export const PartEventSchema: GenMessage<PartEvent> = /*@__PURE__*/
-  messageDesc(file_peer, 7);
+  messageDesc(file_peer, 8);
 
 /**
  * @generated from message starling.peer.v1.Durable
@@ -404,7 +428,7 @@ export type Durable = Message<"starling.peer.v1.Durable"> & {
  * Use `create(DurableSchema)` to create a new message.
  */
 export const DurableSchema: GenMessage<Durable> = /*@__PURE__*/
-  messageDesc(file_peer, 8);
+  messageDesc(file_peer, 9);
 
 /**
  * @generated from message starling.peer.v1.Problem
@@ -426,7 +450,7 @@ export type Problem = Message<"starling.peer.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_peer, 9);
+  messageDesc(file_peer, 10);
 
 /**
  * @generated from message starling.peer.v1.Owner
@@ -455,7 +479,7 @@ export type Owner = Message<"starling.peer.v1.Owner"> & {
  * Use `create(OwnerSchema)` to create a new message.
  */
 export const OwnerSchema: GenMessage<Owner> = /*@__PURE__*/
-  messageDesc(file_peer, 10);
+  messageDesc(file_peer, 11);
 
 /**
  * @generated from message starling.peer.v1.Place
@@ -482,7 +506,7 @@ export type Place = Message<"starling.peer.v1.Place"> & {
  * Use `create(PlaceSchema)` to create a new message.
  */
 export const PlaceSchema: GenMessage<Place> = /*@__PURE__*/
-  messageDesc(file_peer, 11);
+  messageDesc(file_peer, 12);
 
 /**
  * Answered once, a follow again and again until its problem; numbered by the connection that asks.
@@ -534,7 +558,7 @@ export type Question = Message<"starling.peer.v1.Question"> & {
  * Use `create(QuestionSchema)` to create a new message.
  */
 export const QuestionSchema: GenMessage<Question> = /*@__PURE__*/
-  messageDesc(file_peer, 12);
+  messageDesc(file_peer, 13);
 
 /**
  * @generated from message starling.peer.v1.Get
@@ -561,7 +585,7 @@ export type Get = Message<"starling.peer.v1.Get"> & {
  * Use `create(GetSchema)` to create a new message.
  */
 export const GetSchema: GenMessage<Get> = /*@__PURE__*/
-  messageDesc(file_peer, 13);
+  messageDesc(file_peer, 14);
 
 /**
  * @generated from message starling.peer.v1.Follow
@@ -595,7 +619,7 @@ export type Follow = Message<"starling.peer.v1.Follow"> & {
  * Use `create(FollowSchema)` to create a new message.
  */
 export const FollowSchema: GenMessage<Follow> = /*@__PURE__*/
-  messageDesc(file_peer, 14);
+  messageDesc(file_peer, 15);
 
 /**
  * @generated from message starling.peer.v1.Answer
@@ -651,7 +675,7 @@ export type Answer = Message<"starling.peer.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_peer, 15);
+  messageDesc(file_peer, 16);
 
 /**
  * @generated from message starling.peer.v1.Record
@@ -685,7 +709,7 @@ export type Record = Message<"starling.peer.v1.Record"> & {
  * Use `create(RecordSchema)` to create a new message.
  */
 export const RecordSchema: GenMessage<Record> = /*@__PURE__*/
-  messageDesc(file_peer, 16);
+  messageDesc(file_peer, 17);
 
 /**
  * @generated from message starling.peer.v1.Rows
@@ -702,7 +726,7 @@ export type Rows = Message<"starling.peer.v1.Rows"> & {
  * Use `create(RowsSchema)` to create a new message.
  */
 export const RowsSchema: GenMessage<Rows> = /*@__PURE__*/
-  messageDesc(file_peer, 17);
+  messageDesc(file_peer, 18);
 
 /**
  * @generated from message starling.peer.v1.Row
@@ -769,5 +793,5 @@ export type Row = Message<"starling.peer.v1.Row"> & {
  * Use `create(RowSchema)` to create a new message.
  */
 export const RowSchema: GenMessage<Row> = /*@__PURE__*/
-  messageDesc(file_peer, 18);
+  messageDesc(file_peer, 19);
 

@@ -271,6 +271,8 @@ test.each(slows)(
     }
     expect(moved).toBeGreaterThan(sets.length * count);
     expect(seen.shards_given_up).toBe(moved);
+    // Nothing of a shard is written after its last flush (G1): no fence had to refuse it.
+    expect(seen.fenced_commits).toBe(undefined);
     // What the moves are to hit: repeats of durable parts, hooks that ran, entries that the next owner replays.
     for (const name of ["repeats", "hooks_given_up", "replayed_tasks", "refused/MOVED"]) {
       expect(seen[name], name).toBeGreaterThan(20);
@@ -371,7 +373,7 @@ test("what was dirty at the beginning is written before the seal; the last flush
 });
 
 test("parts that wait for the next append are given back, and are new to the next owner, not repeats", async () => {
-  const world = await startWorld({ hooks: noHooks, slow: "append" });
+  const world = await startWorld({ hooks: noHooks });
   world.send([task("src", eids[0] ?? "", "a", 1)], 1);
   for (let i = 0; i < 10 && world.nodes[0]?.lane.commit === null; i++) await world.nodes[0]?.next();
   world.send([task("src", eids[0] ?? "", "a", 2)], 2);
@@ -379,9 +381,11 @@ test("parts that wait for the next append are given back, and are new to the nex
   await world.nodes[0]?.next();
   await world.nodes[0]?.next();
   expect(world.nodes[0]?.lane.shards.get(home)?.blocks.length).toBe(2);
+  const former = world.nodes[0]?.lane.shards.get(home);
   const moved = world.move([home], 0);
   await world.rest();
   expect(await moved).toEqual([{ shard: home, epoch: 1 }]);
+  expect(former?.lastSeq).toBe(1);
   expect(world.processed).toEqual([1, 2, 3]);
   expect(world.nodes[1]?.lane.world.counters.read().repeats ?? 0).toBeLessThanOrEqual(1);
   expect(await orders(world.store)).toBe(`order ${eids[0]} 1,2,3`);
@@ -419,6 +423,27 @@ test("one that runs on is aborted, its late answer is not taken, and it runs aga
   await world.rest();
   expect((await derived(world.store)).sort()).toEqual([`src ${eids[0]} own 1001 × 1`, `src ${eids[1]} own 1002 × 1`]);
   expect(world.processed).toEqual([1]);
+  expectQuiet(world);
+});
+
+test("no hook begins after the seal: what the append at hand brings runs at the next owner", async () => {
+  const held = createHeldHook();
+  const world = await startWorld({ hooks: hooksOfA, runHook: held.runHook });
+  const [node] = world.nodes;
+  world.send([task("src", eids[0] ?? "", "a", 1)], 1);
+  await world.rest();
+  held.letGo();
+  await world.rest();
+  world.send([task("src", eids[0] ?? "", "a", 2)], 2);
+  await until(node, () => node?.lane.commit !== null);
+  const moved = world.move([home], 0);
+  expect(await untilSettled(node, moved)).toEqual([{ shard: home, epoch: 1 }]);
+  expect([held.calls(), node?.lane.world.counters.read().hooks_given_up]).toEqual([1, undefined]);
+  await world.rest();
+  expect(held.calls()).toBe(2);
+  held.letGo();
+  await world.rest();
+  expect(await derived(world.store)).toEqual([`src ${eids[0]} own 1001 × 1`, `src ${eids[0]} own 1002 × 1`]);
   expectQuiet(world);
 });
 
@@ -470,15 +495,16 @@ test("dropped shards are forgotten at once and write nothing; back under a new e
   if (node === undefined) throw new Error("no node");
   world.send([task("src", eids[0] ?? "", "a", 1)], 1);
   await world.rest();
-  world.send([task("src", eids[1] ?? "", "a", 2), task("src", eids[0] ?? "", "a", 3)], 2);
+  world.send([task("src", eids[0] ?? "", "a", 3), task("src", eids[1] ?? "", "a", 2)], 2);
   for (let i = 0; i < 10 && node.lane.commit === null; i++) await node.next();
   const given = world.move([home], 0);
   const former = node.lane.shards.get(home);
   await node.next();
   node.tell({ kind: "drop", shards: [home] });
-  expect(await untilSettled(node, given)).toEqual([null]);
-  expect(node.lane.shards.has(home)).toBe(false);
+  // The append at hand of the former epoch is refused when the shard is here again.
+  expect(node.lane.commit).not.toBe(null);
   await node.own([home]);
+  expect(await untilSettled(node, given)).toEqual([null]);
   await world.rest();
   expect(world.aborted).toEqual([home]);
   expect(node.lane.shards.get(home)).not.toBe(former);
@@ -488,7 +514,7 @@ test("dropped shards are forgotten at once and write nothing; back under a new e
   held.letGo();
   await world.rest();
   const counters = node.lane.world.counters.read();
-  expect([counters.shards_dropped, counters.shards_given_up]).toEqual([1, undefined]);
+  expect([counters.shards_dropped, counters.shards_given_up, counters.fenced_commits]).toEqual([1, undefined, 1]);
   expect((await derived(world.store)).sort()).toEqual([
     `src ${eids[0]} own 1001 × 1`,
     `src ${eids[0]} own 1003 × 1`,

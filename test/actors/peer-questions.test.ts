@@ -182,12 +182,12 @@ describe("what nodes tell one another", () => {
   it("a session that is opened anew is known to have been taken everywhere else", async () => {
     const [one, two] = world.trio();
     const taken: string[] = [];
-    two.router.onSessionTaken((session, by) => taken.push(`${session} by ${by}`));
+    two.router.onSessionTaken((session, opening, by) => taken.push(`${session} ${opening} by ${by}`));
     await one.router.openSession("mine", true);
     await one.router.openSession("", false);
     await one.router.openSession("key:once", true);
     await world.settle();
-    expect(taken).toEqual(["mine by a"]);
+    expect(taken).toEqual(["mine 3 by a"]);
   });
 
   it("what is flushed everywhere is the least of what was said lately", async () => {

@@ -218,7 +218,7 @@ function createFakeLocal(indexes: readonly number[]) {
       return Promise.resolve(fake.records.get(eid) ?? null);
     },
     openSession: (session: string, named: boolean) =>
-      Promise.resolve({ session: toSessionId(session === "" ? "new" : session), named, closed: false }),
+      Promise.resolve({ session: toSessionId(session === "" ? "new" : session), named, closed: false, opening: 3 }),
     replayDeadLetter: (id: string): Promise<StoredDeadLetter> => {
       fake.letters.push(id);
       if (fake.letterProblem === "silence") return new Promise(() => {});

@@ -94,9 +94,9 @@ class GrpcWorld implements LinkWorld {
     await Promise.all([...this.#proxies.values()].map((proxy) => proxy.close()));
   }
 
-  /** Connections to the node's server, both ends counted, but for who listens. */
-  sockets(node: LinkedNode): number {
-    return socketsAt(this.#nodes.get(node.id)?.address ?? "");
+  /** Connections that the node's server has. */
+  serverSockets(node: LinkedNode): number {
+    return socketsAt("localPort", this.#nodes.get(node.id)?.address ?? "");
   }
 
   proxy(from: NodeId, to: NodeId): TcpProxy {
@@ -167,27 +167,28 @@ describe("links over gRPC", () => {
     const { a, b } = await pair();
     world.cut(a, b);
     while (a.links.send(b.id, new Uint8Array(100_000))) await world.pass(0);
-    expect(world.sockets(b)).toBe(4);
+    const ends = () => [socketsAt("remotePort", world.proxy(a.id, b.id).address), world.serverSockets(b)];
+    expect(ends()).toEqual([2, 2]);
     await world.until(() => !a.links.isUp(b.id) && !b.links.isUp(a.id), "both noticed");
     await a.links.close();
     await b.links.close();
-    world.proxy(a.id, b.id).cut();
-    await world.until(() => world.sockets(b) === 0, "no connection is left");
+    await world.until(() => `${ends()}` === "0,0", "no connection is left at either end");
   });
 
   it("close leaves no handle open", async () => {
     const { a, b } = await pair();
     a.links.send(b.id, new Uint8Array(10));
-    expect(world.sockets(b)).toBe(4);
+    const ends = () => [socketsAt("remotePort", world.proxy(a.id, b.id).address), world.serverSockets(b)];
+    expect(ends()).toEqual([2, 2]);
     await a.links.close();
     await b.links.close();
-    await world.until(() => world.sockets(b) === 0, "no connection is left");
+    await world.until(() => `${ends()}` === "0,0", "no connection is left at either end");
   });
 });
 
-/** Connections of this process to a port, or from it. */
-function socketsAt(address: string): number {
+/** Connections of this process whose near or far end is a port. */
+function socketsAt(end: "localPort" | "remotePort", address: string): number {
   const port = Number(address.split(":")[1]);
   const { _getActiveHandles: handlesOf } = process as unknown as { _getActiveHandles(): Partial<Socket>[] };
-  return handlesOf().filter(({ remotePort, localPort }) => remotePort === port || localPort === port).length;
+  return handlesOf().filter((handle) => handle[end] === port).length;
 }

@@ -4,7 +4,7 @@ import { createManualClock } from "../support/manual-clock.ts";
 import { createMemoryNetwork, memorySelf } from "../support/memory-links.ts";
 import { createRandom } from "../support/random.ts";
 import { optionsOf, recordNews } from "./link-world.ts";
-import { describeLinks, type LinkedNode, type LinkWorld } from "./links-contract.ts";
+import { countNews, describeLinks, type LinkedNode, type LinkWorld } from "./links-contract.ts";
 
 function openMemoryWorld(seed: number): LinkWorld {
   const clock = createManualClock();
@@ -109,6 +109,36 @@ describe("under cuts and resets, direct or relayed", () => {
         number = count;
       }
     }
+  });
+});
+
+describe("a relayed link", () => {
+  it("whose relay has lost what it carried goes down at both ends with the next heartbeat", async () => {
+    const clock = createManualClock();
+    const network = createMemoryNetwork({ clock, random: createRandom(1).next });
+    const nodes = ["a", "b", "c"].map((name) => {
+      const id = toNodeId(`${name}-1`);
+      return recordNews(id, network.links(memorySelf(id, name), optionsOf()), clock.now);
+    });
+    const [a, b, c] = nodes;
+    if (a === undefined || b === undefined || c === undefined) throw new Error("three nodes");
+    const [atA, atB, atC] = [a, b, c].map(({ id }) => ({ id, address: id.slice(0, 1) }));
+    if (atA === undefined || atB === undefined || atC === undefined) throw new Error("three peers");
+    a.links.connect([atB, atC]);
+    b.links.connect([atA, atC]);
+    c.links.connect([atA, atB]);
+    network.cut("a", "b");
+    // Between heartbeats: when the next one comes the relay reaches both ends again.
+    await clock.advance(3_070);
+    expect([a.links.pathOf(b.id), b.links.pathOf(a.id)]).toEqual(["relayed", "relayed"]);
+    const downs = countNews(a, b, "down");
+    network.reset("b", "c");
+    await clock.advance(500);
+    expect(b.links.pathOf(c.id)).toBe("direct");
+    expect(countNews(a, b, "down")).toBe(downs + 1);
+    const closed = Promise.all(nodes.map(({ links }) => links.close()));
+    await clock.advance(1_500);
+    await closed;
   });
 });
 

@@ -207,7 +207,7 @@ describe("a node that is given up again and again", () => {
       );
       await cluster.clock.advance(0);
       const expelledAtMs = cluster.clock.now();
-      for (let i = 0; i < 2000 && a.membership.self.id === id; i++) await cluster.clock.advance(50);
+      for (let i = 0; i < 1400 && a.membership.self.id === id; i++) await cluster.clock.advance(50);
       waits.push(cluster.clock.now() - expelledAtMs);
     };
     for (let i = 0; i < 8; i++) await expel();

@@ -155,12 +155,12 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
     },
     openSession: async (name, named) => {
       const id = name === "" ? `fake-${world.sessions.size + 1}` : name;
-      const stored = world.sessions.get(id) ?? { session: toSessionId(id), named, closed: false };
+      const stored = world.sessions.get(id) ?? { session: toSessionId(id), named, closed: false, opening: 1 };
       world.sessions.set(id, stored);
       return stored;
     },
     closeSession: async (session) => {
-      world.sessions.set(session, { session, named: false, closed: true });
+      world.sessions.set(session, { session, named: false, closed: true, opening: 1 });
     },
     get: async (type, eid, atLeast) => recordFrom(world, type, eid, atLeast?.seq ?? 0),
     replayDeadLetter: async (id) => closeLetter(world, id, "replayed"),

@@ -82,12 +82,13 @@ export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()
     },
     readChannel: async (id, channel) => shardOf(id).channels.get(channel) ?? 0,
     openSession: async (session, named) => {
-      const known = sessions.get(session) ?? { session, named, closed: false };
-      sessions.set(session, known);
-      return known;
+      const known = sessions.get(session) ?? { session, named, closed: false, opening: 0 };
+      const opened = { ...known, opening: known.opening + 1 };
+      sessions.set(session, opened);
+      return opened;
     },
     closeSession: async (session) => {
-      sessions.set(session, { ...(sessions.get(session) ?? { session, named: false }), closed: true });
+      sessions.set(session, { ...(sessions.get(session) ?? { session, named: false, opening: 0 }), closed: true });
     },
     ...createMemoryQueries(durable),
   };

@@ -43,7 +43,9 @@ export async function startTcpProxy(target: () => string): Promise<TcpProxy> {
     // Whatever comes: once something was swallowed nothing gets through, or the stream would have a hole.
     const onward = (run: () => void) => {
       isDumb ||= swallowed.has(way);
-      if (!isDumb) later(run);
+      // Who sends on fills its buffers, as nobody acknowledges.
+      if (isDumb) from.pause();
+      else later(run);
     };
     from.on("data", (chunk) => onward(() => void to.write(chunk)));
     from.on("end", () => onward(() => void to.end()));

@@ -7,13 +7,13 @@ import { entityOf, fencesOf, flushOf, letterOf, nodeA, segmentOf, shard1, shard2
 export function describeQueries(current: () => Store & Queries): void {
   const own = async (...shards: ShardId[]) => fencesOf(await current().acquire(nodeA, shards));
 
-  it("opens a session once, and keeps it closed", async () => {
+  it("opens a session once, counts its openings, and keeps it closed", async () => {
     const store = current();
     const session = toSessionId("s-1");
-    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: false });
-    expect(await store.openSession(session, false)).toEqual({ session, named: true, closed: false });
+    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: false, opening: 1 });
+    expect(await store.openSession(session, false)).toEqual({ session, named: true, closed: false, opening: 2 });
     await store.closeSession(session);
-    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: true });
+    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: true, opening: 3 });
     await store.closeSession(toSessionId("never opened"));
     expect((await store.openSession(toSessionId("never opened"), false)).closed).toBe(true);
   });
