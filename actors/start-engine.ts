@@ -4,7 +4,7 @@ import { createOwnerTable } from "../cluster/owner-table.ts";
 import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import type { NodeId } from "../proto/ids.ts";
+import type { NodeId, ShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Engine, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
@@ -58,9 +58,20 @@ export function startEngine(options: EngineOptions): ClusterEngine {
   const trouble = createTrouble(local);
 
   const join: ClusterEngine["join"] = async (membership, { alone }) => {
+    const endIfAlone = (lost: readonly ShardId[]): void => {
+      if (!alone) return;
+      // Somebody else has begun to use the database: this node must not take the shards back.
+      void ownership.close();
+      log.error({ shards: lost }, "shards were taken over by another node: this one may no longer write them");
+      trouble.report(new StarlingError("FENCED", `${lost.length} shards were taken over by another node`));
+    };
     const keeper = {
       ...local,
-      giveUp: (shards: Parameters<LocalEngine["giveUp"]>[0]) => local.giveUp(shards, hookGraceMs),
+      giveUp: (shards: readonly ShardId[]) => local.giveUp(shards, hookGraceMs),
+      drop: (shards: readonly ShardId[]): void => {
+        local.drop(shards);
+        endIfAlone(shards);
+      },
     };
     const ownership = new OwnershipKeeper<AcquiredShard>({
       ...{ membership, owners, store, keeper, alone, clock, log },
@@ -68,10 +79,7 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       announce: (news) => router.announce(news),
       ...(options.ownership && { limits: options.ownership }),
     });
-    const endings = watchOthers(options, membership, local);
-    const end = (lost: readonly unknown[]): void =>
-      trouble.report(new StarlingError("FENCED", `${lost.length} shards were taken over by another node`));
-    if (alone) endings.push(local.onLost(end));
+    const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone)];
     joined = { membership, ownership, endings };
     await membership.announce("serving");
     await ownership.ready();
@@ -121,7 +129,10 @@ function watchOthers({ links, log }: EngineOptions, membership: Membership, loca
     links.on({
       onMessage: () => {},
       onUp: (peer) => membership.clear(peer),
-      onDown: (peer, problem) => membership.suspect(peer, problem.message),
+      // One that another node relays to is alive; and a link may be told down only because a better one took over.
+      onDown: (peer, problem) => {
+        if (!links.isUp(peer)) membership.suspect(peer, problem.message);
+      },
     }),
     membership.onExpelled(async (reason) => {
       const owned = local.status().shards.map(({ shard }) => shard);

@@ -70,7 +70,7 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     offer: (parts, listener) => (options.offer ?? offer)(parts, listener),
     onAppended: followers.publish,
     onLost: (lost) => {
-      log.warn({ shards: lost }, "shards were taken over by another node");
+      log.warn({ shards: lost }, "shards were lost");
       for (const shard of lost) options.abandon(shard);
       for (const listener of losses) listener(lost);
     },

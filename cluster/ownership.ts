@@ -278,7 +278,7 @@ export class OwnershipKeeper<Acquired extends Held> {
       owners.learn(rows);
       const foreign = shards.filter((shard) => keeper.owns(shard) && !this.#isMine(owners.get(shard)));
       if (foreign.length > 0) {
-        log.warn({ shards: foreign.length }, "shards were taken over by another node: they are dropped");
+        log.warn({ shards: foreign.length }, "shards have another owner by now: they are dropped");
         keeper.drop(foreign);
       }
       this.#planSoon();

@@ -15,6 +15,8 @@ export interface MemoryShard {
   owner: NodeId | null;
   /** Who is taking the shard: until it has, nobody else writes or takes. */
   claim: NodeId | null;
+  /** When the claim lapses, by the store's clock. */
+  claimUntil: number;
   readonly log: Segment[];
   watermark: number;
   delivered: number;
@@ -45,6 +47,7 @@ export function createMemoryShard(): MemoryShard {
     epoch: 0,
     owner: null,
     claim: null,
+    claimUntil: 0,
     log: [],
     watermark: 0,
     delivered: 0,

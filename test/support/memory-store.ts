@@ -15,22 +15,63 @@ import type {
   StoredEntity,
   StoredObligation,
 } from "../../actors/store/store.ts";
+import type { Clock } from "../../proto/clock.ts";
 import { type NodeId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { createMemoryDurable, createMemoryShard, type MemoryDurable, type MemoryShard } from "./memory-durable.ts";
+import { createMemoryLocks, type Transaction } from "./memory-locks.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
 
 export interface MemoryStore extends Store, Queries {
   readonly durable: MemoryDurable;
   readonly shards: ReadonlyMap<ShardId, MemoryShard>;
   historyOf(key: EntityKey): readonly HistorySegment[];
-  /** Claims shards without taking them, as a node does that dies in between; null lets the claim lapse. */
+  /** Claims shards without taking them, as a node does that dies in between; null ends the claim. */
   claim(shards: readonly ShardId[], node: NodeId | null): void;
+  /** Drops what every reader of a shard's log has passed, as retention does with partitions (R8). Returns the segments. */
+  trim(shards: readonly ShardId[]): readonly Segment[];
 }
 
-/** The store in memory: the same rules as PostgreSQL's, at once and without timers. */
-export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()): MemoryStore {
+/** What the store's transactions meet on their way; without it they are over at once. */
+export interface MemoryStoreWorld {
+  readonly clock: Clock;
+  /**
+   * How long a transaction lasts that has its locks and has compared its fences (ms), and whether its connection is then
+   * killed, so that nothing of it stands. Infinity: it hangs until somebody ends it.
+   */
+  readonly hold: (
+    call: "append" | "flush" | "acquire",
+    node: NodeId,
+  ) => { readonly ms: number; readonly end: "commit" | "kill" };
+  /** Told of each commit. */
+  readonly onCommit: (commit: MemoryCommit) => void;
+}
+
+export type MemoryCommit =
+  | { readonly kind: "append"; readonly node: NodeId; readonly request: AppendRequest }
+  | { readonly kind: "flush"; readonly node: NodeId; readonly request: FlushRequest }
+  | { readonly kind: "fenced"; readonly node: NodeId; readonly lost: readonly ShardId[] }
+  | { readonly kind: "acquire"; readonly node: NodeId; readonly acquired: readonly AcquiredShard[] }
+  | { readonly kind: "unblock"; readonly node: NodeId; readonly ended: number };
+
+const still: MemoryStoreWorld = {
+  clock: { now: () => 0, after: () => () => {}, soon: (run) => queueMicrotask(run) },
+  hold: () => ({ ms: 0, end: "commit" }),
+  onCommit: () => {},
+};
+
+const claimMs = 2000;
+const patienceMs = 1000;
+const unblockEveryMs = 100;
+
+/** The store in memory: the same rules as PostgreSQL's. */
+export function createMemoryStore(
+  durable: MemoryDurable = createMemoryDurable(),
+  world: MemoryStoreWorld = still,
+): MemoryStore {
   const { shards, sessions } = durable;
+  const { clock } = world;
+  const locks = createMemoryLocks();
   const shardOf = (id: ShardId): MemoryShard => {
     const known = shards.get(id);
     if (known !== undefined) return known;
@@ -38,22 +79,86 @@ export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()
     shards.set(id, made);
     return made;
   };
-  const lostOf = (node: NodeId, fences: readonly Fence[]): ShardId[] =>
-    fences.filter((fence) => isLost(shardOf(fence.shard), fence, node)).map(({ shard }) => shard);
+  const isClaimed = ({ claim, claimUntil }: MemoryShard, node: NodeId): boolean =>
+    claim !== null && claim !== node && claimUntil > clock.now();
+
+  /** One transaction: `run` is given it, and the time between its locks and its end. */
+  const transact = async <T>(run: (transaction: Transaction) => Promise<T>): Promise<T> => {
+    const transaction: Transaction = { status: "open", onEnded: () => {} };
+    try {
+      return await run(transaction);
+    } finally {
+      locks.release(transaction);
+    }
+  };
+  const hold = async (transaction: Transaction, call: "append" | "flush" | "acquire", node: NodeId): Promise<void> => {
+    const { ms, end } = world.hold(call, node);
+    if (ms > 0 && transaction.status === "open") {
+      await new Promise<void>((resolve) => {
+        transaction.onEnded = resolve;
+        if (Number.isFinite(ms)) clock.after(ms, resolve);
+      });
+    }
+    if (end === "kill" || transaction.status === "ended") throw new StarlingError("STORE", "the connection was ended");
+  };
+  /** Fence first: whoever is not lost writes, and nobody can take the shards before it has (R2, R22). */
+  const write = (call: "append" | "flush", node: NodeId, fences: readonly Fence[], apply: () => void) =>
+    transact(async (transaction) => {
+      const claimed = fences.filter(({ shard }) => isClaimed(shardOf(shard), node)).map(({ shard }) => shard);
+      const ids = fences.map(({ shard }) => shard);
+      if (claimed.length === 0 && !(await locks.take(transaction, "shared", ids))) {
+        throw new StarlingError("STORE", "the connection was ended");
+      }
+      const isLost = (fence: Fence): boolean =>
+        claimed.includes(fence.shard) ||
+        shardOf(fence.shard).epoch !== fence.epoch ||
+        shardOf(fence.shard).owner !== node;
+      const lost = fences.filter(isLost).map(({ shard }) => shard);
+      await hold(transaction, call, node);
+      if (lost.length === 0) apply();
+      else world.onCommit({ kind: "fenced", node, lost });
+      return { lost };
+    });
+  /** Ends whoever blocks an acquiring for more than a second. */
+  const unblockLater = (transaction: Transaction, node: NodeId): (() => void) => {
+    const unblock = (): void => {
+      const blockers = locks.blockersOf(transaction);
+      for (const blocker of blockers) locks.end(blocker);
+      if (blockers.length > 0) world.onCommit({ kind: "unblock", node, ended: blockers.length });
+      cancel = clock.after(unblockEveryMs, unblock);
+    };
+    let cancel = clock.after(patienceMs, unblock);
+    return () => cancel();
+  };
 
   return {
     durable,
     shards,
     historyOf: (key) => shardOf(key.shard).history.get(keyOf(key)) ?? [],
     claim: (ids, node) => {
-      for (const id of ids) shardOf(id).claim = node;
+      for (const id of ids) Object.assign(shardOf(id), { claim: node, claimUntil: Number.POSITIVE_INFINITY });
     },
-    acquire: async (node, ids, terms) =>
-      (isOutdated(durable, terms) ? [] : [...ids])
-        .sort((a, b) => a - b)
-        .filter((id) => [null, node].includes(shardOf(id).claim))
+    trim: (ids) => ids.flatMap((id) => trim(shardOf(id))),
+    acquire: async (node, ids, terms) => {
+      const wanted = (isOutdated(durable, terms) ? [] : [...ids]).sort((a, b) => a - b);
+      const claimed = wanted
         .filter((id) => terms === undefined || terms.epochOf(id) === shardOf(id).epoch)
-        .map((id) => acquire(id, shardOf(id), node)),
+        .filter((id) => !isClaimed(shardOf(id), node));
+      for (const id of claimed) Object.assign(shardOf(id), { claim: node, claimUntil: clock.now() + claimMs });
+      if (claimed.length === 0) return [];
+      return transact(async (transaction) => {
+        // The statements are two: what happens in between belongs to whoever dies there.
+        await hold(transaction, "acquire", node);
+        const stop = unblockLater(transaction, node);
+        const locked = await locks.take(transaction, "alone", claimed);
+        stop();
+        if (!locked) throw new StarlingError("STORE", "the connection was ended");
+        const mine = claimed.filter((id) => shardOf(id).claim === node && shardOf(id).claimUntil > clock.now());
+        const acquired = mine.map((id) => acquire(id, shardOf(id), node));
+        if (acquired.length > 0) world.onCommit({ kind: "acquire", node, acquired });
+        return acquired;
+      });
+    },
     readOwners: async () =>
       [...shards]
         .filter(([, { epoch }]) => epoch > 0)
@@ -64,16 +169,16 @@ export function createMemoryStore(durable: MemoryDurable = createMemoryDurable()
         if (known.epoch === epoch && known.owner === node) known.owner = null;
       }
     },
-    append: async (node, request) => {
-      const lost = lostOf(node, request.fences);
-      if (lost.length === 0) append(shardOf, request);
-      return { lost };
-    },
-    flush: async (node, request) => {
-      const lost = lostOf(node, request.fences);
-      if (lost.length === 0) flush(shardOf, request);
-      return { lost };
-    },
+    append: (node, request) =>
+      write("append", node, request.fences, () => {
+        append(shardOf, request);
+        world.onCommit({ kind: "append", node, request });
+      }),
+    flush: (node, request) =>
+      write("flush", node, request.fences, () => {
+        flush(shardOf, request);
+        world.onCommit({ kind: "flush", node, request });
+      }),
     load: async (keys) => keys.flatMap((key) => shardOf(key.shard).entities.get(keyOf(key)) ?? []),
     readLog: async (id, after, limit) => readLog(shardOf(id).log, after, limit),
     findPart: async (id, channel, number) => {
@@ -100,11 +205,6 @@ function isOutdated(durable: MemoryDurable, terms: AcquireTerms | undefined): bo
   if (terms.revision < durable.membership) return true;
   durable.membership = terms.revision;
   return false;
-}
-
-function isLost(shard: MemoryShard, fence: Fence, node: NodeId): boolean {
-  if (shard.claim !== null && shard.claim !== node) return true;
-  return shard.epoch !== fence.epoch || shard.owner !== node;
 }
 
 function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
@@ -146,10 +246,11 @@ function append(shardOf: (id: ShardId) => MemoryShard, { segments, closings = []
     throw new StarlingError("STORE_REFUSED", "a dead letter is no longer open");
   }
   for (const segment of fresh) {
+    // As in PostgreSQL nothing but the key keeps the same seq from coming twice, and the time is part of it.
     const { log } = shardOf(segment.shard);
-    const last = log.at(-1)?.lastSeq ?? 0;
-    if (segment.seq <= last) throw new Error(`shard ${segment.shard}: seq ${segment.seq} after ${last}`);
-    log.push(segment);
+    let at = log.length;
+    while (at > 0 && (log[at - 1]?.seq ?? 0) > segment.seq) at--;
+    log.splice(at, 0, segment);
   }
   for (const { shard, id, status } of open) {
     const { letters } = shardOf(shard);
@@ -165,6 +266,20 @@ function holds(log: readonly Segment[], seq: number, at: number): boolean {
     if (segment.seq === seq && segment.at === at) return true;
   }
   return false;
+}
+
+function trim(shard: MemoryShard): Segment[] {
+  const owed = [...shard.obligations.values()].flatMap(({ firstWaiting }) =>
+    firstWaiting === null ? [] : firstWaiting - 1,
+  );
+  const passed = Math.min(shard.watermark, shard.delivered, ...owed);
+  const kept = shard.log.filter(({ lastSeq }) => lastSeq > passed);
+  const gone = shard.log.filter(({ lastSeq }) => lastSeq <= passed);
+  shard.log.splice(0, shard.log.length, ...kept);
+  const first = Math.min(...gone.map(({ seq }) => seq));
+  const last = Math.max(...gone.map(({ lastSeq }) => lastSeq));
+  for (const seq of shard.refused) if (seq >= first && seq <= last) shard.refused.delete(seq);
+  return gone;
 }
 
 function readLog(log: readonly Segment[], after: number, limit: number): Segment[] {

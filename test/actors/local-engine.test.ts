@@ -1,0 +1,77 @@
+import { expect, test } from "vitest";
+import { createCounters } from "../../actors/counters.ts";
+import { startLocalEngine } from "../../actors/start-local-engine.ts";
+import { type ShardId, toNodeId } from "../../proto/ids.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { createManualClock } from "../support/manual-clock.ts";
+import { createMemoryStore } from "../support/memory-store.ts";
+import { simulationLimits } from "../support/simulated-node.ts";
+import { all, eids, noHooks, split } from "./hand-off-world.ts";
+import * as script from "./protocol-script.ts";
+import { model, shards, task } from "./protocol-script.ts";
+
+test("a local engine takes shards in, gives them up, and loses them; it writes under the identity of the moment", async () => {
+  const store = createMemoryStore();
+  const clock = createManualClock();
+  const identity = { id: toNodeId("first") };
+  let failures = 2;
+  const aborted: ShardId[] = [];
+  const engine = startLocalEngine({
+    ...{ identity, queries: store, model, hooks: noHooks, clock, entityShards: shards, lanes: 2, databases: 1 },
+    store: {
+      ...store,
+      readLog: async (...args) => {
+        if (failures-- > 0) throw new StarlingError("STORE", "away");
+        return store.readLog(...args);
+      },
+    },
+    ...{ counters: createCounters(), limits: simulationLimits, wall: () => 0, newSessionId: () => "s" },
+    ...{ log: { info: () => {}, warn: () => {}, error: () => {} }, runHook: script.runHook },
+    abandon: (shard) => void aborted.push(shard),
+  });
+  const settle = async <T>(promise: Promise<T>): Promise<T> => {
+    let status: "open" | "settled" = "open";
+    const ended = promise.finally(() => {
+      status = "settled";
+    });
+    for (let i = 0; i < 1000 && status === "open"; i++) await clock.advance(10);
+    return ended;
+  };
+  const said: string[] = [];
+  const offer = async (number: number): Promise<void> => {
+    const { parts } = split(
+      eids.map((eid, v) => task("src", eid, "a", number * 10 + v)),
+      number,
+    );
+    engine.offer(parts, (news) => {
+      for (const event of news) said.push(event.kind === "refused" ? event.error.code : event.kind);
+    });
+    await clock.advance(3000);
+  };
+  await offer(1);
+  expect(said.splice(0)).toEqual(Array(4).fill("MOVED"));
+  await settle(engine.own(await store.acquire(identity.id, all)));
+  await offer(1);
+  expect(said.splice(0).sort()).toEqual([...Array(4).fill("durable"), ...Array(4).fill("processed")]);
+  expect(await settle(engine.giveUp(all.slice(0, 3), 50))).toHaveLength(3);
+  expect(all.map(engine.owns)).toEqual([false, false, false, true]);
+  expect(await settle(engine.giveUp(all.slice(0, 1), 50))).toEqual([]);
+  await expect(engine.get("src", eids[0] ?? "", null)).rejects.toMatchObject({ code: "MOVED" });
+  // The node was expelled: what it still has is another's, and it says so when it writes.
+  identity.id = toNodeId("second");
+  const lost: ShardId[] = [];
+  engine.onLost((ids) => void lost.push(...ids));
+  await offer(2);
+  expect(said.splice(0).sort()).toEqual(["FENCED", "MOVED", "MOVED", "MOVED"]);
+  expect([lost, aborted]).toEqual([all.slice(3), all.slice(3)]);
+  // A log that has something to replay, and a store that fails twice.
+  await store.append(identity.id, { fences: [], segments: [] });
+  for (const id of all) Object.assign(store.shards.get(id) ?? {}, { watermark: 0 });
+  await settle(engine.own(await store.acquire(identity.id, all)));
+  expect(failures).toBeLessThan(0);
+  expect(await settle(engine.get("src", eids[0] ?? "", null))).toMatchObject({ view: { eid: eids[0] } });
+  engine.drop(all.slice(0, 1));
+  await clock.advance(10);
+  expect((await settle(engine.close())).map(({ shard }) => shard).sort()).toEqual(all.slice(1));
+  expect(await engine.close()).toHaveLength(3);
+});

@@ -1,0 +1,141 @@
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { checkClusterFacts, type Verdict } from "../support/cluster/checker.ts";
+import { type Ack, type ClusterLoad, startClusterLoad } from "../support/cluster/cluster-load.ts";
+import { watchEpochs } from "../support/cluster/epoch-watch.ts";
+import { findBacklog, findUnowned, untilNothing } from "../support/cluster/liveness.ts";
+import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
+import { openKillDatabase } from "../support/kill-facts.ts";
+import { rssPeakMb } from "../support/process-usage.ts";
+import { type Fault, type FaultKind, faultText, planFaults } from "./fault-plan.ts";
+import { type PlayedFault, playFaults } from "./play-faults.ts";
+
+/** What one run came to: a line of the file of results. */
+export interface RunResult {
+  readonly seed: number;
+  readonly run: number;
+  readonly plan: readonly string[];
+  readonly faults: readonly FaultResult[];
+  readonly datapoints: number;
+  readonly loadMs: number;
+  readonly lost: number;
+  readonly doubled: number;
+  readonly disordered: number;
+  readonly clientErrors: number;
+  readonly reads: { readonly exact: number; readonly refused: number };
+  readonly epochChanges: number;
+  /** From the last fault or the end of the load, whichever is later, until everything was owned and processed. */
+  readonly caughtUpMs: number;
+  readonly rssPeakMb: number;
+  /** All that is wrong, sentence by sentence. */
+  readonly violations: readonly string[];
+  /** The folder with the nodes' logs; empty when nothing is wrong. */
+  readonly logs: string;
+}
+
+export interface FaultResult {
+  readonly kind: FaultKind;
+  /** The longest that a batch waited for its acknowledgement while it lasted or in the five seconds after it. */
+  readonly stallMs: number;
+  readonly skipped: string | null;
+}
+
+export interface FaultRunOptions {
+  readonly seed: number;
+  readonly run: number;
+  /** Where logs of failed runs go. */
+  readonly folder: string;
+  readonly loadMs?: number;
+  readonly datapoints?: number;
+  readonly rate?: number;
+  /** Instead of the plan of the seed. */
+  readonly plan?: readonly Fault[];
+}
+
+const nodes = 3;
+const liveWithinMs = 15_000;
+/** A run that is late is a violation; its other checks wait so much longer. */
+const patienceMs = 45_000;
+const afterFaultMs = 5_000;
+
+/** Starts a cluster, plays the faults under load, and checks what is left. */
+export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
+  const { seed, run, folder, loadMs = 30_000, datapoints = 100_000, rate = 4_000 } = options;
+  const plan = options.plan ?? planFaults(seed, run, nodes);
+  await using cluster = await startTestCluster({ nodes });
+  const { addresses, databaseUrl, shards } = cluster;
+  const epochs = watchEpochs(databaseUrl);
+  const load = startClusterLoad({ addresses, seed: seed * 1_000 + run, rate, entityShards: shards.entity });
+  const beganMs = performance.now();
+  const violations: string[] = [];
+  const played = await playFaults(cluster, plan).catch((error: unknown) => {
+    violations.push(`a fault could not be played: ${error instanceof Error ? error.message : String(error)}`);
+    cluster.network.healAll();
+    return [];
+  });
+  while (
+    load.errors.length === 0 &&
+    (performance.now() - beganMs < loadMs || load.count < datapoints) &&
+    performance.now() - beganMs < 4 * loadMs
+  ) {
+    await setTimeout(100);
+  }
+  const endMs = performance.now();
+  const end = await settle(cluster, load);
+  await epochs.close();
+  violations.push(...end.late, ...epochs.problems, ...load.errors, ...mishapsOf(cluster));
+  if (load.count < datapoints) violations.push(`only ${load.count} datapoints were sent`);
+  const verdict = await checkEnd(cluster, load);
+  violations.push(...Object.values(verdict).flatMap((list) => list.slice(0, 8)));
+  const logs = violations.length === 0 ? "" : join(folder, `seed-${seed}-run-${run}`);
+  if (logs !== "") await cluster.saveLogs(logs);
+  return {
+    ...{ seed, run, plan: plan.map(faultText) },
+    faults: played.map((one) => resultOf(one, load.acks)),
+    ...{ datapoints: load.count, loadMs: Math.round(endMs - beganMs) },
+    ...{ lost: verdict.lost.length, doubled: verdict.doubled.length, disordered: verdict.disordered.length },
+    ...{ clientErrors: load.errors.length, reads: load.reads, epochChanges: epochs.changes },
+    caughtUpMs: end.caughtUpMs,
+    rssPeakMb: Math.round(Math.max(...cluster.nodes.map(({ process }) => (process ? rssPeakMb(process.pid) : 0)))),
+    ...{ violations, logs },
+  };
+}
+
+/** Ends the load; everything has to be acknowledged, owned and processed in time. */
+async function settle(
+  cluster: TestCluster,
+  load: ClusterLoad,
+): Promise<{ readonly late: readonly string[]; readonly caughtUpMs: number }> {
+  const endMs = performance.now();
+  const leftMs = (limitMs: number): number => Math.max(0, endMs + limitMs - performance.now());
+  const finished = load.finish();
+  const isFinished = await Promise.race([finished.then(() => true), setTimeout(liveWithinMs, false, { ref: false })]);
+  const late = isFinished ? [] : [`not everything was acknowledged within ${liveWithinMs} ms`];
+  await finished;
+  const find = async (): Promise<string[]> => [...(await findUnowned(cluster)), ...(await findBacklog(cluster))];
+  const left = await untilNothing(find, leftMs(liveWithinMs));
+  if (left.length > 0) {
+    late.push(...left.slice(0, 5).map((one) => `within ${liveWithinMs} ms not live: ${one}`));
+    const never = await untilNothing(find, patienceMs);
+    late.push(...never.slice(0, 5).map((one) => `never live: ${one}`));
+  }
+  return { late, caughtUpMs: Math.round(performance.now() - endMs) };
+}
+
+async function checkEnd(cluster: TestCluster, load: ClusterLoad): Promise<Verdict> {
+  await using database = openKillDatabase(cluster.databaseUrl);
+  return checkClusterFacts({ ...(await database.facts()), sent: load.sent() });
+}
+
+/** A node must not end by itself; a start may fail while etcd or PostgreSQL is away. */
+function mishapsOf(cluster: TestCluster): string[] {
+  const ends = cluster.nodes.flatMap(({ mishaps }) => mishaps.filter(({ kind }) => kind === "ended"));
+  return ends.map(({ text }) => `a node ended by itself: ${text}`);
+}
+
+function resultOf({ fault, beganMs, mendedMs, skipped }: PlayedFault, acks: readonly Ack[]): FaultResult {
+  const untilMs = mendedMs + afterFaultMs;
+  const touched = acks.filter(({ sentMs, ackedMs }) => sentMs < untilMs && ackedMs > beganMs);
+  const waits = touched.map(({ sentMs, ackedMs }) => ackedMs - Math.max(sentMs, beganMs));
+  return { kind: fault.kind, stallMs: Math.round(Math.max(0, ...waits)), skipped };
+}

@@ -1,0 +1,139 @@
+import { setTimeout } from "node:timers/promises";
+import { unreachable } from "../../proto/unreachable.ts";
+import type { ClusterNode } from "../support/cluster/cluster-node.ts";
+import type { TestCluster } from "../support/cluster/test-cluster.ts";
+import type { Fault } from "./fault-plan.ts";
+
+/** A fault that was played. Times of `performance.now()`. */
+export interface PlayedFault {
+  readonly fault: Fault;
+  readonly beganMs: number;
+  readonly mendedMs: number;
+  /** Why it could not be played as planned; null: it could. */
+  readonly skipped: string | null;
+}
+
+/** Plays the faults of a plan at their times; resolves when the last one is mended. */
+export async function playFaults(cluster: TestCluster, plan: readonly Fault[]): Promise<PlayedFault[]> {
+  const player = createPlayer(cluster);
+  const beganMs = performance.now();
+  const all = plan.map(async (fault) => {
+    await setTimeout(Math.max(0, beganMs + fault.atMs - performance.now()));
+    return await player(fault);
+  });
+  return await Promise.all(all);
+}
+
+type Player = (fault: Fault) => Promise<PlayedFault>;
+
+function createPlayer(cluster: TestCluster): Player {
+  /** Nodes, `etcd` and `postgres` with whose processes a fault is busy. */
+  const busy = new Set<string>();
+  /** The first that is free; null: none is, or it would be the last node that runs. */
+  const take = (fault: Fault): ClusterNode | null => {
+    const free = cluster.nodes.filter(({ name, process }) => !busy.has(name) && process !== null);
+    const wanted = cluster.nodes[fault.nodes[0]];
+    const node = free.find((one) => one === wanted) ?? free[0];
+    if (node === undefined || free.length < 2) return null;
+    busy.add(node.name);
+    return node;
+  };
+  const withNode = async (fault: Fault, run: (node: ClusterNode) => Promise<void>): Promise<string | null> => {
+    const node = take(fault);
+    if (node === null) return "no node was free for it";
+    try {
+      await run(node);
+      return null;
+    } finally {
+      busy.delete(node.name);
+    }
+  };
+  const withServer = async (name: string, run: () => Promise<void>): Promise<string | null> => {
+    if (busy.has(name)) return `${name} was busy`;
+    busy.add(name);
+    try {
+      await run();
+      return null;
+    } finally {
+      busy.delete(name);
+    }
+  };
+  return async (fault) => {
+    const beganMs = performance.now();
+    const skipped = await play(cluster, fault, { withNode, withServer });
+    return { fault, beganMs, mendedMs: performance.now(), skipped };
+  };
+}
+
+interface Stage {
+  withNode(fault: Fault, run: (node: ClusterNode) => Promise<void>): Promise<string | null>;
+  withServer(name: string, run: () => Promise<void>): Promise<string | null>;
+}
+
+async function play(cluster: TestCluster, fault: Fault, stage: Stage): Promise<string | null> {
+  const { kind, lastsMs, manner } = fault;
+  const { network, etcd } = cluster;
+  const [one, other] = fault.nodes.map((at) => cluster.nodes[at]?.name ?? "");
+  if (one === undefined || other === undefined) throw new Error("a fault of two nodes has one");
+  const isRude = manner === "rude";
+  const cut = async (ways: readonly (readonly [string, string])[]): Promise<null> => {
+    for (const [from, to] of ways) network.cut(from, to, isRude ? "lost" : "late");
+    await setTimeout(lastsMs);
+    for (const [from, to] of ways) network.heal(from, to);
+    return null;
+  };
+  switch (kind) {
+    case "kill":
+      return await stage.withNode(fault, async (node) => {
+        await node.kill();
+        await setTimeout(lastsMs);
+        await node.start();
+      });
+    case "stop":
+      return await stage.withNode(fault, async (node) => {
+        const code = await node.stop();
+        if (code !== 0) throw new Error(`${node.name} was to stop and ended with ${code}`);
+        await setTimeout(lastsMs);
+        await node.start();
+      });
+    case "freeze":
+      return await stage.withNode(fault, async (node) => {
+        node.freeze();
+        await setTimeout(lastsMs);
+        if (node.process !== null) node.thaw();
+      });
+    case "cut":
+      return await cut([
+        [one, other],
+        [other, one],
+      ]);
+    case "cut-one-way":
+      return await cut([[one, other]]);
+    case "half-open":
+      network.halfOpen(one, other);
+      return null;
+    case "cut-etcd":
+      return await cut([
+        [one, "etcd"],
+        ["etcd", one],
+      ]);
+    case "cut-postgres":
+      return await cut([
+        [one, "postgres"],
+        ["postgres", one],
+      ]);
+    case "restart-postgres":
+      return await stage.withServer("postgres", () => cluster.restartPostgres(isRude ? "immediate" : "fast", lastsMs));
+    case "restart-etcd":
+      return await stage.withServer("etcd", async () => {
+        await (isRude ? etcd.kill() : etcd.stop());
+        await setTimeout(lastsMs);
+        await etcd.start();
+      });
+    case "reset-etcd":
+      network.reset(one, "etcd");
+      return null;
+    default:
+      return unreachable(kind);
+  }
+}

@@ -1,0 +1,62 @@
+import { faultKinds, pairsCount } from "./fault-plan.ts";
+import type { RunResult } from "./fault-run.ts";
+
+/** What all runs came to, as text. */
+export function summaryOf(results: readonly RunResult[]): string {
+  const rows = faultKinds.map((kind) => {
+    const runs = results.filter(({ faults }) => faults.some((one) => one.kind === kind && one.skipped === null));
+    const faults = results.flatMap((result) => result.faults.filter((one) => one.kind === kind));
+    const hits = faults.filter(({ skipped }) => skipped === null);
+    const worst = Math.max(0, ...hits.map(({ stallMs }) => stallMs));
+    return [kind, hits.length, faults.length - hits.length, runs.length, (worst / 1000).toFixed(1)];
+  });
+  const sum = (of: (result: RunResult) => number): number => results.reduce((total, one) => total + of(one), 0);
+  const worst = (of: (result: RunResult) => number): number => Math.max(0, ...results.map(of));
+  const failed = results.filter(({ violations }) => violations.length > 0);
+  const totals: readonly (readonly [string, string | number])[] = [
+    ["runs", results.length],
+    ["pairs of kinds", `${pairsOf(results)} of ${pairsCount}`],
+    ["datapoints sent", sum(({ datapoints }) => datapoints)],
+    ["streams with losses", sum(({ lost }) => lost)],
+    ["streams with doubles", sum(({ doubled }) => doubled)],
+    ["streams out of order", sum(({ disordered }) => disordered)],
+    ["errors at the client", sum(({ clientErrors }) => clientErrors)],
+    [
+      "reads with a token",
+      `${sum(({ reads }) => reads.exact)} exact, ${sum(({ reads }) => reads.refused)} for now not`,
+    ],
+    ["epoch changes", sum(({ epochChanges }) => epochChanges)],
+    ["caught up, worst", `${(worst(({ caughtUpMs }) => caughtUpMs) / 1000).toFixed(1)} s`],
+    ["memory of a node, worst", `${worst((one) => one.rssPeakMb)} MB`],
+    ["runs with a violation", failed.length],
+  ];
+  return [
+    table([["fault", "hits", "skipped", "runs", "worst stall, s"], ...rows]),
+    table(totals),
+    ...failed.map(({ seed, run, violations, logs }) => {
+      const replay = `npm run faults -- --seed ${seed} --run ${run}`;
+      return `run ${run} (${replay}), logs in ${logs}\n${violations.map((one) => `  ${one}`).join("\n")}`;
+    }),
+  ].join("\n\n");
+}
+
+/** How many pairs of kinds overlapped, or could have: the first two faults of each run. */
+function pairsOf(results: readonly RunResult[]): number {
+  const pairs = results.flatMap(({ faults }) => {
+    const [one, other] = faults;
+    if (one === undefined || other === undefined || one.skipped !== null || other.skipped !== null) return [];
+    return [[one.kind, other.kind].sort().join(" ")];
+  });
+  return new Set(pairs).size;
+}
+
+function table(rows: readonly (readonly (string | number)[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
+  const line = (row: readonly (string | number)[]): string =>
+    row
+      .map((cell, column) =>
+        column === 0 ? String(cell).padEnd(widths[0] ?? 0) : String(cell).padStart(widths[column] ?? 0),
+      )
+      .join("  ");
+  return rows.map(line).join("\n");
+}

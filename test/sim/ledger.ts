@@ -1,0 +1,86 @@
+import { outboxJoint, unescapeText } from "../../actors/line.ts";
+import type { Segment } from "../../actors/store/store.ts";
+import type { ShardId } from "../../proto/ids.ts";
+
+/** One line of the log. */
+export interface Line {
+  readonly shard: ShardId;
+  readonly seq: number;
+  /** Seq of its task's first line. */
+  readonly task: number;
+  readonly kind: "datapoint" | "delete" | "other";
+  readonly at: number;
+  readonly type: string;
+  readonly eid: string;
+  readonly attr: string;
+  /** A text, as all values of the simulation. */
+  readonly v: string;
+  readonly t1: number | null;
+}
+
+/** Everything that was ever committed to the logs, also what retention has dropped since. */
+export class Ledger {
+  readonly #rows = new Set<string>();
+  /** By shard, in the order of the commits. */
+  readonly lines = new Map<ShardId, Line[]>();
+  /** Of values that were sent. */
+  readonly sent = new Map<string, Line[]>();
+  /** Of derived values, by the key that they begin with. */
+  readonly derived = new Map<string, Line[]>();
+  /** Keys that stand in an outbox line. */
+  readonly outbox = new Set<string>();
+  /** Rows that came twice. */
+  repeats = 0;
+
+  add(segment: Segment): void {
+    const { shard, seq, at, body } = segment;
+    const row = `${shard} ${seq} ${at}`;
+    if (this.#rows.has(row)) {
+      this.repeats++;
+      return;
+    }
+    this.#rows.add(row);
+    let task = 0;
+    for (const [index, text] of body.split("\n").entries()) {
+      if (text === "") continue;
+      if (!text.startsWith("+")) task = seq + index;
+      this.#addLine({ shard, seq: seq + index, task, at }, text);
+    }
+  }
+
+  #addLine(at: Pick<Line, "shard" | "seq" | "task" | "at">, text: string): void {
+    const [kind = "", type = "", eid = "", attr = "", , t1 = "", , , json = '""'] = text.split("\t");
+    if (kind === "o") {
+      for (const task of text.split("\t")[6]?.split(outboxJoint) ?? []) {
+        const value = task.split("\t")[8];
+        if (value !== undefined) this.outbox.add(keyOf(JSON.parse(value) as string));
+      }
+    }
+    const isDatapoint = kind === "d" || kind === "+";
+    const v = isDatapoint ? (JSON.parse(json) as string) : "";
+    const line: Line = {
+      ...at,
+      kind: isDatapoint ? "datapoint" : kind === "x" ? "delete" : "other",
+      type,
+      eid: unescapeText(eid),
+      attr: isDatapoint ? attr : "",
+      v,
+      t1: t1 === "" ? null : Number(t1),
+    };
+    push(this.lines, line.shard, line);
+    if (!isDatapoint) return;
+    if (attr === "x") push(this.sent, v, line);
+    else push(this.derived, `${attr} ${keyOf(v)}`, line);
+  }
+}
+
+/** The `ctx.key` that a derived value begins with. */
+export function keyOf(value: string): string {
+  return value.slice(0, value.indexOf("|"));
+}
+
+function push<K>(map: Map<K, Line[]>, key: K, line: Line): void {
+  const known = map.get(key);
+  if (known === undefined) map.set(key, [line]);
+  else known.push(line);
+}

@@ -1,0 +1,159 @@
+import type { HookContext, HookTable, ModuleLog } from "../../modules/hook.ts";
+import { createRegistrar } from "../../modules/registrar.ts";
+import type { Clock } from "../../proto/clock.ts";
+import type { ClientDatapoint } from "../../proto/client-batch.ts";
+import type { Random } from "../support/random.ts";
+import { testModel } from "../support/test-model.ts";
+
+/*
+ * What is sent, and what hooks make of it. Every datapoint that is sent has a value of its own, `session:batch:index:flags`,
+ * and every derived one begins with its hook's `ctx.key`. The flags say what the hooks do:
+ *
+ *   l  `late` answers after a while           d  `remove` deletes the entity
+ *   o  `late` takes so long that it becomes   p  `remove` deletes the entity's partner, on another shard
+ *      an obligation                          f  `fragile` fails until the world is repaired
+ */
+export const model = testModel({
+  item: {
+    x: { kind: "observations", type: "string" },
+    order: { kind: "plain", type: "string" },
+    born: { kind: "plain", type: "string" },
+  },
+  group: {
+    member: { kind: "observations", type: "string" },
+    late: { kind: "observations", type: "string" },
+    mended: { kind: "observations", type: "string" },
+    births: { kind: "observations", type: "string" },
+  },
+  world: { sum: { kind: "observations", type: "string" } },
+});
+
+export const hookIds = {
+  own: "sim/on_new_attr/item.x/own",
+  cross: "sim/on_new_attr/item.x/cross",
+  late: "sim/on_new_attr/item.x/late",
+  fragile: "sim/on_new_attr/item.x/fragile",
+  remove: "sim/on_new_attr/item.x/remove",
+  born: "sim/on_entity_creation/item/born",
+  sum: "sim/on_new_attr/group.member/sum",
+} as const;
+
+const groups = 7;
+const worlds = 3;
+
+export function isDenied(eid: string): boolean {
+  return eid.startsWith("no");
+}
+
+/** Who is deleted when `p` is processed. */
+export function partnerOf(eid: string): string {
+  return `victim-of-${eid}`;
+}
+
+export interface HookSurroundings {
+  readonly clock: Clock;
+  readonly log: ModuleLog;
+  /** Whether fragile hooks fail. */
+  readonly isBroken: () => boolean;
+}
+
+/** The hooks of one process. */
+export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTable {
+  const registrar = createRegistrar(model, { concurrency: 100, timeoutMs: 20_000, retries: 0 });
+  const module = registrar.forModule("sim", log, () => ({}));
+  const derive = (type: string, eid: string, attr: string, ctx: HookContext, v: string) => {
+    const datapoint = { attr, v: `${ctx.key}|${v}` };
+    return { type, eid, datapoints: [type === "item" ? datapoint : { ...datapoint, t1: ctx.now }] };
+  };
+  const groupOf = (text: string): string => `g${textHash(text) % groups}`;
+  const rest = (ms: number, signal: AbortSignal): Promise<void> =>
+    new Promise((resolve) => {
+      const cancel = clock.after(ms, resolve);
+      signal.addEventListener("abort", () => {
+        cancel();
+        resolve();
+      });
+    });
+  module.registerAllowEntityCreationHook((eid) => !isDenied(String(eid)), "item", { name: "allow" });
+  module.registerOnEntityCreationHook(
+    (eid, _, ctx) => [
+      derive("item", String(eid), "born", ctx, String(eid)),
+      derive("group", groupOf(String(eid)), "births", ctx, String(eid)),
+    ],
+    "item",
+    { name: "born" },
+  );
+  const on = module.registerOnNewAttrHook;
+  on((eid, { v }, ctx) => [derive("item", String(eid), "order", ctx, String(v))], "item", "x", { name: "own" });
+  on((_, { v }, ctx) => [derive("group", groupOf(String(v)), "member", ctx, String(v))], "item", "x", { name: "cross" });
+  const late = async (v: string, ctx: HookContext) => {
+    await rest(flagsOf(v).includes("o") ? 5500 + (textHash(v) % 1000) : textHash(v) % 400, ctx.signal);
+    return [derive("group", groupOf(`late ${v}`), "late", ctx, v)];
+  };
+  on((_, { v }, ctx) => (/[lo]/.test(flagsOf(String(v))) ? late(String(v), ctx) : null), "item", "x", { name: "late" });
+  const fragile = (v: string, ctx: HookContext) => {
+    if (!flagsOf(v).includes("f")) return null;
+    if (isBroken()) throw new Error("it is broken");
+    return [derive("group", groupOf(`mended ${v}`), "mended", ctx, v)];
+  };
+  on((_, { v }, ctx) => fragile(String(v), ctx), "item", "x", { name: "fragile" });
+  const remove = (eid: string, flags: string) => {
+    const found: { type: string; eid: string; delete: true }[] = [];
+    if (flags.includes("d")) found.push({ type: "item", eid, delete: true });
+    if (flags.includes("p")) found.push({ type: "item", eid: partnerOf(eid), delete: true });
+    return found;
+  };
+  on((eid, { v }) => remove(String(eid), flagsOf(String(v))), "item", "x", { name: "remove" });
+  module.registerOnNewAttrHook(
+    (eid, { v }, ctx) => [derive("world", `w${textHash(String(eid)) % worlds}`, "sum", ctx, String(v))],
+    "group",
+    "member",
+    { name: "sum" },
+  );
+  return registrar.hookTable();
+}
+
+export function flagsOf(value: string): string {
+  return value.slice(value.lastIndexOf(":") + 1);
+}
+
+/** The session, batch number and index of a value that was sent. */
+export function placeOf(value: string): { readonly session: string; readonly number: number; readonly index: number } {
+  const [session = "", number = "0", index = "0"] = value.split(":");
+  return { session, number: Number(number), index: Number(index) };
+}
+
+function textHash(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash ^ (hash >>> 15)) >>> 0;
+}
+
+const startAt = 1_767_225_600_000;
+
+/** The datapoints of one batch. Entities that begin with `own` have one sender; `all` have several. */
+export function drawBatch(session: string, number: number, size: number, random: Random): ClientDatapoint[] {
+  return Array.from({ length: size }, (_, index) => {
+    const pick = random.next();
+    const eid = drawEid(session, pick, random);
+    const flags = drawFlags(eid, random);
+    const v = `${session}:${number}:${index}:${flags}`;
+    return { type: "item", eid, attr: "x", v, t1: startAt + number * 100 + index };
+  });
+}
+
+function drawEid(session: string, pick: number, random: Random): string {
+  if (pick < 0.6) return `own-${session}-${random.between(1, 8)}`;
+  if (pick < 0.8) return `all-${random.between(1, 5)}`;
+  if (pick < 0.9) return `gone-${session}-${random.between(1, 3)}`;
+  if (pick < 0.96) return partnerOf(`gone-${session}-${random.between(1, 3)}`);
+  return `no-${random.between(1, 3)}`;
+}
+
+function drawFlags(eid: string, random: Random): string {
+  const draw = random.next();
+  const removes = eid.startsWith("gone") ? (draw < 0.12 ? "d" : draw < 0.3 ? "p" : "") : "";
+  const next = random.next();
+  const rest = next < 0.1 ? "l" : next < 0.103 ? "o" : next < 0.12 ? "f" : "";
+  return removes + rest;
+}

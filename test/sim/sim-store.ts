@@ -1,0 +1,85 @@
+import type { Queries, Store } from "../../actors/store/store.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import type { Clock } from "../../proto/clock.ts";
+import type { MemoryStore } from "../support/memory-store.ts";
+import type { SimProcess } from "./sim-process.ts";
+
+/**
+ * What befalls one call of a node. `lost`: it never reaches the database; `unanswered`: it does, and the answer is lost;
+ * either way the node hears of it at its deadline, or at once when the connection was `reset`.
+ */
+export interface StoreFault {
+  readonly kind: "none" | "lost" | "unanswered";
+  readonly reset: boolean;
+  /** On the way there, and back. */
+  readonly thereMs: number;
+  readonly backMs: number;
+}
+
+export interface SimStoreOptions {
+  readonly database: MemoryStore;
+  readonly process: SimProcess;
+  readonly clock: Clock;
+  readonly faultOf: (call: string) => StoreFault;
+  /** Told how many calls are under way. */
+  readonly onPending: (change: 1 | -1, call: string) => void;
+}
+
+const deadlineMs = 3000;
+
+/** A node's way to the database: calls take time, and may fail before or after they had their effect. */
+export function connectSimStore(options: SimStoreOptions): Store & Queries {
+  const { database } = options;
+  const wrap =
+    <A extends unknown[], T>(name: string, call: (...args: A) => Promise<T>) =>
+    (...args: A): Promise<T> =>
+      carry(options, name, () => call(...args));
+  return {
+    acquire: wrap("acquire", database.acquire),
+    readOwners: wrap("readOwners", database.readOwners),
+    release: wrap("release", database.release),
+    append: wrap("append", database.append),
+    flush: wrap("flush", database.flush),
+    load: wrap("load", database.load),
+    readLog: wrap("readLog", database.readLog),
+    findPart: wrap("findPart", database.findPart),
+    readChannel: wrap("readChannel", database.readChannel),
+    openSession: wrap("openSession", database.openSession),
+    closeSession: wrap("closeSession", database.closeSession),
+    list: wrap("list", database.list),
+    count: wrap("count", database.count),
+    raw: wrap("raw", database.raw),
+    history: wrap("history", database.history),
+    deadLetters: wrap("deadLetters", database.deadLetters),
+    deadLetter: wrap("deadLetter", database.deadLetter),
+    discardDeadLetter: wrap("discardDeadLetter", database.discardDeadLetter),
+  };
+}
+
+function carry<T>({ process, clock, faultOf, onPending }: SimStoreOptions, name: string, call: () => Promise<T>): Promise<T> {
+  const fault = faultOf(name);
+  onPending(1, name);
+  return process.answer<T>((resolve, reject) => {
+    let status: "open" | "settled" = "open";
+    const settle = (end: () => void): void => {
+      if (status === "settled") return;
+      status = "settled";
+      cancel();
+      onPending(-1, name);
+      end();
+    };
+    const fail = (text: string): void => settle(() => reject(new StarlingError("STORE", `${name}: ${text}`)));
+    const cancel = clock.after(deadlineMs, () => fail("no answer within the deadline"));
+    clock.after(fault.thereMs, () => {
+      if (fault.kind === "lost") return fault.reset ? fail("the connection was reset") : undefined;
+      const back = (end: () => void): void => {
+        if (fault.kind === "none") clock.after(fault.backMs, () => settle(end));
+        else if (fault.reset) clock.after(fault.backMs, () => fail("the connection was reset"));
+      };
+      call().then(
+        (value) => back(() => resolve(value)),
+        (error: unknown) => back(() => reject(error)),
+      );
+    });
+  });
+}

@@ -1,0 +1,73 @@
+import { setTimeout } from "node:timers/promises";
+import { createConnection } from "../../../actors/store/connection.ts";
+import type { NodeStatus } from "../../../proto/admin-client.ts";
+import { connect } from "../../../proto/client.ts";
+import { toStarlingError } from "../../../proto/starling-error.ts";
+import { openKillDatabase } from "../kill-facts.ts";
+import type { TestCluster } from "./test-cluster.ts";
+
+/** Asks a node how it stands. Raises what the node, or the connection to it, says. */
+export async function statusOf(address: string): Promise<NodeStatus> {
+  await using client = await connect({ address, connectMs: 1_500, callMs: 3_000 });
+  return await client.admin.status();
+}
+
+/** Why not every shard is owned by one living node, as the database says, too; empty: each is. */
+export async function findUnowned(cluster: TestCluster): Promise<string[]> {
+  const connection = createConnection({
+    url: cluster.databaseUrl,
+    application: "liveness",
+    statementTimeoutMs: 5_000,
+    connectTimeoutMs: 2_000,
+  });
+  const problems: string[] = [];
+  try {
+    const text = "select shard, epoch::float8 as epoch, owner from starling.shard order by shard";
+    const rows = await connection.query<{ shard: number; epoch: number; owner: string | null }>(text);
+    const holders = new Map<number, { epoch: number; name: string }[]>();
+    for (const { name, address, process } of cluster.nodes) {
+      if (process === null) continue;
+      const status = await statusOf(address);
+      if (status.state !== "serving") problems.push(`${name} is ${status.state}: ${status.problem}`);
+      for (const { shard, epoch } of status.shards) {
+        holders.set(shard, [...(holders.get(shard) ?? []), { epoch, name }]);
+      }
+    }
+    const { entity, system } = cluster.shards;
+    if (rows.length !== entity + system) problems.push(`${rows.length} shards stand in the database`);
+    for (const { shard, epoch, owner } of rows) {
+      const held = holders.get(shard) ?? [];
+      if (held.length === 1 && held[0]?.epoch === epoch && owner !== null) continue;
+      const by = held.map((one) => `${one.name} in epoch ${one.epoch}`).join(", ") || "nobody";
+      problems.push(`shard ${shard}, epoch ${epoch} of ${owner ?? "nobody"}, is held by ${by}`);
+    }
+  } catch (error) {
+    problems.push(toStarlingError(error).message);
+  } finally {
+    await connection.close();
+  }
+  return problems;
+}
+
+/** Shards whose log is not processed and delivered to its end. */
+export async function findBacklog(cluster: TestCluster): Promise<string[]> {
+  await using database = openKillDatabase(cluster.databaseUrl);
+  try {
+    const logs = await database.logs();
+    return logs
+      .filter(({ end, watermark, delivered }) => end !== watermark || end !== delivered)
+      .map((log) => `shard ${log.shard} ends at ${log.end}: watermark ${log.watermark}, delivered ${log.delivered}`);
+  } catch (error) {
+    return [toStarlingError(error).message];
+  }
+}
+
+/** Waits until nothing is found any more; returns what is found still at the end of `withinMs`. */
+export async function untilNothing(find: () => Promise<string[]>, withinMs: number): Promise<string[]> {
+  const untilMs = performance.now() + withinMs;
+  for (;;) {
+    const found = await find();
+    if (found.length === 0 || performance.now() > untilMs) return found;
+    await setTimeout(200);
+  }
+}
