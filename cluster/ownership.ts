@@ -88,6 +88,10 @@ export class OwnershipKeeper<Acquired extends Held> {
   #reading: Promise<void> | null = null;
   /** When the last successful reading of the owners was begun (monotonic ms); null: there was none yet. */
   #readAt: number | null = null;
+  /** The last reading. */
+  #rows: readonly Ownership[] = [];
+  /** Whether the last plan had something to do. */
+  #unsettled = false;
   #status: "running" | "closed" = "running";
   #planned: "no" | "soon" = "no";
   /** Who waits for something looks again after each change, and at the end. */
@@ -158,6 +162,7 @@ export class OwnershipKeeper<Acquired extends Held> {
   #tend(): void {
     if (this.#status === "closed" || this.#readAt === null) return;
     const { acquire, giveUp } = this.#plan();
+    this.#unsettled = acquire.length + giveUp.length > 0;
     if (acquire.length > 0 && this.#acquiring === null) {
       this.#acquiring = this.#run(
         acquire,
@@ -274,14 +279,17 @@ export class OwnershipKeeper<Acquired extends Held> {
     try {
       const rows = await store.readOwners();
       if (this.#status === "closed") return;
+      const isFirst = this.#readAt === null;
       this.#readAt = begun;
-      owners.learn(rows);
+      if (rows !== this.#rows) owners.learn(rows);
+      this.#rows = rows;
       const foreign = shards.filter((shard) => keeper.owns(shard) && !this.#isMine(owners.get(shard)));
       if (foreign.length > 0) {
         log.warn({ shards: foreign.length }, "shards have another owner by now: they are dropped");
         keeper.drop(foreign);
       }
-      this.#planSoon();
+      // What changed in the table is planned by then; what could not be had the last time may be had now.
+      if (isFirst || foreign.length > 0 || this.#unsettled) this.#planSoon();
     } catch (error) {
       const { code, message } = toStarlingError(error);
       if (this.fresh) log.warn({ code, problem: message }, "the owners of the shards could not be read");

@@ -227,13 +227,32 @@ export async function release(control: Pool, fences: readonly Fence[], node: Nod
   await control.query("select starling.release_1($1, $2, $3)", [node, ...packFences(fences)]);
 }
 
-/** See {@link Store.readOwners}. */
-export async function readOwners(control: Pool): Promise<ShardOwner[]> {
-  const text = "select shard, epoch::float8 as epoch, owner from starling.shard order by shard";
-  const rows = await control.query<{ shard: number; epoch: number; owner: string | null }>(text);
-  return rows.map(({ shard, epoch, owner }) => ({
-    shard: toShardId(shard),
-    epoch: toEpoch(epoch),
-    owner: owner === null ? null : toNodeId(owner),
-  }));
+/**
+ * See {@link Store.readOwners}. Asked every second, and hardly ever is there anything new: the table comes as one text, and as
+ * long as that is the same, so is the answer.
+ */
+export function createOwnersReader(control: Pool): () => Promise<readonly ShardOwner[]> {
+  let last = "";
+  let owners: readonly ShardOwner[] = [];
+  return async () => {
+    const [row] = await control.query<{ text: string | null }>(ownersText);
+    const text = row?.text ?? "";
+    if (text !== last) {
+      owners = text.split(";").map(toOwner);
+      last = text;
+    }
+    return owners;
+  };
+}
+
+const ownersText =
+  "select string_agg(concat_ws(',', shard, epoch, owner), ';' order by shard) as text from starling.shard";
+
+function toOwner(text: string): ShardOwner {
+  const [shard = "", epoch = "", owner] = text.split(",");
+  return {
+    shard: toShardId(Number(shard)),
+    epoch: toEpoch(Number(epoch)),
+    owner: owner === undefined ? null : toNodeId(owner),
+  };
 }

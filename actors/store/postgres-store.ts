@@ -1,6 +1,6 @@
 import type { Model } from "../../modules/model.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { acquire, readOwners, release } from "./acquire.ts";
+import { acquire, createOwnersReader, release } from "./acquire.ts";
 import { append } from "./append.ts";
 import { type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
 import { adoptCoordinator, keepCoordinator } from "./coordinator.ts";
@@ -132,7 +132,7 @@ function createStore(parts: {
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
     discardDeadLetter: (id) => discardDeadLetter(control, id),
-    readOwners: () => readOwners(control),
+    readOwners: createOwnersReader(control),
     keepModel: (model) => control.alone((connection) => keepModel(connection, model)),
     ensurePartitions: (at) => partitions.ensureAhead(at),
     dropPartitions: async (before) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert";
 import { type ShardId, toShardId } from "../../proto/ids.ts";
 import { parseLetterId } from "./dead-letter.ts";
-import type { AppendRequest, FlushRequest, Queries, Store, WriteResult } from "./store.ts";
+import type { AppendRequest, FlushRequest, Queries, ShardOwner, Store, WriteResult } from "./store.ts";
 
 /**
  * One store over several databases, each with its own shards; sessions live in the first. A flush is split per database:
@@ -27,6 +27,8 @@ export function createShardedStore<S extends Store & Queries>(
     rows: readonly T[],
     run: (store: S, part: T[]) => Promise<R[]>,
   ) => (await Promise.all([...split(rows)].map(([store, part]) => run(store, part)))).flat();
+  let lastRead: readonly (readonly ShardOwner[])[] = [];
+  let all: readonly ShardOwner[] = [];
   const letterStore = (id: string): S => storeOf(toShardId(parseLetterId(id)[0]));
   return {
     acquire: (node, shards, terms) =>
@@ -39,7 +41,12 @@ export function createShardedStore<S extends Store & Queries>(
             terms,
           ),
       ),
-    readOwners: async () => (await Promise.all(stores.map((store) => store.readOwners()))).flat(),
+    readOwners: async () => {
+      const read = await Promise.all(stores.map((store) => store.readOwners()));
+      if (read.some((owners, index) => owners !== lastRead[index])) all = read.flat();
+      lastRead = read;
+      return all;
+    },
     release: async (fences, node) => {
       await each(fences, (store, part) => store.release(part, node).then(() => []));
     },

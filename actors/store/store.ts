@@ -15,8 +15,8 @@ export interface Store {
    * Shards that somebody else claims are missing in the answer, and those that do not fit the terms.
    */
   acquire(node: NodeId, shards: readonly ShardId[], terms?: AcquireTerms): Promise<AcquiredShard[]>;
-  /** Owners and epochs of the shards that somebody ever owned (R24). */
-  readOwners(): Promise<ShardOwner[]>;
+  /** Owners and epochs of the shards that somebody ever owned (R24); the very same list as long as nothing changes. */
+  readOwners(): Promise<readonly ShardOwner[]>;
   /** Gives shards up: nobody owns them afterwards. */
   release(fences: readonly Fence[], node: NodeId): Promise<void>;
   /** Appends segments to the logs of several shards (R2, R3). A repeat of rows that are there already succeeds. */
