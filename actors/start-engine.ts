@@ -1,3 +1,4 @@
+import { createAilment } from "../cluster/ailment.ts";
 import type { Links } from "../cluster/links.ts";
 import type { Membership, MembershipView } from "../cluster/membership.ts";
 import { createOwnerTable } from "../cluster/owner-table.ts";
@@ -73,13 +74,15 @@ export function startEngine(options: EngineOptions): ClusterEngine {
         endIfAlone(shards);
       },
     };
+    const health = watchStore(options, local, membership);
     const ownership = new OwnershipKeeper<AcquiredShard>({
       ...{ membership, owners, store, keeper, alone, clock, log },
       shards: allShards({ entity: options.entityShards, system: options.systemShards }),
       announce: (news) => router.announce(news),
+      onReading: health.onReading,
       ...(options.ownership && { limits: options.ownership }),
     });
-    const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone)];
+    const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone), health.close];
     joined = { membership, ownership, endings };
     await membership.announce("serving");
     await ownership.ready();
@@ -140,6 +143,33 @@ function watchOthers({ links, log }: EngineOptions, membership: Membership, loca
       local.drop(owned);
     }),
   ];
+}
+
+/** A node whose commits or readings fail for a while says so, and gets nothing until they succeed again (R23). */
+function watchStore({ clock, log }: EngineOptions, local: LocalEngine, membership: Membership) {
+  const failing = new Set<"commits" | "readings">();
+  const ailment = createAilment({
+    clock,
+    onChange: (state) => {
+      if (state === "ailing") log.warn({}, "postgresql does not answer this node: it is given no shards");
+      const next = state === "ailing" ? "ailing" : "serving";
+      if (membership.self.state === "leaving") return;
+      membership.announce(next).catch((error: unknown) => log.warn({ problem: String(error) }, "state not announced"));
+    },
+  });
+  const report = (what: "commits" | "readings", outcome: "fine" | "trouble"): void => {
+    if (outcome === "trouble") failing.add(what);
+    else failing.delete(what);
+    ailment.report(failing.size > 0 ? "trouble" : "fine");
+  };
+  const unsubscribe = local.onHealth((problem) => report("commits", problem?.code === "STORE" ? "trouble" : "fine"));
+  return {
+    onReading: (outcome: "fine" | "trouble"): void => report("readings", outcome),
+    close: (): void => {
+      unsubscribe();
+      ailment.close();
+    },
+  };
 }
 
 /** An owner that could not read for a while what it owns answers nothing from memory (R24). */

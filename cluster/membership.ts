@@ -17,8 +17,8 @@ export interface NodeRecord {
   readonly state: NodeState;
 }
 
-/** joining: it owns nothing yet; leaving: it gives its shards up. */
-export type NodeState = "joining" | "serving" | "leaving";
+/** joining: it owns nothing yet; ailing: it cannot write, and gets nothing (R23); leaving: it gives its shards up. */
+export type NodeState = "joining" | "serving" | "ailing" | "leaving";
 
 /** Who is there, as this node knows it. */
 export interface MembershipView {

@@ -29,7 +29,7 @@ export function parseNodeRecord(text: string): NodeRecord {
   return record;
 }
 
-const states: readonly NodeState[] = ["joining", "serving", "leaving"];
+const states: readonly NodeState[] = ["joining", "serving", "ailing", "leaving"];
 const textMaxLength = 1024;
 
 function parseObject(text: string): Readonly<Record<string, unknown>> {

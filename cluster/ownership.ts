@@ -1,4 +1,5 @@
 import type { Clock } from "../proto/clock.ts";
+import { withDeadline } from "../proto/deadline.ts";
 import { type Epoch, type NodeId, type ShardId, toEpoch } from "../proto/ids.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
 import type { Membership } from "./membership.ts";
@@ -43,6 +44,8 @@ export interface OwnershipOptions<Acquired extends Held> {
   readonly announce: (news: readonly Ownership[]) => void;
   readonly clock: Clock;
   readonly log: OwnershipLog;
+  /** Told whether PostgreSQL answered the last reading. */
+  readonly onReading?: (outcome: "fine" | "trouble") => void;
   /** There never are other nodes: membership is this process's own affair, and its revisions mean nothing elsewhere. */
   readonly alone: boolean;
   readonly limits?: Partial<OwnershipLimits>;
@@ -56,15 +59,26 @@ export interface OwnershipLog {
 export interface OwnershipLimits {
   /** How often owners and epochs are read again (R24). */
   readonly rereadMs: number;
+  /** How long one reading may take. */
+  readonly readMs: number;
   /** How old that may be for this node to answer reads, asks and timers (R24). */
   readonly staleMs: number;
   /** Shards that are given up at once: few, since each pauses until all of them are written. */
   readonly giveUpMax: number;
   /** Pause before what failed is tried again. */
   readonly retryMs: number;
+  /** How long another node has to be ailing before its shards are taken from it. */
+  readonly ailingMs: number;
 }
 
-const defaultLimits: OwnershipLimits = { rereadMs: 1000, staleMs: 3000, giveUpMax: 8, retryMs: 200 };
+const defaultLimits: OwnershipLimits = {
+  rereadMs: 1000,
+  staleMs: 3000,
+  giveUpMax: 8,
+  readMs: 2000,
+  retryMs: 200,
+  ailingMs: 3000,
+};
 
 /**
  * Makes this node's shards those that the allocation gives it (`plan-ownership.ts`): acquires, and gives up.
@@ -90,6 +104,7 @@ export class OwnershipKeeper<Acquired extends Held> {
   #readAt: number | null = null;
   /** The last reading. */
   #rows: readonly Ownership[] = [];
+  readonly #ailingSince = new Map<NodeId, number>();
   /** Whether the last plan had something to do. */
   #unsettled = false;
   #status: "running" | "closed" = "running";
@@ -141,9 +156,32 @@ export class OwnershipKeeper<Acquired extends Held> {
   #plan(): OwnershipPlan {
     const { membership, shards, owners, keeper } = this.#options;
     const { view, self } = membership;
-    const plan = planOwnership({ self: self.id, view, shards, owners, owns: (shard) => keeper.owns(shard) });
+    const ailing = this.#ailingForLong();
+    const plan = planOwnership({ self: self.id, view, shards, owners, ailing, owns: (shard) => keeper.owns(shard) });
     const free = (shard: ShardId): boolean => !this.#busy.has(shard);
     return { ...plan, acquire: plan.acquire.filter(free), giveUp: plan.giveUp.filter(free) };
+  }
+
+  /**
+   * Nodes that were ailing all the time in which this one served. Who recovers first, when PostgreSQL was away from all, must
+   * not take the others' shards for that.
+   */
+  #ailingForLong(): ReadonlySet<NodeId> {
+    const { membership, clock } = this.#options;
+    const { nodes } = membership.view;
+    const ids = nodes.filter(({ state }) => state === "ailing").map(({ id }) => id);
+    const serves = nodes.some(({ id, state }) => id === membership.self.id && state === "serving");
+    for (const id of this.#ailingSince.keys()) if (!serves || !ids.includes(id)) this.#ailingSince.delete(id);
+    const now = clock.now();
+    const found = new Set<NodeId>();
+    for (const id of serves ? ids : []) {
+      const since = this.#ailingSince.get(id);
+      if (since === undefined) {
+        this.#ailingSince.set(id, now);
+        this.#after(this.#limits.ailingMs, () => this.#planSoon());
+      } else if (now - since >= this.#limits.ailingMs) found.add(id);
+    }
+    return found;
   }
 
   #isReady(): boolean {
@@ -277,12 +315,14 @@ export class OwnershipKeeper<Acquired extends Held> {
     const { store, shards, owners, keeper, clock, log } = this.#options;
     const begun = clock.now();
     try {
-      const rows = await store.readOwners();
+      const text = "the owners of the shards were not read";
+      const rows = await withDeadline(store.readOwners(), { clock, deadlineMs: this.#limits.readMs, text });
       if (this.#status === "closed") return;
       const isFirst = this.#readAt === null;
       this.#readAt = begun;
       if (rows !== this.#rows) owners.learn(rows);
       this.#rows = rows;
+      this.#options.onReading?.("fine");
       const foreign = shards.filter((shard) => keeper.owns(shard) && !this.#isMine(owners.get(shard)));
       if (foreign.length > 0) {
         log.warn({ shards: foreign.length }, "shards have another owner by now: they are dropped");
@@ -292,6 +332,7 @@ export class OwnershipKeeper<Acquired extends Held> {
       if (isFirst || foreign.length > 0 || this.#unsettled) this.#planSoon();
     } catch (error) {
       const { code, message } = toStarlingError(error);
+      this.#options.onReading?.("trouble");
       if (this.fresh) log.warn({ code, problem: message }, "the owners of the shards could not be read");
     }
   }

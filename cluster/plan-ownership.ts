@@ -17,10 +17,13 @@ export interface OwnershipFacts {
   /** Every shard of the cluster. */
   readonly shards: readonly ShardId[];
   readonly owners: Pick<OwnerTable, "ownerOf">;
+  /** Nodes that have been ailing for so long that their shards may be taken from them. */
+  readonly ailing?: ReadonlySet<NodeId>;
   /** Whether this node has a shard in its lanes. */
   readonly owns: (shard: ShardId) => boolean;
 }
 
+const nobody: ReadonlySet<NodeId> = new Set();
 const nothing: OwnershipPlan = { acquire: [], giveUp: [] };
 
 /**
@@ -29,12 +32,12 @@ const nothing: OwnershipPlan = { acquire: [], giveUp: [] };
  * see different members for a moment may take what is not theirs: that costs a hand-off later, never data. Pure.
  *
  * A node that joins is given nothing yet; one that leaves is no longer counted, so all of its shards are to move, as long as
- * there is somebody to have them.
+ * there is somebody to have them. One that is ailing can give nothing up: after a while others take its shards from it.
  */
-export function planOwnership({ self, view, shards, owners, owns }: OwnershipFacts): OwnershipPlan {
+export function planOwnership({ self, view, shards, owners, owns, ailing = nobody }: OwnershipFacts): OwnershipPlan {
   const byId = new Map(view.nodes.map((node) => [node.id, node]));
   const me = byId.get(self);
-  if (me === undefined) return nothing;
+  if (me === undefined || me.state === "ailing") return nothing;
   const current = new Map<ShardId, string | null>();
   for (const shard of shards) {
     const owner = owners.ownerOf(shard);
@@ -47,7 +50,8 @@ export function planOwnership({ self, view, shards, owners, owns }: OwnershipFac
     const target = targets.get(shard) ?? null;
     const owner = owners.ownerOf(shard);
     if (target === me.name) {
-      if (!owns(shard) && (owner === null || owner === self || !byId.has(owner))) acquire.push(shard);
+      const isFree = owner === null || owner === self || !byId.has(owner) || ailing.has(owner);
+      if (isFree && !owns(shard)) acquire.push(shard);
     } else if (target !== null && (owner === self || owns(shard))) giveUp.push(shard);
   }
   return { acquire, giveUp };

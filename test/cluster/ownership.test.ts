@@ -95,6 +95,26 @@ test("a node that finds its shards taken drops them, and does not answer from wh
   expect(node.keeper.fresh).toBe(true);
 });
 
+test("a node that is ailing loses its shards after a while, unless all are", async () => {
+  const world = createOwnershipWorld(12, createRandom(6));
+  for (const name of ["ada", "bob", "cyd"]) world.start(name);
+  await world.clock.advance(20_000);
+  for (const name of ["ada", "bob", "cyd"]) world.setState(name, "ailing");
+  world.moves.length = 0;
+  await world.clock.advance(60_000);
+  // Who is well first takes nothing from those that are well soon after.
+  world.setState("ada", "serving");
+  await world.clock.advance(2_000);
+  for (const name of ["bob", "cyd"]) world.setState(name, "serving");
+  await world.clock.advance(10_000);
+  expect(world.moves).toEqual([]);
+  world.setState("bob", "ailing");
+  await world.clock.advance(2_500);
+  expect(world.moves).toEqual([]);
+  await world.clock.advance(5_000);
+  expect([...world.rows.values()].some(({ owner }) => owner === world.nodes.get("bob")?.record.id)).toBe(false);
+});
+
 test("whatever fails on the way, all shards are owned once when it has passed, and every node has its share", async () => {
   const seed = seedOfRun();
   const random = createRandom(seed);
