@@ -12,8 +12,9 @@ export interface NodeRecord {
   /** Versions of the protocol between nodes that it speaks. */
   readonly protocolMin: number;
   readonly protocolMax: number;
-  /** Hash of the model, its modules and their configuration. */
+  /** Hash of the model, its modules and their configuration; and of each of these, by its name. */
   readonly modelHash: string;
+  readonly parts?: Readonly<Record<string, string>> | undefined;
   readonly state: NodeState;
 }
 

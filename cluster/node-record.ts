@@ -4,8 +4,8 @@ import type { NodeRecord, NodeState } from "./membership.ts";
 
 /** A record as text: the same record is always the same text. */
 export function writeNodeRecord(record: NodeRecord): string {
-  const { id, name, address, version, protocolMin, protocolMax, modelHash, state } = record;
-  return JSON.stringify({ id, name, address, version, protocolMin, protocolMax, modelHash, state });
+  const { id, name, address, version, protocolMin, protocolMax, modelHash, state, parts } = record;
+  return JSON.stringify({ id, name, address, version, protocolMin, protocolMax, modelHash, state, parts });
 }
 
 /**
@@ -23,6 +23,7 @@ export function parseNodeRecord(text: string): NodeRecord {
     protocolMax: versionOf(fields, "protocolMax"),
     modelHash: textOf(fields, "modelHash"),
     state: stateOf(fields.state),
+    ...(fields.parts !== undefined && { parts: partsOf(fields.parts) }),
   };
   if (!/^.+:\d{1,5}$/.test(record.address)) throw invalid(`address ${record.address} is not host:port`);
   if (record.protocolMin > record.protocolMax) throw invalid("protocolMin is above protocolMax");
@@ -52,6 +53,11 @@ function versionOf(fields: Readonly<Record<string, unknown>>, name: string): num
   const value = fields[name];
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
   throw invalid(`${name} is missing, or no whole number`);
+}
+
+function partsOf(value: unknown): Readonly<Record<string, string>> {
+  const entries = typeof value === "object" && value !== null ? Object.entries(value) : [];
+  return Object.fromEntries(entries.filter((entry): entry is [string, string] => typeof entry[1] === "string"));
 }
 
 function stateOf(value: unknown): NodeState {

@@ -14,6 +14,7 @@ import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
 import type { Settings } from "./config/settings.ts";
 import { startGrpcServer } from "./grpc/server.ts";
+import { describeLikeness } from "./likeness.ts";
 import type { Log } from "./log.ts";
 import { startLoopWatch } from "./loop-watch.ts";
 import { loadModules, type Modules } from "./module-loader.ts";
@@ -113,7 +114,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   await modules.start();
   opened.push(() => modules.stop());
 
-  const cluster = await openCluster({ settings, database, node: id, modelHash: model.hash, counters, log });
+  const likeness = describeLikeness(config, modules);
+  const cluster = await openCluster({ settings, database, node: id, likeness, counters, log });
   opened.push(() => cluster.close());
   const serving = startEngine(engineOptions(options, { id, config, database, modules, counters, runner, cluster }));
   engine = serving;

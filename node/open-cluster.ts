@@ -12,6 +12,7 @@ import { systemClock } from "../proto/clock.ts";
 import { type NodeId, toNodeId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Settings } from "./config/settings.ts";
+import { checkLikeness, type Likeness } from "./likeness.ts";
 import type { Log } from "./log.ts";
 import type { Database } from "./open-database.ts";
 import { version } from "./version.ts";
@@ -24,8 +25,7 @@ export interface ClusterOptions {
   readonly database: Pick<Database, "clusterId" | "keepCoordinator">;
   /** The id that this node takes first. */
   readonly node: NodeId;
-  /** Hash of the model, its modules and their configuration. */
-  readonly modelHash: string;
+  readonly likeness: Likeness;
   readonly counters: Counters;
   readonly log: Log;
 }
@@ -35,7 +35,7 @@ export interface Cluster {
   readonly links: GrpcLinks;
   /** Whether there never are other nodes. */
   readonly alone: boolean;
-  /** Enters under the address that the server was bound to. */
+  /** Enters under the address that the server was bound to. Raises CONFIG where this node is not like the others. */
   join(bound: string): Promise<Membership>;
   /** Addresses of the nodes that are there; before joining none. */
   addresses(): readonly string[];
@@ -47,7 +47,7 @@ export interface Cluster {
  * WRONG_CLUSTER when it is not the one that this cluster was created with.
  */
 export async function openCluster(options: ClusterOptions): Promise<Cluster> {
-  const { settings, database, counters, log } = options;
+  const { settings, database, likeness, counters, log } = options;
   const prefix = `/starling/${database.clusterId}/`;
   const coordinator =
     settings.etcd === null
@@ -58,7 +58,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   const name = (bound: string): string => settings.name ?? `${hostname()}-${bound.replace(/^.*:/, "")}`;
   const links = startGrpcLinks({
     self: () => ({ id: membership?.self.id ?? options.node, name: name(address), address }),
-    ...{ clusterId: database.clusterId, ...linkProtocol, modelHash: options.modelHash },
+    ...{ clusterId: database.clusterId, ...linkProtocol, modelHash: likeness.hash },
     ...{ clock: systemClock, log, counters },
   });
   const ids = [options.node];
@@ -70,9 +70,22 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
       membership = await joinMembership({
         ...{ coordinator, clock: systemClock, random: Math.random, prefix, log },
         newId: () => ids.shift() ?? toNodeId(randomUUID()),
-        record: { name: name(bound), address, version, ...linkProtocol, modelHash: options.modelHash },
+        record: {
+          name: name(bound),
+          address,
+          version,
+          ...linkProtocol,
+          modelHash: likeness.hash,
+          parts: likeness.parts,
+        },
         leaseTtlMs: settings.leaseTtlMs,
       });
+      const { view, self } = membership;
+      if (!settings.rolling)
+        checkLikeness(
+          likeness,
+          view.nodes.filter(({ id }) => id !== self.id),
+        );
       return membership;
     },
     addresses: () => membership?.view.nodes.map((node) => node.address) ?? [],

@@ -34,6 +34,10 @@ export const settingsSchema = z.object({
     .preprocess(milliseconds, z.number().int().min(2000).max(60_000))
     .default(4000)
     .describe("time after which the others give up a node that etcd no longer hears of"),
+  rolling: z
+    .preprocess((input) => (input === "true" ? true : input === "false" ? false : input), z.boolean())
+    .default(false)
+    .describe("whether model and modules may differ from those of the other nodes, while these are replaced"),
   entityShards: count(256, 1, shardsMax, "shards of the entities; fixed once data are stored"),
   systemShards: count(16, 1, shardsMax, "shards of schedules and other duties; fixed once data are stored"),
   lanes: count(2, 1, 64, "commits in flight on this node"),
