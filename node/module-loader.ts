@@ -2,16 +2,14 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { BaseModule, type ModuleConfig, type PlatformConfig } from "../modules/base-module.ts";
+import type { BehaviourSpec } from "../modules/behaviour.ts";
 import { didYouMean } from "../modules/did-you-mean.ts";
 import type { HookTable, ModuleLog } from "../modules/hook.ts";
 import type { HookDefaults } from "../modules/hook-list.ts";
 import type { Model } from "../modules/model.ts";
-import {
-  type CallbackRegistrar,
-  createRegistrar,
-  type Registrar,
-  type ScheduledCallback,
-} from "../modules/registrar.ts";
+import type { ModuleActorsDoor } from "../modules/module-actors.ts";
+import { type CallbackRegistrar, createRegistrar, type Registrar } from "../modules/registrar.ts";
+import type { ScheduledCallback } from "../modules/schedule.ts";
 import type { Clock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { bundleModule, type ModuleBundle, pruneBundles } from "./module-bundle.ts";
@@ -33,6 +31,9 @@ export interface Modules {
   readonly modules: readonly LoadedModule[];
   readonly hooks: HookTable;
   readonly scheduled: readonly ScheduledCallback[];
+  readonly behaviours: readonly BehaviourSpec[];
+  /** To be opened when the node has its actors. */
+  readonly actors: ModuleActorsDoor;
   /** Starts all in their order; when one fails those before it are stopped again and MODULE is raised. */
   start(): Promise<void>;
   /** Stops all in reverse order; failures are logged. */
@@ -101,7 +102,8 @@ export async function loadModules(options: ModuleLoaderOptions): Promise<Modules
     }
   };
   const refresh = (name: string, config: ModuleConfig) => refreshModule(options, modules, name, config);
-  return { modules, hooks, scheduled: registrar.scheduled, start, stop, refresh };
+  const { scheduled, behaviours, actors } = registrar;
+  return { modules, hooks, scheduled, behaviours, actors, start, stop, refresh };
 }
 
 async function loadModule(options: ModuleLoaderOptions, registrar: Registrar, name: string): Promise<LoadedModule> {

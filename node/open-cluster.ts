@@ -117,7 +117,7 @@ async function openKnownEtcd(
     const mark = await readMark(etcd, prefix, known === null ? randomUUID : null);
     const stands = mark === null ? null : await database.keepCoordinator(mark.value);
     if (mark === null || stands !== mark.value) {
-      const text = `etcd at ${endpoints.join(", ")} is not the one that this cluster was created with: it was emptied, or it is another one`;
+      const text = `etcd at ${endpoints.join(", ")} is not the one that this cluster was created with: it was emptied, or it is another one. If it is to be the one from now on: starling cluster adopt`;
       throw new StarlingError("WRONG_CLUSTER", text);
     }
     return guardCoordinator(etcd, mark, say);

@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { version } from "../version.ts";
 import { addCheckCommand } from "./check-command.ts";
 import { reportError } from "./cli-error.ts";
+import { addClusterCommand } from "./cluster-command.ts";
 import { type CommandAdder, type CommandContext, examples } from "./command-context.ts";
 import { addDeadLetterCommand } from "./dead-letter-command.ts";
 import { addDemoCommand } from "./demo-command.ts";
@@ -20,6 +21,7 @@ const adders: readonly CommandAdder[] = [
   addSendCommand,
   addEntityCommand,
   addRawCommand,
+  addClusterCommand,
   addDeadLetterCommand,
   addModulesCommand,
 ];
