@@ -8,8 +8,16 @@ import type { RecentParts } from "./recent-parts.ts";
  *
  * Why nothing is taken twice: `last` is at least the number of every part in the log, since an owner starts it from the
  * checkpoint and every entry above (`replay.ts`), and moves it when it admits. A number not above it is a repeat.
- * Why nothing is skipped: a part is only admitted behind the one it names, or, after a resume ("unknown"), as the first that a
- * sender sends of all it has unacknowledged, in order.
+ *
+ * Why nothing is skipped: a part is admitted behind the one it names, or as "unknown"; and whenever a sender says "unknown",
+ * all earlier parts of the channel for this shard are durable. For a client that holds over any number of nodes and
+ * connections, because of the window of what it has not had acknowledged: it sends all of that, in order, on every new
+ * connection before anything else. What lies before the window is durable. The connection's first part for the shard says
+ * "unknown", and is the window's oldest one for it, or there is none older. A node that has to say it again, after GAP, says it
+ * of its oldest unfinished part for the shard (`session.ts`, S2): its older ones are durable by now.
+ *
+ * So two nodes may offer parts of one session at the same time, an old connection's late ones and the new one's: each either
+ * fits behind `last`, or is a repeat, or is a gap, in whatever order they arrive, at the old owner or at the next.
  */
 export interface Channel {
   last: number;
