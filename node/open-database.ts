@@ -87,9 +87,11 @@ async function openStore(
 ): Promise<PostgresStore> {
   for (let attempt = 0; ; attempt++) {
     try {
-      const { lanes, entityShards, systemShards, storeTimeoutMs } = settings;
+      const { lanes, entityShards, systemShards, storeTimeoutMs, etcd } = settings;
       const shards = { entity: entityShards, system: systemShards };
-      return await openPostgresStore({ url, lanes, shards, statementTimeoutMs: storeTimeoutMs, onOtherWorld });
+      // PostgreSQL's connections are few, and nodes share them.
+      const readers = etcd === null ? 4 : 2;
+      return await openPostgresStore({ url, lanes, readers, shards, statementTimeoutMs: storeTimeoutMs, onOtherWorld });
     } catch (error) {
       if (!(error instanceof StarlingError) || !error.retryable) throw error;
       if (attempt === 0) log.warn({ problem: error.message }, "waiting for postgresql");
