@@ -350,7 +350,8 @@ const pieceMaxBytes = 4 * 1024 * 1024;
 function chunk(offers: Outgoing["offers"]): Outgoing["offers"][] {
   const chunks: Outgoing["offers"][] = [];
   let last: Outgoing["offers"] = [];
-  let bytes = messageMaxBytes;
+  // The first group begins a message whatever its size: a part that is known to be durable is offered without its tasks.
+  let bytes = Number.POSITIVE_INFINITY;
   for (const { parts, slots } of offers) {
     let from = 0;
     for (const group of groupOffers(parts, messageMaxBytes)) {

@@ -46,6 +46,16 @@ describe("an offer", () => {
     expect(world.net.sent.filter(({ from, to }) => from === a && to === b).length).toBeLessThan(6);
   });
 
+  it("is sent also when it is of a part alone that is known to be durable, and has no tasks any more", async () => {
+    const [one, two] = world.trio();
+    two.local.answers = "processed";
+    const told: PartEvent[] = [];
+    one.router.offer([{ ...part(1, 4), tasks: [], bytes: 0, predecessor: null }], (news) => told.push(...news));
+    await world.settle();
+    expect(two.local.offers.flat()).toHaveLength(1);
+    expect(told.map(({ kind }) => kind)).toEqual(["durable", "processed"]);
+  });
+
   it("comes to the owner as it was made: tasks, causes, predecessor, hash and refusals", async () => {
     const [one, two] = world.trio();
     const cause = { shard: s(0), seq: toSeq(77), hook: "m/on_new_attr/host/seen/h", ordinal: 1, depth: 2 };
