@@ -109,9 +109,13 @@ async function settle(
   const endMs = performance.now();
   const leftMs = (limitMs: number): number => Math.max(0, endMs + limitMs - performance.now());
   const finished = load.finish();
-  const isFinished = await Promise.race([finished.then(() => true), setTimeout(liveWithinMs, false, { ref: false })]);
-  const late = isFinished ? [] : [`not everything was acknowledged within ${liveWithinMs} ms`];
-  await finished;
+  const isFinished = (withinMs: number): Promise<boolean> =>
+    Promise.race([finished.then(() => true), setTimeout(withinMs, false, { ref: false })]);
+  const late: string[] = [];
+  if (!(await isFinished(liveWithinMs))) {
+    late.push(...load.waiting().map((one) => `not acknowledged within ${liveWithinMs} ms: ${one}`));
+    if (!(await isFinished(patienceMs))) late.push(...load.waiting().map((one) => `never acknowledged: ${one}`));
+  }
   const find = async (): Promise<string[]> => [...(await findUnowned(cluster)), ...(await findBacklog(cluster))];
   const left = await untilNothing(find, leftMs(liveWithinMs));
   if (left.length > 0) {

@@ -29,6 +29,8 @@ export class Ledger {
   readonly derived = new Map<string, Line[]>();
   /** Keys that stand in an outbox line. */
   readonly outbox = new Set<string>();
+  /** Values that were sent, by the segment that holds them: shard and seq. */
+  readonly sentIn = new Map<string, string[]>();
   /** Rows that came twice. */
   repeats = 0;
 
@@ -44,14 +46,16 @@ export class Ledger {
     for (const [index, text] of body.split("\n").entries()) {
       if (text === "") continue;
       if (!text.startsWith("+")) task = seq + index;
-      this.#addLine({ shard, seq: seq + index, task, at }, text);
+      const line = this.#addLine({ shard, seq: seq + index, task, at }, text);
+      if (line.attr === "x") push(this.sentIn, `${shard} ${seq}`, line.v);
     }
   }
 
-  #addLine(at: Pick<Line, "shard" | "seq" | "task" | "at">, text: string): void {
+  #addLine(at: Pick<Line, "shard" | "seq" | "task" | "at">, text: string): Line {
     const [kind = "", type = "", eid = "", attr = "", , t1 = "", , , json = '""'] = text.split("\t");
     if (kind === "o") {
-      for (const task of text.split("\t")[6]?.split(outboxJoint) ?? []) {
+      const content = text.split("\t").slice(6).join("\t");
+      for (const task of content.split(outboxJoint)) {
         const value = task.split("\t")[8];
         if (value !== undefined) this.outbox.add(keyOf(JSON.parse(value) as string));
       }
@@ -68,9 +72,10 @@ export class Ledger {
       t1: t1 === "" ? null : Number(t1),
     };
     push(this.lines, line.shard, line);
-    if (!isDatapoint) return;
+    if (!isDatapoint) return line;
     if (attr === "x") push(this.sent, v, line);
     else push(this.derived, `${attr} ${keyOf(v)}`, line);
+    return line;
   }
 }
 
@@ -79,8 +84,8 @@ export function keyOf(value: string): string {
   return value.slice(0, value.indexOf("|"));
 }
 
-function push<K>(map: Map<K, Line[]>, key: K, line: Line): void {
+function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   const known = map.get(key);
-  if (known === undefined) map.set(key, [line]);
-  else known.push(line);
+  if (known === undefined) map.set(key, [value]);
+  else known.push(value);
 }

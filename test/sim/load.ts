@@ -1,7 +1,7 @@
 import type { HookContext, HookTable, ModuleLog } from "../../modules/hook.ts";
 import { createRegistrar } from "../../modules/registrar.ts";
-import type { Clock } from "../../proto/clock.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
+import type { Clock } from "../../proto/clock.ts";
 import type { Random } from "../support/random.ts";
 import { testModel } from "../support/test-model.ts";
 
@@ -85,7 +85,9 @@ export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTab
   );
   const on = module.registerOnNewAttrHook;
   on((eid, { v }, ctx) => [derive("item", String(eid), "order", ctx, String(v))], "item", "x", { name: "own" });
-  on((_, { v }, ctx) => [derive("group", groupOf(String(v)), "member", ctx, String(v))], "item", "x", { name: "cross" });
+  on((_, { v }, ctx) => [derive("group", groupOf(String(v)), "member", ctx, String(v))], "item", "x", {
+    name: "cross",
+  });
   const late = async (v: string, ctx: HookContext) => {
     await rest(flagsOf(v).includes("o") ? 5500 + (textHash(v) % 1000) : textHash(v) % 400, ctx.signal);
     return [derive("group", groupOf(`late ${v}`), "late", ctx, v)];
@@ -154,6 +156,6 @@ function drawFlags(eid: string, random: Random): string {
   const draw = random.next();
   const removes = eid.startsWith("gone") ? (draw < 0.12 ? "d" : draw < 0.3 ? "p" : "") : "";
   const next = random.next();
-  const rest = next < 0.1 ? "l" : next < 0.103 ? "o" : next < 0.12 ? "f" : "";
+  const rest = next < 0.1 ? "l" : next < 0.1006 ? "o" : next < 0.11 ? "f" : "";
   return removes + rest;
 }

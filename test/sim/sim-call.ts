@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import type { NodeMessageInit } from "../../actors/stream.ts";
+import type { IngestCall } from "../../node/grpc/ingest-session.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { type NodeMessage, NodeMessageSchema } from "../../proto/gen/starling_pb.ts";
 import { createBatchReader } from "../../proto/read-batch.ts";
-import type { IngestCall } from "../../node/grpc/ingest-session.ts";
 import type { SimProcess } from "./sim-process.ts";
 
 /** The client's end of a stream. */

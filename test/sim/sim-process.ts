@@ -64,14 +64,22 @@ export class SimProcess {
 }
 
 /** Cells whose messages are events of the process: one at a time, bounded, as nact's are wrapped. */
-export function createSimCells(clock: Clock, onCrash: (error: unknown) => void): CellSystem & { readonly peak: () => number } {
+export function createSimCells(
+  clock: Clock,
+  onCrash: (error: unknown) => void,
+): CellSystem & { readonly peak: () => number } {
   const cells: Cell<never>[] = [];
   let peak = 0;
   return {
     spawn: <M>(options: CellOptions<M>) => {
-      const cell = spawnCell(clock, options, (waiting) => {
-        peak = Math.max(peak, waiting);
-      }, onCrash);
+      const cell = spawnCell(
+        clock,
+        options,
+        (waiting) => {
+          peak = Math.max(peak, waiting);
+        },
+        onCrash,
+      );
       cells.push(cell as Cell<never>);
       return cell;
     },
@@ -82,7 +90,12 @@ export function createSimCells(clock: Clock, onCrash: (error: unknown) => void):
   };
 }
 
-function spawnCell<M>(clock: Clock, options: CellOptions<M>, onWaiting: (count: number) => void, onCrash: (error: unknown) => void): Cell<M> {
+function spawnCell<M>(
+  clock: Clock,
+  options: CellOptions<M>,
+  onWaiting: (count: number) => void,
+  onCrash: (error: unknown) => void,
+): Cell<M> {
   let waiting = 0;
   let status: "running" | "stopping" | "stopped" = "running";
   let onIdle = (): void => {};

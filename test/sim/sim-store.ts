@@ -1,6 +1,6 @@
 import type { Queries, Store } from "../../actors/store/store.ts";
-import { StarlingError } from "../../proto/starling-error.ts";
 import type { Clock } from "../../proto/clock.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
 import type { SimProcess } from "./sim-process.ts";
 
@@ -56,7 +56,11 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
   };
 }
 
-function carry<T>({ process, clock, faultOf, onPending }: SimStoreOptions, name: string, call: () => Promise<T>): Promise<T> {
+function carry<T>(
+  { process, clock, faultOf, onPending }: SimStoreOptions,
+  name: string,
+  call: () => Promise<T>,
+): Promise<T> {
   const fault = faultOf(name);
   onPending(1, name);
   return process.answer<T>((resolve, reject) => {

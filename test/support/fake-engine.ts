@@ -123,6 +123,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
     world,
     offered,
     entityShards,
+    systemShards: 1,
     counters,
     processes: true,
     stats: { offers: 0, repeats: 0, gaps: 0 },
@@ -163,6 +164,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       world.sessions.set(session, { session, named: false, closed: true, opening: 1 });
     },
     get: async (type, eid, atLeast) => recordFrom(world, type, eid, atLeast?.seq ?? 0),
+    reply: async () => ({ kind: "change", state: null, reply: '{"fake":true}' }),
     replayDeadLetter: async (id) => closeLetter(world, id, "replayed"),
     flushedUpTo: () => 1_700_000_000_000,
     status: () => ({ problem, shards: [] }),

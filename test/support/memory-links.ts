@@ -19,8 +19,11 @@ export interface MemoryNetworkOptions {
  * under the same clock and the same random numbers come to the same.
  */
 export interface MemoryNetwork {
-  /** Links of a node, found by others under its address. `rest`: other settings, e.g. a clock of its own. */
-  links(self: () => LinkSelf, rest?: Partial<LinkOptions>): LinkHub;
+  /**
+   * Links of a node, found by others under its address. `rest`: other settings, e.g. a clock of its own; `enter`: how what arrives
+   * reaches the node, default at once.
+   */
+  links(self: () => LinkSelf, rest?: Partial<LinkOptions>, enter?: (run: () => void) => void): LinkHub;
   /**
    * Swallows what nodes send each other, telling nobody: both ways, or only `to` b, or only `from` b. Addresses. A
    * connection that lost something stays dumb after `heal`, as frames never skip.
@@ -55,6 +58,7 @@ const lingerMs = 500;
 export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwork {
   const { clock, random, latencyMs = [0.2, 1] } = options;
   const hubs = new Map<string, LinkHub>();
+  const enters = new Map<string, (run: () => void) => void>();
   const connections = new Set<Connection>();
   const swallowed = new Set<string>();
 
@@ -62,8 +66,11 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     if (swallowed.has(`${from.address} ${to.address}`)) to.isDumb = true;
     if (to.isDumb) return;
     to.lastMs = Math.max(to.lastMs, clock.now() + latencyMs[0] + random() * (latencyMs[1] - latencyMs[0]));
+    const enter = enters.get(to.address) ?? atOnce;
     clock.after(to.lastMs - clock.now(), () => {
-      if (to.status === "open") run();
+      enter(() => {
+        if (to.status === "open") run();
+      });
     });
   };
   const tellEnd = (connection: Connection, to: Ended, text: string): void => {
@@ -120,8 +127,9 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     );
 
   return {
-    links: (self, rest) => {
+    links: (self, rest, enter = atOnce) => {
       const { address } = self();
+      enters.set(address, enter);
       const settings = { clusterId: "c1", protocolMin: 1, protocolMax: 1, modelHash: "m1", clock, log: noLog };
       const hub = new LinkHub({ ...settings, counters: { add: () => {} }, ...rest, self }, (peer, kind, listener) =>
         dial(address, peer.address, kind, listener),
@@ -141,6 +149,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     kill: (address) => {
       const hub = hubs.get(address);
       hubs.delete(address);
+      enters.delete(address);
       for (const connection of [...connections]) {
         const [one, other] = connection.ends;
         if (one.address !== address && other.address !== address) continue;
@@ -157,6 +166,8 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     },
   };
 }
+
+const atOnce = (run: () => void): void => run();
 
 const noLog = { info: () => {}, warn: () => {}, error: () => {} };
 

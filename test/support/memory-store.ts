@@ -29,34 +29,35 @@ export interface MemoryStore extends Store, Queries {
   /** Claims shards without taking them, as a node does that dies in between; null ends the claim. */
   claim(shards: readonly ShardId[], node: NodeId | null): void;
   /** Drops what every reader of a shard's log has passed, as retention does with partitions (R8). Returns the segments. */
-  trim(shards: readonly ShardId[]): readonly Segment[];
+  trim(shards: readonly ShardId[], isOld: (segment: Segment) => boolean): readonly Segment[];
 }
 
 /** What the store's transactions meet on their way; without it they are over at once. */
 export interface MemoryStoreWorld {
   readonly clock: Clock;
   /**
-   * How long a transaction lasts that has its locks and has compared its fences (ms), and whether its connection is then
-   * killed, so that nothing of it stands. Infinity: it hangs until somebody ends it.
+   * Settles when a transaction ends that has its locks and has compared its fences; `kill`: its connection was, so that
+   * nothing of it stands. Of an acquiring it is what happens between the claim and the locks.
    */
-  readonly hold: (
-    call: "append" | "flush" | "acquire",
-    node: NodeId,
-  ) => { readonly ms: number; readonly end: "commit" | "kill" };
+  readonly hold: (call: StoreWrite, node: NodeId) => Promise<"commit" | "kill">;
   /** Told of each commit. */
   readonly onCommit: (commit: MemoryCommit) => void;
 }
+
+export type StoreWrite = "append" | "flush" | "acquire";
 
 export type MemoryCommit =
   | { readonly kind: "append"; readonly node: NodeId; readonly request: AppendRequest }
   | { readonly kind: "flush"; readonly node: NodeId; readonly request: FlushRequest }
   | { readonly kind: "fenced"; readonly node: NodeId; readonly lost: readonly ShardId[] }
   | { readonly kind: "acquire"; readonly node: NodeId; readonly acquired: readonly AcquiredShard[] }
-  | { readonly kind: "unblock"; readonly node: NodeId; readonly ended: number };
+  | { readonly kind: "unblock"; readonly node: NodeId; readonly ended: number }
+  /** A claim that nobody made use of was taken over. */
+  | { readonly kind: "lapse"; readonly node: NodeId };
 
 const still: MemoryStoreWorld = {
   clock: { now: () => 0, after: () => () => {}, soon: (run) => queueMicrotask(run) },
-  hold: () => ({ ms: 0, end: "commit" }),
+  hold: () => Promise.resolve("commit"),
   onCommit: () => {},
 };
 
@@ -91,14 +92,11 @@ export function createMemoryStore(
       locks.release(transaction);
     }
   };
-  const hold = async (transaction: Transaction, call: "append" | "flush" | "acquire", node: NodeId): Promise<void> => {
-    const { ms, end } = world.hold(call, node);
-    if (ms > 0 && transaction.status === "open") {
-      await new Promise<void>((resolve) => {
-        transaction.onEnded = resolve;
-        if (Number.isFinite(ms)) clock.after(ms, resolve);
-      });
-    }
+  const hold = async (transaction: Transaction, call: StoreWrite, node: NodeId): Promise<void> => {
+    const ended = new Promise<"kill">((resolve) => {
+      transaction.onEnded = () => resolve("kill");
+    });
+    const end = await Promise.race([world.hold(call, node), ended]);
     if (end === "kill" || transaction.status === "ended") throw new StarlingError("STORE", "the connection was ended");
   };
   /** Fence first: whoever is not lost writes, and nobody can take the shards before it has (R2, R22). */
@@ -138,13 +136,17 @@ export function createMemoryStore(
     claim: (ids, node) => {
       for (const id of ids) Object.assign(shardOf(id), { claim: node, claimUntil: Number.POSITIVE_INFINITY });
     },
-    trim: (ids) => ids.flatMap((id) => trim(shardOf(id))),
+    trim: (ids, isOld) => ids.flatMap((id) => trim(shardOf(id), isOld)),
     acquire: async (node, ids, terms) => {
       const wanted = (isOutdated(durable, terms) ? [] : [...ids]).sort((a, b) => a - b);
       const claimed = wanted
         .filter((id) => terms === undefined || terms.epochOf(id) === shardOf(id).epoch)
         .filter((id) => !isClaimed(shardOf(id), node));
-      for (const id of claimed) Object.assign(shardOf(id), { claim: node, claimUntil: clock.now() + claimMs });
+      for (const id of claimed) {
+        const { claim } = shardOf(id);
+        if (claim !== null && claim !== node) world.onCommit({ kind: "lapse", node });
+        Object.assign(shardOf(id), { claim: node, claimUntil: clock.now() + claimMs });
+      }
       if (claimed.length === 0) return [];
       return transact(async (transaction) => {
         // The statements are two: what happens in between belongs to whoever dies there.
@@ -241,7 +243,9 @@ function firstOf({ held, firstWaiting }: StoredObligation): number {
 function append(shardOf: (id: ShardId) => MemoryShard, { segments, closings = [] }: AppendRequest): void {
   for (const segment of segments) refuseNul(segment.head, segment.body, segment.keys);
   const fresh = segments.filter(({ shard, seq, at }) => !holds(shardOf(shard).log, seq, at));
-  const open = closings.filter(({ shard, id }) => shardOf(shard).letters.get(id)?.status === "open");
+  // The same letter twice in one group is open for one of them.
+  const named = [...new Map(closings.map((closing) => [closing.id, closing])).values()];
+  const open = named.filter(({ shard, id }) => shardOf(shard).letters.get(id)?.status === "open");
   if (fresh.length > 0 && open.length < closings.length) {
     throw new StarlingError("STORE_REFUSED", "a dead letter is no longer open");
   }
@@ -268,14 +272,13 @@ function holds(log: readonly Segment[], seq: number, at: number): boolean {
   return false;
 }
 
-function trim(shard: MemoryShard): Segment[] {
+function trim(shard: MemoryShard, isOld: (segment: Segment) => boolean): Segment[] {
   const owed = [...shard.obligations.values()].flatMap(({ firstWaiting }) =>
     firstWaiting === null ? [] : firstWaiting - 1,
   );
   const passed = Math.min(shard.watermark, shard.delivered, ...owed);
-  const kept = shard.log.filter(({ lastSeq }) => lastSeq > passed);
-  const gone = shard.log.filter(({ lastSeq }) => lastSeq <= passed);
-  shard.log.splice(0, shard.log.length, ...kept);
+  const kept = shard.log.findIndex((segment) => segment.lastSeq > passed || !isOld(segment));
+  const gone = shard.log.splice(0, kept < 0 ? shard.log.length : kept);
   const first = Math.min(...gone.map(({ seq }) => seq));
   const last = Math.max(...gone.map(({ lastSeq }) => lastSeq));
   for (const seq of shard.refused) if (seq >= first && seq <= last) shard.refused.delete(seq);

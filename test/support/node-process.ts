@@ -55,7 +55,10 @@ export async function startNodeProcess(options: NodeProcessOptions): Promise<Nod
     node.ended.then((code) => {
       throw new Error(`the node ended with ${code} before it served:\n${node.log.join("\n")}`);
     }),
-  ]);
+  ]).catch(async (error: unknown) => {
+    await node.kill(); // one that is late would be nobody's
+    throw error;
+  });
   const { address } = JSON.parse(line) as { address: string };
   return { ...node, address };
 }

@@ -184,6 +184,8 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
         return effect.listener(effect.news);
       case "reply":
         return effect.reply(effect.record);
+      case "result":
+        return effect.listener(effect.result);
       case "closed":
         return effect.reply(effect.error);
       case "flush-timer":

@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import { type Client, connect, type SendOutcome } from "../../../proto/client.ts";
+import { type AckRange, type Client, connect, type SendOutcome } from "../../../proto/client.ts";
 import { shardOf } from "../../../proto/shard-of.ts";
 import { toStarlingError } from "../../../proto/starling-error.ts";
 import { createRandom, type Random } from "../random.ts";
@@ -15,6 +15,8 @@ export interface ClusterLoad {
   readonly reads: { readonly exact: number; readonly refused: number };
   /** One for each batch that was acknowledged; times of `performance.now()`. */
   readonly acks: readonly Ack[];
+  /** Batches that wait for their acknowledgement, in words. */
+  waiting(): string[];
   sent(): SentProbe[];
   /** Sends nothing more, and waits until everything is acknowledged or has failed. */
   finish(): Promise<void>;
@@ -49,21 +51,37 @@ const firstAt = 1_700_000_000_000;
 export function startClusterLoad(options: ClusterLoadOptions): ClusterLoad {
   const { addresses, seed, rate } = options;
   const stop = new AbortController();
-  const state = { count: 0, errors: [] as string[], reads: { exact: 0, refused: 0 }, acks: [] as Ack[] };
+  const state = {
+    count: 0,
+    errors: [] as string[],
+    reads: { exact: 0, refused: 0 },
+    acks: [] as Ack[],
+    waiting: new Set<() => string>(),
+  };
   const probes = new Map<string, { session: string; count: number }>();
   const running = sessions.map(async ({ name, level, named }, index) => {
     const random = createRandom(seed * 16 + index);
     // Each begins with another node.
     const order = [...addresses.slice(index % addresses.length), ...addresses.slice(0, index % addresses.length)];
     const session = named ? { session: { name } } : {};
-    await using client = await connect({ addresses: order, level, random: random.next, ...session });
+    const durable = { last: 0 };
+    const onAck = ({ last }: AckRange): void => {
+      durable.last = Math.max(durable.last, last);
+    };
+    await using client = await connect({ addresses: order, level, random: random.next, onAck, ...session });
     await using reader = await connect({ addresses: [...order].reverse(), callMs: 5_000 });
     const size = Math.max(1, Math.round((rate / sessions.length) * (batchEveryMs / 1000)));
     await sendUntil(stop.signal, async (number) => {
       const batch = makeBatch(random, probes, name, index, size);
       state.count += batch.length;
       const sentMs = performance.now();
+      const label = (): string => {
+        const ends = `${batch[0]?.eid} ${batch[0]?.v} to ${batch.at(-1)?.eid} ${batch.at(-1)?.v}`;
+        return `batch ${number} of ${name} (${ends}), the session is durable up to ${durable.last}`;
+      };
+      state.waiting.add(label);
       const outcome = await client.send(batch);
+      state.waiting.delete(label);
       state.acks.push({ sentMs, ackedMs: performance.now() });
       const { accepted, rejections } = outcome;
       if (accepted !== batch.length) throw new Error(`a batch of ${name}: ${JSON.stringify(rejections.slice(0, 3))}`);
@@ -83,6 +101,7 @@ export function startClusterLoad(options: ClusterLoadOptions): ClusterLoad {
       return state.count;
     },
     ...{ errors: state.errors, reads: state.reads, acks: state.acks },
+    waiting: () => [...state.waiting].map((label) => label()),
     sent: () => [...probes].map(([eid, { session, count }]) => ({ eid, session, count })),
     finish: async () => {
       stop.abort();

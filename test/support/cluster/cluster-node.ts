@@ -8,8 +8,8 @@ export interface ClusterNode {
   readonly address: string;
   /** The process that runs; null between its end and the next start. */
   readonly process: NodeProcess | null;
-  /** Resolves when it serves. As a supervisor does, it starts again what ends before that, for `withinMs`. */
-  start(withinMs?: number): Promise<void>;
+  /** Resolves when it serves. As a supervisor does, it starts again what ends before that, some `tries` times. */
+  start(options?: { readonly tries?: number }): Promise<void>;
   /** SIGTERM; returns the exit code, or the signal that ended it. */
   stop(): Promise<number | string>;
   kill(): Promise<void>;
@@ -62,11 +62,10 @@ export function createClusterNode({ name, address, process: options }: ClusterNo
     get process() {
       return running;
     },
-    start: async (withinMs = 60_000) => {
-      const untilMs = performance.now() + withinMs;
-      for (;;) {
+    start: async ({ tries = 60 } = {}) => {
+      for (let attempt = 1; ; attempt++) {
         try {
-          const node = await startNodeProcess({ ...options, startWithinMs: withinMs });
+          const node = await startNodeProcess(options);
           running = node;
           logs.push(node.log);
           watch(node);
@@ -75,7 +74,7 @@ export function createClusterNode({ name, address, process: options }: ClusterNo
           const text = error instanceof Error ? error.message : String(error);
           mishaps.push({ kind: "not started", text: `${name}: ${text}` });
           logs.push(text.split("\n"));
-          if (performance.now() > untilMs) throw error;
+          if (attempt >= tries) throw error;
           await setTimeout(retryMs);
         }
       }

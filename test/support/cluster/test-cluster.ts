@@ -35,6 +35,8 @@ export interface AddedNode {
   readonly flags?: readonly string[];
   /** What it is called among the others; default: as the place. */
   readonly called?: string;
+  /** Without etcd, as a cluster of one. */
+  readonly isAlone?: boolean;
 }
 
 export interface TestClusterOptions {
@@ -65,6 +67,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
     const toPostgres = await open(name, "postgres", () => ({ path: socketOf(database.url) }));
     const toNode = await open(null, name, () => ({ host: "127.0.0.1", port }));
     const address = `127.0.0.1:${toNode.port}`;
+    const coordinator = added.isAlone === true ? [] : ["--etcd", `127.0.0.1:${toEtcd.port}`];
     const own = ["--name", added.called ?? name, "--listen", `127.0.0.1:${port}`, "--advertise", address];
     const node = createClusterNode({
       name,
@@ -73,7 +76,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
         configDir,
         dataDir: join(folder, name),
         databaseUrl: `postgres://starling@127.0.0.1:${toPostgres.port}/${databaseOf(database.url)}`,
-        flags: [...own, "--etcd", `127.0.0.1:${toEtcd.port}`, ...shardFlags, ...flags, ...(added.flags ?? [])],
+        flags: [...own, ...coordinator, ...shardFlags, ...flags, ...(added.flags ?? [])],
       },
     });
     nodes.push(node);

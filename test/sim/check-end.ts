@@ -1,0 +1,177 @@
+import type { ShardId } from "../../proto/ids.ts";
+import type { MemoryStore } from "../support/memory-store.ts";
+import type { Checker } from "./checker.ts";
+import type { Line } from "./ledger.ts";
+import { flagsOf, hookIds, isDenied, partnerOf, placeOf } from "./load.ts";
+
+/** What must be true when everything has come to rest: the logs, all that was derived, and the records as the logs make them. */
+export function checkEnd(checker: Checker, database: MemoryStore): void {
+  const { ledger } = checker;
+  for (const [shard, lines] of ledger.lines) {
+    lines.sort((a, b) => a.seq - b.seq);
+    for (const [index, line] of lines.entries()) {
+      if (index > 0 && line.seq === lines[index - 1]?.seq)
+        checker.add("doubled", `shard ${shard} has two lines at ${line.seq}`);
+    }
+  }
+  for (const value of checker.durable) {
+    const times = ledger.sent.get(value)?.length ?? 0;
+    if (times === 0) checker.add("lost", `${value} is lost`);
+  }
+  for (const [value, lines] of ledger.sent)
+    if (lines.length > 1) checker.add("doubled", `${value} stands ${lines.length} times in the log`);
+  for (const [key, lines] of ledger.derived)
+    if (lines.length > 1) checker.add("derived", `${key} was derived ${lines.length} times`);
+  checkOrder(checker);
+  const expected = new Expected(checker, database);
+  for (const lines of ledger.lines.values()) expected.fold(lines);
+  expected.check();
+}
+
+/** Per entity and session, datapoints stand in the log in the order in which they were sent. */
+function checkOrder(checker: Checker): void {
+  const last = new Map<string, { readonly rank: number; readonly v: string }>();
+  for (const lines of checker.ledger.lines.values()) {
+    for (const { attr, eid, v } of lines) {
+      if (attr !== "x") continue;
+      const { session, number, index } = placeOf(v);
+      const rank = number * 1000 + index;
+      const key = `${session} ${eid}`;
+      const before = last.get(key);
+      if (before !== undefined && before.rank >= rank) checker.add("order", `${eid}: ${v} stands behind ${before.v}`);
+      last.set(key, { rank, v });
+    }
+  }
+}
+
+interface Attribute {
+  v: string;
+  t1: number;
+  n: number;
+}
+
+interface Life {
+  readonly type: string;
+  readonly eid: string;
+  attributes: Map<string, Attribute>;
+  exists: boolean;
+  /** Values of `x` whose answers are to come, in order; and those of `order` that came. */
+  readonly order: string[];
+  readonly answered: string[];
+  history: number;
+}
+
+/** Runs the log as an entity would, and knows what every hook must have derived. */
+class Expected {
+  readonly #checker: Checker;
+  readonly #database: MemoryStore;
+  readonly #lives = new Map<string, Life & { readonly shard: ShardId }>();
+  readonly #keys = new Set<string>();
+  readonly #deletions = new Map<string, number>();
+  readonly #found = new Map<string, number>();
+  readonly #letters: ReadonlySet<string>;
+
+  constructor(checker: Checker, database: MemoryStore) {
+    this.#checker = checker;
+    this.#database = database;
+    const open = [...database.shards.values()].flatMap(({ letters }) => [...letters.values()]);
+    this.#letters = new Set(
+      open.filter(({ status }) => status !== "replayed").map(({ shard, seq, hook }) => `${shard}-${seq}-${hook}`),
+    );
+  }
+
+  fold(lines: readonly Line[]): void {
+    for (const line of lines) {
+      if (line.kind === "other") continue;
+      const life = this.#lifeOf(line);
+      if (line.kind === "delete") {
+        this.#found.set(line.eid, (this.#found.get(line.eid) ?? 0) + 1);
+        life.exists = false;
+        life.attributes = new Map();
+        life.history = 0;
+      } else if (line.type !== "item" || !isDenied(line.eid)) this.#apply(life, line);
+    }
+  }
+
+  #lifeOf({ shard, type, eid }: Line): Life {
+    const key = `${type} ${eid}`;
+    const known = this.#lives.get(key);
+    if (known !== undefined) return known;
+    const made = { shard, type, eid, attributes: new Map(), exists: false, order: [], answered: [], history: 0 };
+    this.#lives.set(key, made);
+    return made;
+  }
+
+  #apply(life: Life, line: Line): void {
+    const { shard, seq, task, attr, v, type, eid } = line;
+    if (!life.exists) {
+      life.exists = true;
+      if (type === "item") {
+        this.#keys.add(`born ${shard}-${task}-${hookIds.born}`);
+        this.#keys.add(`births ${shard}-${task}-${hookIds.born}`);
+      }
+    }
+    const plain = attr === "order" || attr === "born";
+    const known = life.attributes.get(attr) ?? { v, t1: Number.NEGATIVE_INFINITY, n: 0 };
+    const t1 = line.t1 ?? line.at;
+    if (plain || t1 >= known.t1) Object.assign(known, { v, t1 });
+    known.n++;
+    life.attributes.set(attr, known);
+    if (!plain) life.history++;
+    const key = `${shard}-${seq}-`;
+    if (attr === "order") life.answered.push(v.slice(v.indexOf("|") + 1));
+    if (attr === "member") this.#keys.add(`sum ${key}${hookIds.sum}`);
+    if (attr !== "x") return;
+    life.order.push(v);
+    const flags = flagsOf(v);
+    this.#keys.add(`order ${key}${hookIds.own}`);
+    this.#keys.add(`member ${key}${hookIds.cross}`);
+    if (/[lo]/.test(flags)) this.#keys.add(`late ${key}${hookIds.late}`);
+    if (flags.includes("f")) this.#keys.add(`mended ${key}${hookIds.fragile}`);
+    for (const gone of [...(flags.includes("d") ? [eid] : []), ...(flags.includes("p") ? [partnerOf(eid)] : [])]) {
+      this.#deletions.set(gone, (this.#deletions.get(gone) ?? 0) + 1);
+    }
+  }
+
+  check(): void {
+    const checker = this.#checker;
+    const { derived } = checker.ledger;
+    for (const key of this.#keys) {
+      if (derived.has(key) || this.#letters.has(key.slice(key.indexOf(" ") + 1))) continue;
+      checker.add("derived", `${key} is missing`);
+    }
+    for (const key of derived.keys()) if (!this.#keys.has(key)) checker.add("derived", `${key} has no cause`);
+    for (const eid of new Set([...this.#deletions.keys(), ...this.#found.keys()])) {
+      const [wanted, found] = [this.#deletions.get(eid) ?? 0, this.#found.get(eid) ?? 0];
+      if (wanted !== found) checker.add("derived", `${eid} was deleted ${found} times, not ${wanted}`);
+    }
+    for (const life of this.#lives.values()) {
+      if (life.order.join() !== life.answered.join())
+        checker.add("order", `hooks of ${life.eid} ran as ${life.answered.join()}, the log says ${life.order.join()}`);
+      this.#checkState(life);
+    }
+  }
+
+  #checkState(life: Life & { readonly shard: ShardId }): void {
+    const { shard, type, eid, attributes } = life;
+    const stored = this.#database.shards.get(shard)?.entities.get(`${type}\t${eid}`);
+    const found =
+      stored === undefined || stored.tombstone
+        ? "nothing"
+        : write(JSON.parse(stored.state) as Record<string, Attribute>);
+    const wanted = life.exists ? write(Object.fromEntries(attributes)) : "nothing";
+    if (found !== wanted)
+      this.#checker.add(life.exists ? "state" : "deletion", `${type} ${eid} is ${found}, not ${wanted}`);
+    const lines = this.#database.historyOf({ shard, type, eid }).flatMap(({ body }) => body.split("\n"));
+    if (lines.length !== life.history)
+      this.#checker.add("history", `${type} ${eid} has ${lines.length} lines, not ${life.history}`);
+    if (new Set(lines).size !== lines.length) this.#checker.add("history", `${type} ${eid} has lines twice`);
+  }
+}
+
+function write(attributes: Record<string, Attribute>): string {
+  return Object.entries(attributes)
+    .map(([attr, { v, n }]) => `${attr}=${v} of ${n}`)
+    .sort()
+    .join(" ");
+}

@@ -1,0 +1,316 @@
+import { createMembershipKeys } from "../../cluster/membership-keys.ts";
+import type { CoordinatorCall, CoordinatorFault, MemoryCoordinator } from "../../cluster/memory-coordinator.ts";
+import type { Clock } from "../../proto/clock.ts";
+import type { NodeId } from "../../proto/ids.ts";
+import { toShardId } from "../../proto/ids.ts";
+import type { MemoryNetwork } from "../support/memory-links.ts";
+import type { StoreWrite } from "../support/memory-store.ts";
+import type { Random } from "../support/random.ts";
+import { prefix, type SimNode } from "./sim-node.ts";
+import type { StoreFault } from "./sim-store.ts";
+
+interface FaultsOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly node: (name: string) => SimNode | undefined;
+}
+
+type StoreTrouble = "cut" | "answers lost" | "slow" | "killed" | "stuck";
+
+/** What befalls the calls of nodes now. */
+export class Faults {
+  readonly #options: FaultsOptions;
+  readonly store = new Map<string, StoreTrouble>();
+  readonly coordinator = new Map<string, "cut" | "slow">();
+  unknownOutcomes = 0;
+
+  constructor(options: FaultsOptions) {
+    this.#options = options;
+  }
+
+  storeFault(node: string, call: string): StoreFault {
+    const { random } = this.#options;
+    const [thereMs, backMs] = [0.1 + random.next() * 0.6, 0.1 + random.next() * 0.6];
+    const trouble = this.store.get(node);
+    const reset = random.next() < 0.5;
+    if (trouble === "cut") return { kind: "lost", reset, thereMs, backMs };
+    const writes = call === "append" || call === "flush" || call === "acquire" || call === "release";
+    const rarely = writes && random.next() < 0.004;
+    if (trouble === "answers lost" || rarely) {
+      if (writes) this.unknownOutcomes++;
+      return { kind: "unanswered", reset, thereMs, backMs };
+    }
+    const slow = trouble === "slow" ? 300 * random.next() : 0;
+    return { kind: "none", reset: false, thereMs: thereMs + slow, backMs: backMs + slow };
+  }
+
+  /** The transaction's own time. An acquiring's second half begins only as long as its node runs. */
+  async hold(call: StoreWrite, id: NodeId): Promise<"commit" | "kill"> {
+    const { clock, random, node } = this.#options;
+    const name = id.slice(0, id.indexOf("-"));
+    const pause = (ms: number): Promise<void> => new Promise((resolve) => clock.after(ms, resolve));
+    const { process } = node(name) ?? {};
+    const trouble = this.store.get(name);
+    await pause(
+      0.2 + random.next() * 2 + (trouble === "slow" ? 300 * random.next() : 0) + (random.next() < 0.02 ? 100 : 0),
+    );
+    if (call === "acquire") {
+      while (process?.status === "frozen") await pause(20);
+      if (process?.status === "dead" || trouble === "cut") return "kill";
+      return "commit";
+    }
+    if (trouble !== "stuck") return trouble === "killed" ? "kill" : "commit";
+    // Longer than its caller waits. What the server's own time-out would have ended by then is not committed.
+    await pause(3500);
+    return call === "append" && random.next() < 0.5 ? "commit" : "kill";
+  }
+
+  coordinatorFault(node: string, call: CoordinatorCall): CoordinatorFault {
+    const { random } = this.#options;
+    const trouble = this.coordinator.get(node);
+    if (trouble === "cut") return { kind: "slow", beforeMs: Number.POSITIVE_INFINITY, afterMs: 0 };
+    if (trouble === "slow") return { kind: "slow", beforeMs: 400 * random.next(), afterMs: 400 * random.next() };
+    if (call === "hint" && random.next() < 0.1) return { kind: "refused" };
+    return { kind: "slow", beforeMs: 0.2 + random.next(), afterMs: 0.2 + random.next() };
+  }
+}
+
+interface PlanOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly network: MemoryNetwork;
+  readonly coordinator: MemoryCoordinator;
+  readonly faults: Faults;
+  readonly nodes: Map<string, SimNode>;
+  readonly start: (name: string) => void;
+  readonly isLoaded: () => boolean;
+  readonly isLoadDone: () => boolean;
+  readonly resetClient: (index: number) => void;
+  readonly say: (text: string) => void;
+}
+
+const faultsMin = 6;
+const faultsMax = 14;
+const inFlightMin = 5;
+
+type Do = (name: string, forMs: number) => void;
+
+/** Faults one after another and over each other, each while there is work in flight; at the end all is mended. */
+export class FaultPlan {
+  readonly #options: PlanOptions;
+  readonly #busy = new Set<string>();
+  readonly #open = new Set<() => void>();
+  readonly #names: string[] = [];
+  #joined = 0;
+  #status: "waiting" | "running" | "enough" | "over" = "waiting";
+  faults = 0;
+  faultsInFlight = 0;
+  faultsEndMs = 0;
+  readonly countersOfDead: Record<string, number> = {};
+
+  constructor(options: PlanOptions) {
+    this.#options = options;
+  }
+
+  get isOver(): boolean {
+    return this.#status === "over";
+  }
+
+  get isEnough(): boolean {
+    return this.#status === "enough" || this.isOver;
+  }
+
+  startNode(name: string): void {
+    this.#names.push(name);
+    this.#options.start(name);
+  }
+
+  begin(): void {
+    this.#status = "running";
+    this.#options.clock.after(300 + 500 * this.#options.random.next(), () => this.#next());
+  }
+
+  #next(): void {
+    const { clock, random } = this.#options;
+    if (this.faults >= faultsMax || (this.faults >= faultsMin && this.faultsInFlight >= inFlightMin))
+      return this.#end();
+    const kinds = Object.keys(this.#kinds);
+    const kind = kinds[random.between(0, kinds.length - 1)] ?? "";
+    const free = this.#names.filter((name) => !this.#busy.has(name));
+    const name = free[random.between(0, free.length - 1)];
+    if (name === undefined) return void clock.after(100, () => this.#next());
+    this.#whenBusy(name, 0, () => {
+      const forMs = random.next() < 0.2 ? 1000 + 5000 * random.next() : 30 + 600 * random.next();
+      this.faults++;
+      if (this.#isInFlight(name)) this.faultsInFlight++;
+      this.#options.say(`fault ${kind} ${name} for ${Math.round(forMs)} ms`);
+      this.#kinds[kind]?.(name, forMs);
+      clock.after(20 + 500 * random.next() ** 2, () => this.#next());
+    });
+  }
+
+  /** Waits a little until the node has work in flight: that is what a fault is to hit. */
+  #whenBusy(name: string, tries: number, run: () => void): void {
+    if (this.#isInFlight(name) || tries > 200) return run();
+    this.#options.clock.after(1, () => this.#whenBusy(name, tries + 1, run));
+  }
+
+  #isInFlight(name: string): boolean {
+    return (this.#options.nodes.get(name)?.inFlight ?? 0) > 0 && this.#options.isLoaded();
+  }
+
+  readonly #kinds: Readonly<Record<string, Do>> = {
+    kill: (name, forMs) => {
+      this.#kill(name);
+      this.#lasting(name, forMs, () => this.#options.start(name));
+    },
+    freeze: (name, forMs) => {
+      const process = this.#options.nodes.get(name)?.process;
+      process?.freeze();
+      this.#lasting(name, forMs, () => process?.thaw());
+    },
+    "cut both": (name, forMs) => this.#cut(name, forMs, "both"),
+    "cut one way": (name, forMs) => this.#cut(name, forMs, this.#options.random.next() < 0.5 ? "to" : "from"),
+    "reset link": (name) => this.#options.network.reset(`${name}:7800`, `${this.#other(name)}:7800`),
+    "cut store": (name, forMs) => this.#store(name, forMs, "cut"),
+    "lose answers": (name, forMs) => this.#store(name, Math.min(forMs, 400), "answers lost"),
+    "slow store": (name, forMs) => this.#store(name, forMs, "slow"),
+    "kill transactions": (name, forMs) => this.#store(name, Math.min(forMs, 300), "killed"),
+    "stuck transaction": (name, forMs) => this.#store(name, Math.min(forMs, 100), "stuck"),
+    "cut coordinator": (name, forMs) => this.#coordinator([name], forMs, "cut"),
+    "lapse lease": (name) => this.#coordinator([name], 4000 + 3000 * this.#options.random.next(), "cut"),
+    "coordinator away": (_, forMs) => this.#coordinator(this.#names, forMs, "cut"),
+    "slow coordinator": (_, forMs) => this.#coordinator(this.#names, forMs, "slow"),
+    pin: (name) => this.#pin(name),
+    weight: (name) => this.#weight(name),
+    join: (name) => this.#join(name),
+    leave: (name, forMs) => this.#leave(name, forMs),
+    "reset client": () => this.#options.resetClient(this.#options.random.between(0, 10)),
+    // A stuck transaction and the death of who began it: only the next owner can end it.
+    "stuck and killed": (name, forMs) => {
+      this.#options.faults.store.set(name, "stuck");
+      this.#options.clock.after(20, () => {
+        this.#options.faults.store.delete(name);
+        this.#kill(name);
+      });
+      this.#lasting(name, forMs + 100, () => this.#options.start(name));
+    },
+    "killed while acquiring": (name, forMs) => {
+      this.#pin(name);
+      this.#whenCalls(name, "acquire", 0, () => {
+        this.#kill(name);
+        this.#lasting(name, forMs, () => this.#options.start(name));
+      });
+    },
+  };
+
+  #other(name: string): string {
+    const others = this.#names.filter((one) => one !== name);
+    return others[this.#options.random.between(0, others.length - 1)] ?? name;
+  }
+
+  #kill(name: string): void {
+    const node = this.#options.nodes.get(name);
+    if (node === undefined) return;
+    for (const [counter, value] of Object.entries(node.counters))
+      this.countersOfDead[counter] = (this.countersOfDead[counter] ?? 0) + value;
+    node.kill();
+  }
+
+  /** The node is busy until `end`, which comes in time or with the end of the plan. */
+  #lasting(name: string, forMs: number, end: () => void): void {
+    this.#busy.add(name);
+    const finish = (): void => {
+      if (!this.#open.delete(finish)) return;
+      this.#busy.delete(name);
+      this.#options.say(`fault ends ${name}`);
+      end();
+    };
+    this.#open.add(finish);
+    this.#options.clock.after(forMs, finish);
+  }
+
+  #cut(name: string, forMs: number, direction: "both" | "to" | "from"): void {
+    const [one, other] = [`${name}:7800`, `${this.#other(name)}:7800`];
+    this.#options.network.cut(one, other, direction);
+    this.#lasting(name, forMs, () => this.#options.network.heal(one, other));
+  }
+
+  #store(name: string, forMs: number, trouble: StoreTrouble): void {
+    const { store } = this.#options.faults;
+    store.set(name, trouble);
+    this.#lasting(name, forMs, () => store.delete(name));
+  }
+
+  #coordinator(names: readonly string[], forMs: number, trouble: "cut" | "slow"): void {
+    const { coordinator } = this.#options.faults;
+    const some = [...names];
+    for (const name of some) coordinator.set(name, trouble);
+    this.#lasting(some.length > 1 ? "coordinator" : (some[0] ?? ""), forMs, () => {
+      for (const name of some) coordinator.delete(name);
+    });
+  }
+
+  #put(key: string, value: string): void {
+    void this.#options.coordinator.commit([], [{ kind: "put", key, value, lease: null }]);
+  }
+
+  #pin(name: string): void {
+    const { random } = this.#options;
+    const keys = createMembershipKeys(prefix);
+    for (let i = 0; i < 3; i++) this.#put(keys.pin(toShardId(random.between(0, 11))), name);
+  }
+
+  #weight(name: string): void {
+    const { random } = this.#options;
+    this.#put(createMembershipKeys(prefix).weight("entity", name), String([0, 0.5, 2, 5][random.between(0, 3)] ?? 1));
+  }
+
+  #join(name: string): void {
+    if (this.#joined > 0) return this.#weight(name);
+    this.#joined++;
+    this.startNode(`n${this.#names.length + 1}`);
+  }
+
+  #leave(name: string, forMs: number): void {
+    const node = this.#options.nodes.get(name);
+    if (node === undefined || node.membership === null) return;
+    this.#busy.add(name);
+    const end = (): void => {
+      if (!this.#open.delete(end)) return;
+      if (node.process.status === "running") this.#kill(name);
+      this.#options.start(name);
+      this.#busy.delete(name);
+    };
+    this.#open.add(end);
+    void node.stop().then(() => this.#options.clock.after(forMs, end));
+  }
+
+  #whenCalls(name: string, call: string, tries: number, run: () => void): void {
+    const node = this.#options.nodes.get(name);
+    if (tries > 2000 || this.isEnough || this.#busy.has(name) || node?.process.status !== "running") return;
+    if ((node.pendingCalls.get(call) ?? 0) > 0) {
+      this.#busy.add(name);
+      this.#options.clock.after(1, () => {
+        this.#busy.delete(name);
+        run();
+      });
+    } else this.#options.clock.after(1, () => this.#whenCalls(name, call, tries + 1, run));
+  }
+
+  /** What lasts is waited for a while, then mended. */
+  #end(): void {
+    const { clock, network } = this.#options;
+    this.#status = "enough";
+    clock.after(300, () => {
+      if (!this.#options.isLoadDone()) return this.#end();
+      for (const finish of [...this.#open]) finish();
+      network.heal();
+      this.#options.faults.store.clear();
+      this.#options.faults.coordinator.clear();
+      this.#options.say("faults are over");
+      this.faultsEndMs = clock.now();
+      this.#status = "over";
+    });
+  }
+}

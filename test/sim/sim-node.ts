@@ -1,0 +1,209 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { CallSession } from "../../actors/call-session.ts";
+import { createCounters } from "../../actors/counters.ts";
+import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
+import type { LaneLimits } from "../../actors/lane.ts";
+import { type ClusterEngine, startEngine } from "../../actors/start-engine.ts";
+import type { Coordinator } from "../../cluster/coordinator.ts";
+import { joinMembership } from "../../cluster/join-membership.ts";
+import type { Membership } from "../../cluster/membership.ts";
+import type { CoordinatorCall, CoordinatorFault, MemoryCoordinator } from "../../cluster/memory-coordinator.ts";
+import { IngestService } from "../../node/grpc/ingest-service.ts";
+import { defaultGrpcLimits } from "../../node/grpc/server.ts";
+import { type SendRequest, SendRequestSchema } from "../../proto/gen/starling_pb.ts";
+import { type NodeId, toNodeId } from "../../proto/ids.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import type { MemoryNetwork } from "../support/memory-links.ts";
+import type { MemoryStore } from "../support/memory-store.ts";
+import { createHooks, model } from "./load.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { openSimStream, type SimStream, type SimStreamListener } from "./sim-call.ts";
+import { createSimCells, SimProcess } from "./sim-process.ts";
+import { connectSimStore, type StoreFault } from "./sim-store.ts";
+
+/** What all nodes of a run have in common, and what befalls them. */
+export interface SimWorld {
+  readonly scheduler: Scheduler;
+  readonly random: () => number;
+  readonly network: MemoryNetwork;
+  readonly coordinator: MemoryCoordinator;
+  readonly database: MemoryStore;
+  readonly entityShards: number;
+  readonly isBroken: () => boolean;
+  /** By the node's name. */
+  readonly storeFault: (node: string, call: string) => StoreFault;
+  readonly coordinatorFault: (node: string, call: CoordinatorCall) => CoordinatorFault;
+  readonly latencyMs: () => number;
+  /** A lane failed, or something else that is never to happen. */
+  readonly onBug: (text: string) => void;
+  readonly newId: (prefix: string) => string;
+  readonly addresses: () => readonly string[];
+  readonly trace: (node: string, text: string) => void;
+}
+
+/** One start of a node: the composition of `node/node.ts`, in a simulated process. */
+export interface SimNode {
+  readonly name: string;
+  readonly process: SimProcess;
+  readonly engine: ClusterEngine;
+  /** Null until it has joined. */
+  readonly membership: Membership | null;
+  /** Calls to the store and hooks that have not ended. */
+  readonly inFlight: number;
+  readonly pendingCalls: ReadonlyMap<string, number>;
+  readonly counters: Readonly<Record<string, number>>;
+  stream(listener: SimStreamListener): SimStream;
+  send(request: SendRequest): Promise<unknown>;
+  /** Leaves in order; resolves when the process could end. */
+  stop(): Promise<void>;
+  /** Nothing of it runs any more. */
+  kill(): void;
+}
+
+/** Unix ms at a time of the simulation. */
+export function wallAt(ms: number): number {
+  return 1_767_225_600_000 + Math.floor(ms);
+}
+
+export const prefix = "/starling/sim/";
+const protocol = { protocolMin: 1, protocolMax: 1 } as const;
+
+export const laneLimits: LaneLimits = {
+  appendMaxDatapoints: 200,
+  flushIntervalMs: 300,
+  flushMaxEntities: 20,
+  lagMaxEntries: 2000,
+  lagMaxBytes: 1e7,
+  backlogMaxBytes: 1e7,
+  residentMaxEntities: 30,
+  residentMaxBytes: 1e7,
+  passivateAfterMs: 1000,
+  chainMaxDepth: 16,
+  obligationAfterMs: 5000,
+  obligationAfterSeqs: 10_000,
+};
+
+/** Starts a node; it joins by itself. */
+export function startSimNode(world: SimWorld, name: string): SimNode {
+  const { scheduler, network, database, random } = world;
+  const address = `${name}:7800`;
+  const process = new SimProcess(scheduler.clock);
+  const { clock } = process;
+  const counters = createCounters();
+  const say = (fields: object, text: string): void => world.trace(name, `${text} ${JSON.stringify(fields)}`);
+  const log = { debug: () => {}, info: say, warn: say, error: say };
+  const first = toNodeId(world.newId(`${name}-`));
+  let membership: Membership | null = null;
+  let inFlight = 0;
+  const pendingCalls = new Map<string, number>();
+  const store = connectSimStore({
+    ...{ database, process, clock: scheduler.clock },
+    faultOf: (call) => world.storeFault(name, call),
+    onPending: (change, call) => {
+      inFlight += change;
+      pendingCalls.set(call, (pendingCalls.get(call) ?? 0) + change);
+    },
+  });
+  const hooks = createHooks({ clock, log, isBroken: world.isBroken });
+  const runner = createHookRunner({
+    ...{ hooks, model, clock, random, counters },
+    limits: hookRunnerLimits,
+    log: () => log,
+    getRecord: async (type, eid) => (await engine.get(type, String(eid), null))?.view ?? null,
+  });
+  const links = network.links(
+    () => ({ id: membership?.self.id ?? first, name, address }),
+    { clusterId: "sim", modelHash: model.hash, clock, log, counters, ...protocol },
+    (run) => process.enter(run),
+  );
+  const cells = createSimCells(clock, (error) => world.onBug(`${name}: ${String((error as Error).stack ?? error)}`));
+  const engine = startEngine({
+    ...{ node: first, store, queries: store, model, hooks, links, limits: laneLimits, counters, clock, log, cells },
+    runHook: (hook, call) => runner.run(hook, call),
+    abandon: (shard) => runner.abandon(shard),
+    ...{ entityShards: world.entityShards, systemShards: 0, lanes: 2, databases: 1 },
+    wall: () => wallAt(clock.now()),
+    newSessionId: () => world.newId("session-"),
+  });
+  const limits = {
+    ...defaultGrpcLimits,
+    ...{ model, entityShards: world.entityShards, clusterId: "sim", node: name, addresses: world.addresses },
+  };
+  const calls = new CallSession({ engine, clock, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
+  const { helloMs, stalledMs, maxStreams } = limits;
+  const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, maxStreams });
+  engine.onSessionTaken((session, opening) => ingest.take(session, opening));
+
+  const ids: NodeId[] = [first];
+  const coordinator = connectSimCoordinator(world, name, process);
+  const join = async (): Promise<void> => {
+    membership = await joinMembership({
+      ...{ coordinator, clock, random, prefix, log },
+      newId: () => ids.shift() ?? toNodeId(world.newId(`${name}-`)),
+      record: { name, address, version: "0", ...protocol, modelHash: model.hash },
+      leaseTtlMs: 4000,
+      joinTimeoutMs: 120_000,
+    });
+    await engine.join(membership, { alone: false });
+  };
+  join().catch((error: unknown) => world.onBug(`${name} did not join: ${String(error)}`));
+
+  return {
+    name,
+    process,
+    engine,
+    pendingCalls,
+    get membership() {
+      return membership;
+    },
+    get inFlight() {
+      return inFlight + runner.pending;
+    },
+    get counters() {
+      return counters.read();
+    },
+    stream: (listener) =>
+      openSimStream({
+        ...{ world: scheduler.clock, process, latencyMs: world.latencyMs, listener },
+        serve: (call) => void ingest.handlers.stream(call),
+      }),
+    send: (request) => {
+      const message = create(SendRequestSchema, request);
+      const context = { signal: new AbortController().signal, deadlineMs: 10_000, bearer: null };
+      return ingest.handlers.send({ message, bytes: toBinary(SendRequestSchema, message) }, context);
+    },
+    stop: async () => {
+      ingest.leave(world.addresses().filter((other) => other !== address));
+      await engine.handOver(20_000);
+      ingest.cut(new StarlingError("UNAVAILABLE", "the node is stopping"));
+      await engine.close();
+      await membership?.close();
+      await links.close();
+      runner.close();
+      await cells.close();
+    },
+    kill: () => {
+      process.kill();
+      network.kill(address);
+    },
+  };
+}
+
+/** A node's way to the coordinator: what it says reaches the process, if there is one. */
+function connectSimCoordinator(world: SimWorld, name: string, process: SimProcess): Coordinator {
+  const client = world.coordinator.client((call) => world.coordinatorFault(name, call));
+  const wrap =
+    <A extends unknown[], T>(call: (...args: A) => Promise<T>) =>
+    (...args: A): Promise<T> =>
+      process.answer<T>((resolve, reject) => void call(...args).then(resolve, reject));
+  return {
+    identity: wrap(client.identity),
+    grant: wrap(client.grant),
+    keepAlive: wrap(client.keepAlive),
+    revoke: wrap(client.revoke),
+    commit: wrap(client.commit),
+    list: wrap(client.list),
+    watch: (watched, onHint) => client.watch(watched, () => process.enter(onHint)),
+    close: client.close,
+  };
+}
