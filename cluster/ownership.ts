@@ -224,35 +224,36 @@ export class OwnershipKeeper<Acquired extends Held> {
   }
 
   /** Runs one acquiring or giving up; never rejects. */
-  async #run(shards: readonly ShardId[], work: () => Promise<void>, ended: () => void): Promise<void> {
+  async #run(shards: readonly ShardId[], work: () => Promise<"done" | "later">, ended: () => void): Promise<void> {
     for (const shard of shards) this.#busy.add(shard);
-    let failed = false;
+    let outcome: "done" | "later" = "later";
     try {
-      await work();
+      outcome = await work();
     } catch (error) {
-      failed = true;
       const { code, message } = toStarlingError(error);
       this.#options.log.warn({ shards: shards.length, code, problem: message }, "shards could not change hands");
     }
     for (const shard of shards) this.#busy.delete(shard);
     ended();
-    if (failed) this.#after(this.#limits.retryMs, () => this.#planSoon());
+    if (outcome === "later") this.#after(this.#limits.retryMs, () => this.#planSoon());
     else this.#planSoon();
   }
 
-  async #acquire(shards: readonly ShardId[]): Promise<void> {
+  /** Somebody else may be first: what came of that is read before the rest is planned again. */
+  async #acquire(shards: readonly ShardId[]): Promise<"done" | "later"> {
     const { store, membership, owners, keeper, log } = this.#options;
     const { id } = membership.self;
     const acquired = await store.acquire(id, shards, {
       epochOf: (shard) => owners.get(shard)?.epoch ?? toEpoch(0),
       revision: this.#options.alone ? null : membership.view.revision,
     });
-    if (acquired.length < shards.length) {
-      // Somebody else was first: what came of it is read before they are planned again.
-      log.info({ shards: shards.length - acquired.length }, "shards were claimed by another node");
-      this.#after(this.#limits.retryMs, () => void this.#read());
+    const missing = shards.length - acquired.length;
+    if (missing > 0) {
+      log.info({ shards: missing }, "shards were claimed by another node");
+      void this.#read();
     }
-    if (acquired.length === 0 || this.#status === "closed" || membership.self.id !== id) return;
+    const outcome = missing > 0 ? "later" : "done";
+    if (acquired.length === 0 || this.#status === "closed" || membership.self.id !== id) return outcome;
     const news = acquired.map(({ shard, epoch }) => ({ shard, epoch, owner: id }));
     // Before the lanes have them: an older reading must not take them for another node's.
     owners.learn(news);
@@ -260,24 +261,26 @@ export class OwnershipKeeper<Acquired extends Held> {
     await keeper.own(acquired);
     if (membership.self.id !== id) {
       keeper.drop(acquired.map(({ shard }) => shard));
-      return;
+      return outcome;
     }
     log.info({ shards: acquired.length, epoch: Math.max(...acquired.map(({ epoch }) => epoch)) }, "shards acquired");
     this.#options.announce(news);
+    return outcome;
   }
 
-  async #giveUp(shards: readonly ShardId[]): Promise<void> {
+  async #giveUp(shards: readonly ShardId[]): Promise<"done" | "later"> {
     const { membership, owners, keeper, log } = this.#options;
     const { id } = membership.self;
     // As known before: what the table says of a shard that is not here cannot change but by this node.
     const orphans = shards.filter((shard) => !keeper.owns(shard)).flatMap((shard) => owners.get(shard) ?? []);
     const held = [...(await keeper.giveUp(shards.filter((shard) => keeper.owns(shard)))), ...orphans];
-    if (held.length === 0) return;
+    if (held.length === 0) return "later";
     await this.#release(held, id);
     log.info({ shards: held.length }, "shards given up");
     const news = held.map(({ shard, epoch }) => ({ shard, epoch, owner: null }));
     owners.learn(news);
     this.#options.announce(news);
+    return "done";
   }
 
   /** Nothing of the shards is left here: until they are released nobody serves them. */

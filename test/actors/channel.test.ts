@@ -119,6 +119,30 @@ test("a part that PostgreSQL refuses stands alone, its group goes on, and its nu
   expect((await offer(node, part(3, null, 13)))[0]).toBe("3 durable again");
 });
 
+test("a refused group in which a shard has several rows keeps the order of what it takes back (R1, R4)", async () => {
+  const store = createMemoryStore();
+  const refusing: Store = {
+    ...store,
+    append: (owner, request) => {
+      const bad = request.segments.some(({ body }) => body.includes("\t-666"));
+      if (bad) return Promise.reject(new StarlingError("STORE_REFUSED", "22P05"));
+      return store.append(owner, request);
+    },
+  };
+  const node = await start(refusing);
+  // A row of the log takes 500 lines, and no part is split.
+  const large = (number: number): Part => {
+    const [first] = part(number, number - 1).tasks;
+    const [datapoint] = first?.datapoints ?? [];
+    if (first === undefined || datapoint === undefined) throw new Error("a part without a datapoint");
+    return { ...part(number, number - 1), tasks: [{ ...first, datapoints: Array(300).fill(datapoint) }] };
+  };
+  // The first one is on its way alone; then come two rows, the second of which has a bad line.
+  const said = await offer(node, part(1, 0), large(2), large(3), part(4, 3, -666), part(5, 4));
+  expect(said.filter((what) => what.endsWith("durable"))).toEqual([1, 2, 3, 4, 5].map((number) => `${number} durable`));
+  expect(await valuesOfLog(store)).toEqual(["1", "2", "3", "5"]);
+});
+
 test("an owner that was replaced can neither append nor flush, and tells whoever waits (P4, R22)", async () => {
   const store = createMemoryStore();
   const node = await start(store);

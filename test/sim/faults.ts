@@ -60,9 +60,9 @@ export class Faults {
       return "commit";
     }
     if (trouble !== "stuck") return trouble === "killed" ? "kill" : "commit";
-    // Longer than its caller waits. What the server's own time-out would have ended by then is not committed.
+    // Longer than its caller waits, who repeats it meanwhile.
     await pause(3500);
-    return call === "append" && random.next() < 0.5 ? "commit" : "kill";
+    return random.next() < 0.5 ? "commit" : "kill";
   }
 
   coordinatorFault(node: string, call: CoordinatorCall): CoordinatorFault {
