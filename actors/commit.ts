@@ -6,11 +6,13 @@ import type { Channel, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
 import { linesOf } from "./line.ts";
+import { failureOf } from "./message-result.ts";
 import { addToDelivery, createDelivery, forgetOutbox, sendOutbox } from "./outbox.ts";
 import type { Delivery } from "./outbox-state.ts";
 import { type Part, type PartTask, wholePart } from "./part.ts";
-import { settle, takeUp } from "./processing.ts";
+import { advance, endMessage, settle, takeUp } from "./processing.ts";
 import { type Asked, type Beside, besideOf, type RecentParts, recentAt, setDurable } from "./recent-parts.ts";
+import { refuseReplies } from "./replies.ts";
 import { type AnswerBlock, type Block, linesOfBlock, writeSegment } from "./segment.ts";
 import { answerKey, isPart, type PendingAnswer, type PendingBlock, type Shard } from "./shard.ts";
 import type { AppendRequest, Fence, WriteResult } from "./store/store.ts";
@@ -162,6 +164,7 @@ function tellBeside(lane: Lane, shard: Shard, part: WaitingPart, beside: Beside)
 
 function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, from: TakenFrom): void {
   const { block, entry, cursor, closing } = pending;
+  if (block.result !== undefined && entry !== null) endMessage(lane, shard, entry, block.result);
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error: null });
   countBacklog(lane, shard, block.own.length, bytesOfTasks(block.own));
   const delivery = entry?.delivery ?? null;
@@ -172,12 +175,14 @@ function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, from:
   let next: number = from.seq;
   for (const other of block.others) sendOutbox(lane, shard, other, toSeq(next++), delivery);
   from.seq = end;
-  shard.recorded.answers.delete(answerKey(block.cause, block.hook));
+  // A replayed letter's cause may still be to be replayed itself: its hook must not run once more.
   if (entry === null) return;
+  shard.recorded.answers.delete(answerKey(block.cause, block.hook));
   entry.unrecorded--;
   const held = entry.obligation?.held;
   if (held && cursor !== undefined) held.cursor = cursor;
-  settle(lane, shard, entry);
+  if (block.result !== undefined && entry.entity !== null) advance(lane, shard, entry.entity);
+  else settle(lane, shard, entry);
 }
 
 /** Takes tasks up line by line. */
@@ -218,7 +223,8 @@ export function onCommitFailed(lane: Lane, error: StarlingError): void {
 
 /** Puts the blocks of a refused group back: none of their seqs exist (nothing of a group is written if one row is not). */
 function takeBack(lane: Lane, built: readonly BuiltSegment[]): void {
-  for (const { shard, segment, blocks } of built) {
+  // The last rows first: a shard may have several.
+  for (const { shard, segment, blocks } of built.toReversed()) {
     shard.lastSeq = toSeq(segment.seq - 1);
     shard.blocks = [...blocks, ...shard.blocks];
     lane.waiting.add(shard);
@@ -250,6 +256,7 @@ function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: Sta
   if (isPart(pending)) return refusePart(lane, shard, pending, error);
   const { block, entry, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error });
+  if (block.result !== undefined && entry !== null) return refuseMessage(lane, shard, pending, error);
   if (entry !== null) refuseAnswer(lane, shard, block, entry, error);
 }
 
@@ -261,6 +268,19 @@ function refusePart(lane: Lane, shard: Shard, part: Part, { code, message }: Sta
   countBacklog(lane, shard, -part.tasks.length, -part.bytes);
   shard.blocks.unshift({ ...part, tasks: [], bytes: 0, rejections });
   lane.waiting.add(shard);
+}
+
+/** What a message came to cannot be written: it failed instead. If not even that can be written, nothing is. */
+function refuseMessage(lane: Lane, shard: Shard, { block, entry }: PendingAnswer, error: StarlingError): void {
+  if (entry === null || entry.entity === null) return;
+  if (block.result?.kind === "change") {
+    shard.blocks.unshift({ lines: 1, block: { ...block, own: [], others: [], result: failureOf(error) }, entry });
+    lane.waiting.add(shard);
+    return;
+  }
+  entry.unrecorded--;
+  endMessage(lane, shard, entry, failureOf(error));
+  advance(lane, shard, entry.entity);
 }
 
 function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry, error: StarlingError): void {
@@ -338,8 +358,9 @@ export function endHandOff(lane: Lane, shard: Shard, fence: Fence | null): void 
   for (const reply of replies) lane.effects.push({ kind: "given-up", shard: shard.id, fence, reply });
 }
 
-/** Reads that wait for an activation in the shard. */
+/** Reads that wait for an activation in the shard, or for a reply. */
 export function refuseReads(lane: Lane, shard: Shard, error: StarlingError): void {
+  refuseReplies(lane, shard, error);
   if (lane.parkedGets.length === 0) return;
   for (const { key, reply } of lane.parkedGets) {
     if (key.shard === shard.id) lane.effects.push({ kind: "reply", reply, record: error });

@@ -2,6 +2,7 @@ import type { RecordView } from "../modules/hook.ts";
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
+import type { MessageResult } from "./message-result.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts";
 
@@ -11,6 +12,8 @@ import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts"
 export interface Engine {
   /** Shards of the entity group, fixed at the cluster's creation. */
   readonly entityShards: number;
+  /** Shards of the system group, where singletons live. */
+  readonly systemShards: number;
   /** Offers parts of one batch to their shards' owners. Never throws; what happens reaches the listener. */
   offer(parts: readonly Part[], listener: PartListener): void;
   /** Opens or resumes a session: a durable row (R11). An empty id asks for a new one. */
@@ -18,6 +21,10 @@ export interface Engine {
   closeSession(session: SessionId): Promise<void>;
   /** The record as its owner has it; with a token at least that state, or BEHIND. Null: no such entity. */
   get(type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null>;
+  /**
+   * What a message in the log comes to. Raises DEADLINE, UNAVAILABLE, BUSY, and NOT_FOUND when that is too long ago.
+   */
+  reply(place: Omit<LogPlace, "epoch">, deadlineMs: number): Promise<MessageResult>;
   /** Questions to PostgreSQL. */
   readonly queries: Queries;
   /** Datapoints from now on, in log order per shard; ends with the signal. Bounded: a reader too slow is cut with BUSY. */

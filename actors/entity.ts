@@ -1,3 +1,4 @@
+import { stateAttr } from "../modules/behaviour.ts";
 import type { CheckedDatapoint, Eid, Value } from "../modules/datapoint.ts";
 import type { LatestValue, RecordView } from "../modules/hook.ts";
 import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
@@ -150,6 +151,20 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
     entity.history = entity.history === null ? line : `${entity.history}\n${line}`;
     entity.historySeq = seq;
   }
+}
+
+/** Replaces the state of an actor, given as JSON text. */
+export function applyState(entity: Entity, json: string, seq: Seq, at: number): void {
+  const spec = entity.spec.attributes.get(stateAttr);
+  if (spec === undefined) throw new Error(`${entity.spec.id} is no actor`);
+  const { spec: type, eidValue: eid } = entity;
+  const v = JSON.parse(json) as Value;
+  applyDatapoint(
+    entity,
+    { spec, type: type.id, eid, attr: spec.id, v, json, t1: null, t2: null, c: 1, src: null, line: null },
+    seq,
+    at,
+  );
 }
 
 /** Extends TTL tokens; a token never shrinks. */

@@ -8,7 +8,8 @@ import type { PartTask } from "./part.ts";
 /**
  * A task in the log that the watermark has not passed, or that its entity still owes, and how far its processing is.
  *
- * `phase` walks start → allow → creation → apply → attributes → ended; `hook` and `datapoint` are the cursor within it.
+ * `phase` walks start → allow → creation → apply → attributes → ended; of a message message → recording → ended. `hook` and
+ * `datapoint` are the cursor within it.
  */
 export interface Entry {
   seq: Seq;
@@ -35,7 +36,16 @@ export interface Entry {
   delivery: Delivery | null;
 }
 
-export type Phase = "waiting" | "start" | "allow" | "creation" | "apply" | "attributes" | "ended";
+export type Phase =
+  | "waiting"
+  | "start"
+  | "allow"
+  | "creation"
+  | "apply"
+  | "attributes"
+  | "message"
+  | "recording"
+  | "ended";
 
 /** A hook that did not end at once. */
 export interface Run {

@@ -70,6 +70,7 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   const history: HistorySegment[] = [];
   const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history));
   const request = {
+    order: { lane: lane.index, number: lane.nextFlush++ },
     fences: progress.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
     entities: rows,
     history,
@@ -219,6 +220,7 @@ function passParts(lane: Lane, shard: Shard, name: string, channel: Channel): vo
 /** What was recorded about entries that the watermark has passed is of no more use, unless entities still owe some. */
 function forgetRecorded(shard: Shard): void {
   if (shard.obligations.size > 0) return;
+  for (const seq of shard.recorded.results.keys()) if (seq <= shard.watermark) shard.recorded.results.delete(seq);
   for (const seq of shard.recorded.refused) if (seq <= shard.watermark) shard.recorded.refused.delete(seq);
   for (const key of shard.recorded.answers) {
     if (Number(key.slice(0, key.indexOf("\t"))) <= shard.watermark) shard.recorded.answers.delete(key);
@@ -229,6 +231,7 @@ function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>):
   const { request } = flush;
   const stays = ({ shard }: { shard: ShardId }) => !lost.has(shard);
   const next = {
+    order: { lane: lane.index, number: lane.nextFlush++ },
     fences: request.fences.filter(stays),
     entities: request.entities.filter(stays),
     history: request.history.filter(stays),

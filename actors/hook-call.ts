@@ -28,6 +28,11 @@ export class HookCall {
     this.#task = subject.task;
   }
 
+  /** Of a message its actor's key. */
+  get self(): string {
+    return this.#task.eid;
+  }
+
   get eid(): Eid {
     return this.#task.eidValue;
   }

@@ -1,9 +1,11 @@
+import { stateAttr } from "../modules/behaviour.ts";
 import type { Eid } from "../modules/datapoint.ts";
 import type {
   AllowEntityCreationHook,
   EntityCreationHook,
   Hook,
   HookTable,
+  MessageHook,
   ModuleLog,
   NewAttrHook,
   RecordView,
@@ -13,6 +15,7 @@ import { unreachable } from "../proto/unreachable.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookCounters } from "./hook-counters.ts";
 import type { HookRun } from "./hook-run.ts";
+import { copyValue } from "./value-copy.ts";
 
 /** What a runner keeps per hook, found once per call. */
 export interface HookLane {
@@ -39,6 +42,7 @@ export function allHooks(table: HookTable): Hook[] {
     ...[...table.allowEntityCreation.values()].flat(),
     ...[...table.onEntityCreation.values()].flat(),
     ...[...table.onNewAttr.values()].flatMap((ofType) => [...ofType.values()].flat()),
+    ...[...(table.onMessage?.values() ?? [])].flat(),
   ];
 }
 
@@ -59,6 +63,13 @@ export function invokerOf(hook: Hook): HookLane["invoke"] {
       return (call, context) => {
         if (call.datapoint === null) throw new Error("the call of an attribute's hook has no datapoint");
         return run(call.eid, call.datapoint, context);
+      };
+    }
+    case "on_message": {
+      const run = hook.run as MessageHook;
+      return (call, context) => {
+        if (call.datapoint === null) throw new Error("the call of a behaviour has no message");
+        return run(call.record?.value(stateAttr), copyValue(call.datapoint.v, false), context);
       };
     }
     default:

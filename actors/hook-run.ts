@@ -1,3 +1,4 @@
+import type { MessageContext } from "../modules/behaviour.ts";
 import type { Eid } from "../modules/datapoint.ts";
 import type { HookContext, ModuleLog, RecordView } from "../modules/hook.ts";
 import type { HookCall } from "./hook-call.ts";
@@ -7,7 +8,7 @@ import type { HookLane } from "./hook-lane.ts";
  * One attempt at a hook, as the hook sees it. One is made for every attempt, so whatever few hooks read (the signal, the
  * bound `get`) is made when it is read.
  */
-export class HookRun implements HookContext {
+export class HookRun implements HookContext, MessageContext {
   readonly #lane: HookLane;
   readonly #call: HookCall;
   #aborts: AbortController | null = null;
@@ -24,6 +25,10 @@ export class HookRun implements HookContext {
 
   get key(): string {
     return this.#call.key;
+  }
+
+  get self(): string {
+    return this.#call.self;
   }
 
   get log(): ModuleLog {

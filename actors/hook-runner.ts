@@ -6,7 +6,7 @@ import type { Clock } from "../proto/clock.ts";
 import type { ShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
-import { type AnswerLimits, checkAnswer } from "./hook-answer.ts";
+import { type AnswerLimits, checkAnswer, checkMessageAnswer } from "./hook-answer.ts";
 import type { HookCall } from "./hook-call.ts";
 import { createHookCounters } from "./hook-counters.ts";
 import { allHooks, type HookLane, invokerOf } from "./hook-lane.ts";
@@ -131,8 +131,13 @@ function outcomeOf(options: HookRunnerOptions, lane: HookLane, returned: unknown
     (returned ? lane.counters.allowed : lane.counters.denied).value++;
     return returned ? allowed : denied;
   }
-  if (returned === null || returned === undefined) return noTasks;
+  if (kind !== "on_message" && (returned === null || returned === undefined)) return noTasks;
   try {
+    if (kind === "on_message") {
+      const outcome = checkMessageAnswer(options.model, options.limits, lane.hook.type ?? "", returned);
+      lane.counters.createdTasks.value += outcome.tasks.length;
+      return outcome;
+    }
     const tasks = checkAnswer(options.model, options.limits, returned);
     if (tasks.length === 0) return noTasks;
     lane.counters.createdTasks.value += tasks.length;

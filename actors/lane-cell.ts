@@ -254,6 +254,8 @@ function createPerformer(
         return effect.listener(effect.news);
       case "reply":
         return effect.reply(effect.record);
+      case "result":
+        return effect.listener(effect.result);
       case "closed":
         return effect.reply(effect.error);
       case "flush-timer":

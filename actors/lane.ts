@@ -1,7 +1,7 @@
 import type { CheckedTask, Eid } from "../modules/datapoint.ts";
 import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
-import type { NodeId, ShardId } from "../proto/ids.ts";
+import type { NodeId, Seq, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counter, Counters } from "./counters.ts";
 import type { LogPlace, OwnedRecord } from "./engine.ts";
@@ -10,6 +10,7 @@ import type { Entry } from "./entry.ts";
 import type { Gate } from "./gate.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
+import type { MessageResult, ReplyListener } from "./message-result.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { PartNews } from "./part-news.ts";
 import type { GiveUpReply, PendingBlock, Shard } from "./shard.ts";
@@ -71,6 +72,8 @@ export interface Lane {
   /** When the step at hand began (monotonic ms). */
   now: number;
   nextRun: number;
+  /** The number of the next flush. */
+  nextFlush: number;
   /** The entry of the last task that ended at once, for the next one. */
   spare: Entry | null;
   status: "serving" | "closing";
@@ -194,6 +197,14 @@ export type LaneMessage =
       readonly atLeast: LogPlace | null;
       readonly reply: GetReply;
     }
+  /** What the message with this seq came to is wanted, until then (monotonic ms). */
+  | {
+      readonly kind: "await-reply";
+      readonly shard: ShardId;
+      readonly seq: Seq;
+      readonly untilMs: number;
+      readonly listener: ReplyListener;
+    }
   /** What the replay of a dead letter came to (R20). */
   | {
       readonly kind: "replay-letter";
@@ -240,6 +251,11 @@ export type Effect =
   | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
   | Tell
   | { readonly kind: "reply"; readonly reply: GetReply; readonly record: OwnedRecord | null | StarlingError }
+  | {
+      readonly kind: "result";
+      readonly listener: ReplyListener;
+      readonly result: MessageResult | StarlingError | null;
+    }
   | { readonly kind: "closed"; readonly reply: LetterReply; readonly error: StarlingError | null }
   | { readonly kind: "flush-timer"; readonly afterMs: number }
   | { readonly kind: "lost"; readonly shards: readonly ShardId[] }
@@ -277,6 +293,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     lastFlush: { endedAt: 0, tookMs: 0 },
     now: 0,
     nextRun: 1,
+    nextFlush: 1,
     spare: null,
     status: "serving",
     backlogBytes: 0,

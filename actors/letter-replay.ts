@@ -1,7 +1,7 @@
 import type { CheckedTask } from "../modules/datapoint.ts";
 import { StarlingError } from "../proto/starling-error.ts";
+import { createAnswer } from "./answer-block.ts";
 import type { Lane, LetterReply } from "./lane.ts";
-import { createAnswer } from "./processing.ts";
 import { linesOfBlock } from "./segment.ts";
 import type { StoredDeadLetter } from "./store/store.ts";
 

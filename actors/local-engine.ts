@@ -1,7 +1,8 @@
-import type { SessionId, ShardId } from "../proto/ids.ts";
+import type { Seq, SessionId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { EngineStatus, LogPlace, OwnedRecord } from "./engine.ts";
+import type { MessageResult } from "./message-result.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { AcquiredShard, Fence, RawRow, StoredDeadLetter, StoredSession } from "./store/store.ts";
 
@@ -24,6 +25,8 @@ export interface LocalEngine {
   /** As {@link Engine.offer}; parts of shards that are not here are refused as MOVED. */
   offer(parts: readonly Part[], listener: PartListener): void;
   get(type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null>;
+  /** Waits for what a message of a shard that is here comes to. Raises as {@link Engine.reply}, and MOVED. */
+  reply(shard: ShardId, seq: Seq, deadlineMs: number): Promise<MessageResult>;
   openSession(session: string, named: boolean): Promise<StoredSession>;
   closeSession(session: SessionId): Promise<void>;
   follow(filter: { type: string; eid: string | null; attr: string | null }, signal: AbortSignal): AsyncIterable<RawRow>;

@@ -143,6 +143,8 @@ function hooksAt(hooks: HookTable, { entry, cursor }: Held): readonly Hook[] {
       return hooks.allowEntityCreation.get(type) ?? [];
     case "creation":
       return hooks.onEntityCreation.get(type) ?? [];
+    case "message":
+      return hooks.onMessage?.get(type) ?? [];
     case "attributes": {
       const attr = entry.task?.datapoints[cursor.datapoint]?.attr ?? "";
       return hooks.onNewAttr.get(type)?.get(attr) ?? [];

@@ -1,12 +1,13 @@
 import type { EntitySpec } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import { type ShardId, toShardId } from "../proto/ids.ts";
+import { type Seq, type ShardId, toShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { LogPlace, OwnedRecord } from "./engine.ts";
+import type { MessageResult } from "./message-result.ts";
 import type { Answer, PeerConnection, QuestionInit } from "./peer-connection.ts";
 import { readProblem } from "./peer-problem.ts";
-import { readRecord } from "./peer-record.ts";
+import { readRecord, readResult } from "./peer-record.ts";
 import type { StoredDeadLetter } from "./store/store.ts";
 
 export interface AskOptions {
@@ -39,6 +40,19 @@ export async function askLetter(
   const text = `it is unknown whether dead letter ${id} was replayed: there was no answer`;
   const { kind } = await ask(connection, { case: "letter", value: id }, text, options);
   if (kind.case === "letter") return JSON.parse(kind.value) as StoredDeadLetter;
+  throw unreadable(kind.case);
+}
+
+/** What a message in another node's shard comes to. Raises as {@link askRecord} does. */
+export async function askReply(
+  connection: PeerConnection,
+  { shard, seq }: { readonly shard: ShardId; readonly seq: Seq },
+  options: AskOptions,
+): Promise<MessageResult> {
+  const value = { shard, seq, deadlineMs: options.deadlineMs };
+  const text = "the message was taken, but not answered";
+  const { kind } = await ask(connection, { case: "reply", value }, text, options);
+  if (kind.case === "result") return readResult(kind.value);
   throw unreadable(kind.case);
 }
 

@@ -3,10 +3,20 @@ import type { Value } from "../modules/datapoint.ts";
 import { readEid } from "../modules/eid.ts";
 import type { RecordView } from "../modules/hook.ts";
 import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
-import type { Place, RecordSchema, RowSchema, Record as WireRecord, Row as WireRow } from "../proto/gen/peer_pb.ts";
+import type {
+  MessageResultSchema,
+  Place,
+  RecordSchema,
+  RowSchema,
+  Record as WireRecord,
+  MessageResult as WireResult,
+  Row as WireRow,
+} from "../proto/gen/peer_pb.ts";
 import { toEpoch, toSeq, toShardId } from "../proto/ids.ts";
 import type { LogPlace, OwnedRecord } from "./engine.ts";
 import { createEntity, restoreEntity, viewOf } from "./entity.ts";
+import { errorOf, failureOf, type MessageResult } from "./message-result.ts";
+import { readProblem, writeProblem } from "./peer-problem.ts";
 import type { RawRow } from "./store/store.ts";
 
 /** A record as it travels: the text in which it is stored, large values in their places. */
@@ -33,6 +43,18 @@ export function readRecord(spec: EntitySpec, eid: string, record: WireRecord): O
   });
   const ttlTokens = JSON.parse(record.ttlJson) as Record<string, number>;
   return { view: viewOf(entity, null), createdAt, place, ttlTokens };
+}
+
+/** What a message came to, as it travels: without the state, which nobody asks for. */
+export function writeResult(result: MessageResult): MessageInitShape<typeof MessageResultSchema> {
+  if (result.kind === "failure") return { kind: { case: "failure", value: writeProblem(errorOf(result)) } };
+  return { kind: { case: "reply", value: result.reply } };
+}
+
+/** What {@link writeResult} wrote. */
+export function readResult({ kind }: WireResult): MessageResult {
+  if (kind.case === "failure") return failureOf(readProblem(kind.value));
+  return { kind: "change", state: null, reply: kind.value ?? "null" };
 }
 
 /** A place in a log, as typed numbers. */

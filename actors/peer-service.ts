@@ -3,8 +3,7 @@ import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import type { Follow, Get, Offer, PeerMessage, Question } from "../proto/gen/peer_pb.ts";
-import { type NodeId, type ShardId, toShardId } from "../proto/ids.ts";
-import { shardOf } from "../proto/shard-of.ts";
+import { type NodeId, type ShardId, toSeq, toShardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { isOutboxChannel } from "./admission.ts";
 import type { Counters } from "./counters.ts";
@@ -15,7 +14,8 @@ import type { AnswerInit, ConnectionLimits, PeerConnection } from "./peer-connec
 import { watchOwners } from "./peer-follow.ts";
 import { type MisfitPart, readOffer } from "./peer-parts.ts";
 import { writeProblem } from "./peer-problem.ts";
-import { readPlace, writeRecord, writeRow } from "./peer-record.ts";
+import { readPlace, writeRecord, writeResult, writeRow } from "./peer-record.ts";
+import { shardOfType } from "./shard-of-type.ts";
 import type { RawRow } from "./store/store.ts";
 
 /** What a node needs to answer another one. */
@@ -28,6 +28,7 @@ export interface ServiceWorld {
   readonly counters: Counters;
   readonly log: { warn(fields: object, message: string): void };
   readonly entityShards: number;
+  readonly systemShards?: number;
   readonly limits: ConnectionLimits & { readonly readDeadlineMs: number; readonly letterDeadlineMs: number };
 }
 
@@ -143,6 +144,11 @@ export class PeerService {
         const letter = await withDeadline(local.replayDeadLetter(kind.value), deadline);
         return this.#tell({ id, kind: { case: "letter", value: JSON.stringify(letter) } });
       }
+      case "reply": {
+        const { shard, seq, deadlineMs } = kind.value;
+        const result = await this.#world.local.reply(toShardId(shard), toSeq(seq), deadlineMs);
+        return this.#tell({ id, kind: { case: "result", value: writeResult(result) } });
+      }
       case "follow":
         return this.#follow(id, kind.value, signal);
       default:
@@ -206,8 +212,9 @@ export class PeerService {
 
   /** The shard that a question is for; of a follow the first that is not here. */
   #shardOf(kind: Question["kind"]): ShardId | undefined {
-    const { local, entityShards } = this.#world;
-    if (kind.case === "get") return shardOf("entity", kind.value.type, kind.value.eid, entityShards);
+    const { local, entityShards, systemShards = 1 } = this.#world;
+    if (kind.case === "get") return shardOfType(kind.value.type, kind.value.eid, { entityShards, systemShards });
+    if (kind.case === "reply") return toShardId(kind.value.shard);
     if (kind.case === "letter") return shardOfLetter(kind.value) ?? undefined;
     return kind.case === "follow" ? kind.value.shards.map(toShardId).find((shard) => !local.owns(shard)) : undefined;
   }

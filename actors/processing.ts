@@ -1,19 +1,21 @@
 import type { CheckedDatapoint, CheckedTask } from "../modules/datapoint.ts";
 import type { Hook } from "../modules/hook.ts";
-import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
+import { type Seq, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { applyDatapoint, applyTtl, clearEntity, type Entity, viewOf } from "./entity.ts";
-import { causeOf, createEntry, cursorOf, type Entry, isSettled, reuseEntry } from "./entry.ts";
+import { appendAnswer, createAnswer, recordMessage } from "./answer-block.ts";
+import { applyDatapoint, applyState, applyTtl, clearEntity, type Entity, viewOf } from "./entity.ts";
+import { causeOf, createEntry, type Entry, isSettled, reuseEntry } from "./entry.ts";
 import { giveUp, isPoisoned } from "./gate.ts";
 import { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import type { Lane } from "./lane.ts";
 import { letterOfHook, letterOfTask } from "./letter.ts";
+import { errorOf, failureOf, type MessageResult } from "./message-result.ts";
 import { resume } from "./obligation.ts";
 import { countOut } from "./outbox.ts";
 import type { Delivery } from "./outbox-state.ts";
-import { type PartTask, taskFrom } from "./part.ts";
-import { type AnswerBlock, linesOfBlock } from "./segment.ts";
+import type { PartTask } from "./part.ts";
+import { tellReply } from "./replies.ts";
 import { answerKey, entityOf, type Shard } from "./shard.ts";
 
 /**
@@ -125,6 +127,12 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         if (!runAttributeHooks(lane, shard, entity, entry, task)) return false;
         next(entry, "ended");
         break;
+      case "message":
+        if (!runMessage(lane, shard, entity, entry, task)) return false;
+        next(entry, "ended");
+        break;
+      case "recording":
+        return false;
       case "ended":
         lane.tasksProcessed.value++;
         return true;
@@ -135,6 +143,7 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
 function begin(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): void {
   const held = entry.obligation?.held;
   if (isOver(shard, entity, entry)) entry.phase = "ended";
+  else if (entity.spec.actor !== undefined) entry.phase = "message";
   else if (held?.entry !== entry) entry.phase = "start";
   else {
     resume(lane.world.hooks, held);
@@ -172,10 +181,51 @@ function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
     let seq = entry.lastSeq - task.datapoints.length + 1;
     for (const datapoint of task.datapoints) applyDatapoint(entity, datapoint, toSeq(seq++), entry.at);
   }
-  shard.residentBytes += entity.bytes - before;
+  changed(lane, shard, entity, entry, before);
+}
+
+function changed(lane: Lane, shard: Shard, entity: Entity, entry: Entry, bytesBefore: number): void {
+  shard.residentBytes += entity.bytes - bytesBefore;
   entity.applied = entry.lastSeq;
   entry.needsFlush = entry.lastSeq;
   if (entity.dirtySeq === 0) markDirty(lane, shard, entity, entry.seq);
+}
+
+/**
+ * Whether a message came to its end; false: `receive` runs, or what it returned is not durable. Only then the state changes
+ * and the next message of the actor begins: so no flush holds a state whose answer could be lost, and the state changes once
+ * though `receive` may run again. Of what the watermark has not passed the log still has every answer.
+ */
+function runMessage(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): boolean {
+  const { results } = shard.recorded;
+  const recorded = entry.replayed ? results.get(entry.seq) : undefined;
+  if (recorded !== undefined) {
+    results.delete(entry.seq);
+    endMessage(lane, shard, entry, recorded);
+    return true;
+  }
+  const ended = runHooks(lane, shard, entry, lane.world.hooks.onMessage?.get(entity.spec.id), task.datapoints[0]);
+  // What the hook answered has written `phase`, which the compiler cannot see.
+  return ended && (entry.phase as string) !== "recording";
+}
+
+/** What a message came to is durable: the state changes, and who asked is told. */
+export function endMessage(lane: Lane, shard: Shard, entry: Entry, result: MessageResult): void {
+  const { entity, seq } = entry;
+  if (entity === null) return;
+  entry.phase = "ended";
+  if (result.kind === "change" && result.state !== null && entry.lastSeq > entity.applied) {
+    const before = entity.bytes;
+    if (!entity.exists) create(lane, entity, entry);
+    applyState(entity, result.state, entry.lastSeq, entry.at);
+    changed(lane, shard, entity, entry, before);
+  }
+  if (result.kind === "failure") {
+    const hook = lane.world.hooks.onMessage?.get(entity.spec.id)?.[0]?.id ?? "";
+    const known = entry.replayed && shard.recorded.answers.has(answerKey(seq, hook));
+    if (!known) letterOfHook(shard, entry, seq, hook, errorOf(result));
+  }
+  tellReply(lane, shard, seq, result);
 }
 
 function markDirty(lane: Lane, shard: Shard, entity: Entity, seq: Seq): void {
@@ -288,8 +338,11 @@ function take(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: HookO
       if (outcome.failed !== undefined) letterOfHook(shard, entry, cause, hook.id, outcome.failed);
       if (!outcome.allowed) refuseCreation(lane, shard, entry);
       return;
+    case "message":
+      return recordMessage(lane, shard, entry, hook, outcome.change, outcome.tasks);
     case "failed":
       lane.world.counters.add("module_error");
+      if (hook.kind === "on_message") return recordMessage(lane, shard, entry, hook, failureOf(outcome.error), []);
       letterOfHook(shard, entry, cause, hook.id, outcome.error);
       return;
   }
@@ -317,32 +370,5 @@ function recordAnswer(
       letterOfTask(shard, entry, { seq: cause, hook: `${hook.id}#${ordinal}` }, error, task);
     return;
   }
-  entry.unrecorded++;
-  const block = createAnswer(lane, shard, { cause, hook: hook.id, depth }, tasks);
-  const pending = { lines: linesOfBlock(block), block, entry };
-  shard.blocks.push(entry.obligation === null ? pending : { ...pending, cursor: cursorOf(entry) });
-  lane.waiting.add(shard);
-  lane.world.counters.add("derived_tasks", tasks.length);
-}
-
-/** What a hook returned, split by shard: one unit, recorded by one append (R15). */
-export function createAnswer(
-  lane: Lane,
-  shard: Shard,
-  of: { cause: Seq; hook: string; depth: number },
-  tasks: readonly CheckedTask[],
-): AnswerBlock {
-  const own: PartTask[] = [];
-  const others: { readonly target: ShardId; readonly tasks: PartTask[] }[] = [];
-  const { cause, hook, depth } = of;
-  let ordinal = 0;
-  for (const task of tasks) {
-    const derived = taskFrom(task, { shard: shard.id, seq: cause, hook, ordinal, depth });
-    const target = lane.world.shardOf(task.entity.id, task.eid);
-    const known = target === shard.id ? own : others.find((other) => other.target === target)?.tasks;
-    if (known === undefined) others.push({ target, tasks: [derived] });
-    else known.push(derived);
-    ordinal++;
-  }
-  return { kind: "answer", cause, hook, depth, own, others };
+  appendAnswer(lane, shard, entry, createAnswer(lane, shard, { cause, hook: hook.id, depth }, tasks));
 }

@@ -57,7 +57,10 @@ function resend(lane: Lane, shard: Shard, line: ReadOutbox, at: number): void {
 
 /** All that are found: of what the watermark has passed too, since entities may owe it. */
 function restoreRecorded(shard: Shard, read: readonly ReadSegment[]): void {
-  for (const { answers } of read) {
+  for (const { answers, results } of read) {
+    for (const { cause, result } of results) {
+      if (cause > shard.watermark || shard.owed.length > 0) shard.recorded.results.set(cause, result);
+    }
     for (const { cause, hook } of answers) {
       if (cause > shard.watermark || shard.owed.length > 0) shard.recorded.answers.add(answerKey(cause, hook));
     }
@@ -91,6 +94,8 @@ function restoreEntries(lane: Lane, shard: Shard, read: ReadSegment, debts: Debt
     const last = (seq + logged.lines - 1) as typeof seq;
     lane.world.counters.add("replayed_tasks");
     if (task instanceof StarlingError) {
+      // A message of a behaviour that is gone may have had its effect.
+      if (shard.recorded.results.has(seq)) continue;
       letterOfMisfit(shard, seq, read.segment.at, logged, task);
       continue;
     }

@@ -3,6 +3,7 @@ import { copyView, type Entity, restoreEntity } from "./entity.ts";
 import type { GetReply, Lane, LaneMessage, LoadWanted } from "./lane.ts";
 import { isOverdue } from "./obligation.ts";
 import { advance } from "./processing.ts";
+import { expireReplies } from "./replies.ts";
 import { dropEntity, entityOf, isSealed, type Shard } from "./shard.ts";
 import type { EntityKey, StoredEntity } from "./store/store.ts";
 
@@ -101,6 +102,7 @@ export function sweep(lane: Lane): void {
   for (const shard of lane.shards.values()) {
     const first = shard.open[shard.firstOpen];
     if (first !== undefined && isOverdue(lane, shard, first)) lane.touched.add(shard);
+    expireReplies(lane, shard);
     if (shard.residents > 0) sweepShard(shard, now - limits.passivateAfterMs);
     entities += shard.residents;
     bytes += shard.residentBytes;

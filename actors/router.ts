@@ -11,10 +11,11 @@ import type { Engine, LogPlace, OwnedRecord, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import type { Part, PartListener } from "./part.ts";
 import { PartNews } from "./part-news.ts";
-import { askLetter, askRecord, shardOfLetter } from "./peer-ask.ts";
+import { askLetter, askRecord, askReply, shardOfLetter } from "./peer-ask.ts";
 import type { ConnectionLimits, PeerConnection } from "./peer-connection.ts";
 import { followSources, type RowSource } from "./peer-follow.ts";
 import { createPeers } from "./peer-table.ts";
+import { shardOfType } from "./shard-of-type.ts";
 import type { Queries, StoredDeadLetter } from "./store/store.ts";
 
 /**
@@ -51,6 +52,8 @@ export interface RouterOptions {
   readonly self: () => NodeId;
   readonly model: Model;
   readonly entityShards: number;
+  /** Default one. */
+  readonly systemShards?: number;
   readonly queries: Queries;
   readonly clock: Clock;
   readonly counters: Counters;
@@ -74,14 +77,15 @@ export const defaultRouterLimits: RouterLimits = {
 
 /** A router over the links; it speaks to nodes that are up now, and to those that come up. */
 export function createRouter(options: RouterOptions): Router {
-  const { local, entityShards, clock, limits, queries, model } = options;
+  const { local, entityShards, systemShards = 1, clock, limits, queries, model } = options;
   const peers = createPeers(options);
   const routeOf = (shard: ShardId): Route => findRoute(options, peers.connectionTo, shard);
-  const reach = createReach(routeOf, clock, limits.readDeadlineMs);
+  const reach = createReach(routeOf, clock);
   const get = async (type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null> => {
     const spec = model.entities.get(type);
     if (spec === undefined) throw new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`);
-    return reach(shardOf("entity", type, eid, entityShards), {
+    return reach(shardOfType(type, eid, { entityShards, systemShards }), {
+      deadlineMs: limits.readDeadlineMs,
       here: () => local.get(type, eid, atLeast),
       there: (connection, deadlineMs) => askRecord(connection, { spec, eid, atLeast }, { clock, deadlineMs }),
       again: (problem) => problem.code === "UNAVAILABLE",
@@ -91,14 +95,23 @@ export function createRouter(options: RouterOptions): Router {
     const shard = shardOfLetter(id);
     if (shard === null) throw new StarlingError("NOT_FOUND", `there is no dead letter ${id}`);
     return reach(shard, {
+      deadlineMs: limits.readDeadlineMs,
       here: () => local.replayDeadLetter(id),
       there: (connection) => askLetter(connection, id, { clock, deadlineMs: limits.letterDeadlineMs }),
       // What was asked may have been done all the same.
       again: () => false,
     });
   };
+  const reply: Engine["reply"] = ({ shard, seq }, deadlineMs) =>
+    reach(shard, {
+      deadlineMs,
+      here: (leftMs) => local.reply(shard, seq, leftMs),
+      there: (connection, leftMs) => askReply(connection, { shard, seq }, { clock, deadlineMs: leftMs }),
+      again: ({ retryable, code }) => retryable && code !== "DEADLINE",
+    });
   return {
     entityShards,
+    systemShards,
     queries,
     counters: options.counters,
     offer: createOffer(options, routeOf),
@@ -110,6 +123,7 @@ export function createRouter(options: RouterOptions): Router {
     },
     closeSession: (session) => local.closeSession(session),
     get,
+    reply,
     replayDeadLetter,
     follow: async function* (filter, signal) {
       const { type, eid } = filter;
@@ -173,7 +187,9 @@ function problemOf(route: "unknown" | "unreachable", shard: ShardId | undefined)
 }
 
 interface OwnerCall<T> {
-  readonly here: () => Promise<T>;
+  /** Until an owner must have been found. */
+  readonly deadlineMs: number;
+  readonly here: (leftMs: number) => Promise<T>;
   readonly there: (connection: PeerConnection, deadlineMs: number) => Promise<T>;
   /** Whether to ask again after what another node, or the way to it, answered; after MOVED and FENCED always. */
   readonly again: (problem: StarlingError) => boolean;
@@ -183,14 +199,14 @@ const pauseMinMs = 10;
 const pauseMaxMs = 200;
 
 /** Asks a shard's owner, also while the shard changes hands. Raises UNAVAILABLE when none is found in time. */
-function createReach(routeOf: (shard: ShardId) => Route, clock: Clock, deadlineMs: number) {
+function createReach(routeOf: (shard: ShardId) => Route, clock: Clock) {
   return async <T>(shard: ShardId, call: OwnerCall<T>): Promise<T> => {
-    const until = clock.now() + deadlineMs;
+    const until = clock.now() + call.deadlineMs;
     for (let pauseMs = pauseMinMs; ; pauseMs = Math.min(2 * pauseMs, pauseMaxMs)) {
       let problem: StarlingError;
       const route = routeOf(shard);
       try {
-        if (route === "here") return await call.here();
+        if (route === "here") return await call.here(until - clock.now());
         if (typeof route !== "string") return await call.there(route, until - clock.now());
         problem = problemOf(route, shard);
       } catch (error) {

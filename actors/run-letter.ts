@@ -17,7 +17,8 @@ export interface LetterWorld {
 }
 
 /**
- * The tasks that the replay of a dead letter gives (R20): of an unapplied task the task itself; of a hook what it answers now,
+ * The tasks that the replay of a dead letter gives (R20): of an unapplied task the task itself, of a message that failed the
+ * message, since it changed nothing; of a hook what it answers now,
  * called alone under its original cause. Throws when the hook fails again, and the letter stays open.
  */
 export async function runLetter(letter: StoredDeadLetter, world: LetterWorld): Promise<readonly CheckedTask[]> {
@@ -27,6 +28,7 @@ export async function runLetter(letter: StoredDeadLetter, world: LetterWorld): P
   if (hook === undefined) {
     throw new StarlingError("NOT_FOUND", `no module registers the hook ${letter.hook} any more; discard the letter`);
   }
+  if (hook.kind === "on_message") return [task];
   const record = await world.getRecord(letter.type, letter.eid);
   const datapoint = hook.kind === "on_new_attr" ? (task.datapoints[0] ?? null) : null;
   const at = { shard: letter.shard, seq: letter.seq, now: letter.at };

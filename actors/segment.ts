@@ -4,6 +4,7 @@ import { hashOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { escapeText, type LoggedTask, linesOf, outboxJoint, readTask, unescapeText, writeTask } from "./line.ts";
 import { createLineText, type LineText, put, putQuoted, putUnit, takeText } from "./line-text.ts";
+import { type MessageResult, readResult, writeResult } from "./message-result.ts";
 import { putHex32, putNumber } from "./number-text.ts";
 import { type Cause, type Part, type PartRejection, type PartTask, taskFrom } from "./part.ts";
 import type { Segment } from "./store/store.ts";
@@ -11,6 +12,8 @@ import type { Segment } from "./store/store.ts";
 /**
  * A segment: what one commit appends to one shard's log, made of blocks. A block is a part of a channel, or the answer of
  * a hook: its tasks for the own shard and its outbox lines for others, recorded as one unit (R12, R15).
+ *
+ * A behaviour's answer ends with the line of what its message came to (`message-result.ts`).
  *
  * The head is JSON: `p` lists parts [channel, number, predecessor, hash, first line, lines, rejections?], `a` lists answers
  * [cause seq, hook, depth, first line, lines], `c` gives causes of tasks that came from another shard
@@ -26,6 +29,8 @@ export interface AnswerBlock {
   readonly depth: number;
   readonly own: readonly PartTask[];
   readonly others: readonly OutboxTasks[];
+  /** Of a message. */
+  readonly result?: MessageResult;
 }
 
 export interface OutboxTasks {
@@ -41,7 +46,7 @@ export function tasksOf(block: Block): readonly PartTask[] {
 /** How many seqs a block takes. */
 export function linesOfBlock(block: Block): number {
   const tasks = tasksOf(block);
-  let lines = block.kind === "answer" ? block.others.length : 0;
+  let lines = block.kind === "answer" ? block.others.length + (block.result === undefined ? 0 : 1) : 0;
   for (const task of tasks) lines += linesOf(task);
   return lines === 0 ? 1 : lines;
 }
@@ -68,6 +73,10 @@ export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, block
     if (block.kind === "answer") {
       for (const other of block.others) writeOutbox(block, other, text);
       line += block.others.length;
+      if (block.result !== undefined) {
+        put(text, `${writeResult(block.result)}\n`);
+        line++;
+      }
     }
     if (line === first) {
       put(text, "n\n");
@@ -167,6 +176,8 @@ export interface ReadSegment {
   readonly segment: Segment;
   readonly parts: readonly ReadPart[];
   readonly answers: readonly { readonly cause: Seq; readonly hook: string }[];
+  /** What messages came to. */
+  readonly results: readonly { readonly cause: Seq; readonly result: MessageResult }[];
   readonly tasks: readonly { readonly seq: Seq; readonly logged: LoggedTask; readonly cause: Cause | null }[];
   readonly outbox: readonly ReadOutbox[];
 }
@@ -218,7 +229,11 @@ export function readSegment(segment: Segment, model: Model): ReadSegment {
   return {
     segment,
     parts: head.p.map((p) => readPart(p, segment.seq)),
-    answers: head.a.map((a) => ({ cause: toSeq(a[0]), hook: a[1] })),
+    answers: head.a.filter((a) => resultOf(a, lines) === null).map((a) => ({ cause: toSeq(a[0]), hook: a[1] })),
+    results: head.a.flatMap((a) => {
+      const result = resultOf(a, lines);
+      return result === null ? [] : [{ cause: toSeq(a[0]), result }];
+    }),
     tasks,
     outbox,
   };
@@ -235,6 +250,19 @@ export function findPart(segment: Segment, channel: string, number: number): Rea
   const head = JSON.parse(segment.head) as Head;
   const found = head.p.find((p) => p[0] === channel && p[1] === number);
   return found === undefined ? null : readPart(found, segment.seq);
+}
+
+/** What a message came to, if a segment says so. */
+export function findResult(segment: Segment, cause: Seq): MessageResult | null {
+  const head = JSON.parse(segment.head) as Head;
+  const of = head.a.filter((a) => a[0] === cause);
+  if (of.length === 0) return null;
+  const lines = segment.body.split("\n");
+  return of.map((a) => resultOf(a, lines)).find((result) => result !== null) ?? null;
+}
+
+function resultOf([, , , first, lines]: AnswerFields, body: readonly string[]): MessageResult | null {
+  return readResult(body[first + lines - 1]);
 }
 
 function toCause(c: CauseFields): Cause {

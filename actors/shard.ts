@@ -6,6 +6,7 @@ import { type Backlog, createBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import { createEntity, type Entity } from "./entity.ts";
 import type { Cursor, Entry } from "./entry.ts";
+import type { MessageResult, Replies } from "./message-result.ts";
 import type { Obligation } from "./obligation.ts";
 import { createOutbox, type Outbox } from "./outbox-state.ts";
 import type { Part } from "./part.ts";
@@ -64,6 +65,8 @@ export interface Shard {
   /** Answers and refusals that the log or the tables hold already, from before the acquire. */
   readonly recorded: Recorded;
   readonly backlog: Backlog;
+  /** Null: no message has come to its end, and nobody waits for one. */
+  replies: Replies | null;
   /** Progress that the last flush has written. */
   savedDelivered: Seq;
   savedWatermark: Seq;
@@ -106,6 +109,8 @@ export interface PendingAnswer {
 export interface Recorded {
   readonly answers: Set<string>;
   readonly refused: Set<Seq>;
+  /** What messages came to, by their seq. */
+  readonly results: Map<Seq, MessageResult>;
 }
 
 /** A shard as it was acquired. */
@@ -138,8 +143,9 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     misfits: [],
     deadLetters: [],
     refused: [],
-    recorded: { answers, refused: new Set(acquired.refused) },
+    recorded: { answers, refused: new Set(acquired.refused), results: new Map() },
     backlog: createBacklog(),
+    replies: null,
     savedDelivered: acquired.delivered,
     savedWatermark: acquired.watermark,
     handOff: null,

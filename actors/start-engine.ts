@@ -1,12 +1,12 @@
 import { createAilment } from "../cluster/ailment.ts";
 import type { Links } from "../cluster/links.ts";
 import type { Membership, MembershipView } from "../cluster/membership.ts";
-import { createOwnerTable } from "../cluster/owner-table.ts";
+import { createOwnerTable, type OwnerTable } from "../cluster/owner-table.ts";
 import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import type { NodeId, ShardId } from "../proto/ids.ts";
-import { StarlingError } from "../proto/starling-error.ts";
+import { type Epoch, groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
+import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import type { Engine, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { createRouter, defaultRouterLimits, type RouterLimits } from "./router.ts";
@@ -29,8 +29,19 @@ export interface ClusterEngine extends Engine {
   join(membership: Membership, options: { readonly alone: boolean }): Promise<void>;
   /** Hands all shards over to whoever is there to have them, for `withinMs` at most; serves on meanwhile. */
   handOver(withinMs: number): Promise<void>;
+  /** Whether a shard is here, and this node has read lately that it is: what acts by itself acts only then (R24). */
+  ownsNow(shard: ShardId): boolean;
   /** Called when a session was opened on another node: an older stream of it here is to end. Returns the unsubscribe. */
   onSessionTaken(listener: SessionTaker): () => void;
+  /** Where the shards of entities are, as this node knows it; without those of unknown or vanished owners. */
+  owners(): readonly ShardAddress[];
+}
+
+/** The gRPC address of a shard's owner, as of an epoch. */
+export interface ShardAddress {
+  readonly shard: ShardId;
+  readonly epoch: Epoch;
+  readonly address: string;
 }
 
 /** How long a hook that still runs when its shard leaves may go on. */
@@ -84,13 +95,14 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     });
     const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone), health.close];
     joined = { membership, ownership, endings };
-    await membership.announce("serving");
+    await announceServing(membership, log);
     await ownership.ready();
     trouble.report(null);
   };
 
   return {
     ...router,
+    ownsNow: (shard) => local.owns(shard) && (joined?.ownership.fresh ?? false),
     join,
     handOver: async (withinMs) => {
       if (joined === null) return;
@@ -103,6 +115,7 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     },
     status: () => ({ ...router.status(), problem: trouble.problem() }),
     onHealth: trouble.on,
+    owners: () => (joined === null ? [] : findAddresses(owners, joined.membership.view)),
     close: async () => {
       if (joined !== null) {
         for (const end of joined.endings.splice(0)) end();
@@ -114,6 +127,30 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     },
   };
 }
+
+function findAddresses(owners: OwnerTable, { nodes }: MembershipView): ShardAddress[] {
+  const addresses = new Map(nodes.map(({ id, address }) => [id, address]));
+  return [...owners.entries()].flatMap(({ shard, epoch, owner }) => {
+    const address = owner === null ? undefined : addresses.get(owner);
+    return address === undefined || groupOf(shard) !== "entity" ? [] : [{ shard, epoch, address }];
+  });
+}
+
+/** The coordinator may be away just now; what is announced stays wanted meanwhile. */
+async function announceServing(membership: Membership, log: EngineOptions["log"]): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await membership.announce("serving");
+    } catch (error) {
+      const { retryable, message } = toStarlingError(error);
+      if (!retryable || attempt >= announceTries) throw error;
+      log.warn({ problem: message }, "waiting for the coordinator");
+    }
+  }
+}
+
+/** Each takes some seconds when the coordinator is away. */
+const announceTries = 12;
 
 interface Joined {
   readonly membership: Membership;
@@ -176,12 +213,13 @@ function watchStore({ clock, log }: EngineOptions, local: LocalEngine, membershi
 function withFreshReads(local: LocalEngine, isFresh: () => boolean): LocalEngine {
   return {
     ...local,
-    get: (type, eid, atLeast) => {
-      if (isFresh()) return local.get(type, eid, atLeast);
-      const text = "this node has not read for a while which shards it owns";
-      return Promise.reject(new StarlingError("UNAVAILABLE", text));
-    },
+    get: (type, eid, atLeast) => (isFresh() ? local.get(type, eid, atLeast) : Promise.reject(stale())),
+    reply: (shard, seq, deadlineMs) => (isFresh() ? local.reply(shard, seq, deadlineMs) : Promise.reject(stale())),
   };
+}
+
+function stale(): StarlingError {
+  return new StarlingError("UNAVAILABLE", "this node has not read for a while which shards it owns");
 }
 
 /** What keeps the node from serving: trouble of its lanes, or that it has not joined. */

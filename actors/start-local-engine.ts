@@ -5,7 +5,6 @@ import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import { type NodeId, type ShardId, toSessionId } from "../proto/ids.ts";
-import { shardOf } from "../proto/shard-of.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { type CellSystem, startCellSystem } from "./cell.ts";
 import type { Counters } from "./counters.ts";
@@ -19,8 +18,10 @@ import { createOfferer, type LaneCell, startLaneCell } from "./lane-cell.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import type { Part, PartListener } from "./part.ts";
 import { pause, readLogs } from "./replay.ts";
+import { createReplyReader } from "./reply-reader.ts";
 import { runLetter } from "./run-letter.ts";
 import { createShard, type Shard } from "./shard.ts";
+import { shardOfType } from "./shard-of-type.ts";
 import type { AcquiredShard, Fence, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
 import { createTurn } from "./turn.ts";
 
@@ -38,6 +39,8 @@ export interface LocalEngineOptions {
   readonly offer?: (parts: readonly Part[], listener: PartListener) => void;
   readonly limits: LaneLimits;
   readonly entityShards: number;
+  /** Where singletons live; default one shard. */
+  readonly systemShards?: number;
   /** Appends in flight per database, and databases: a lane never spans two (R2). */
   readonly lanes: number;
   readonly databases: number;
@@ -137,7 +140,7 @@ function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneList
   const world = {
     ...{ model, hooks: options.hooks, limits: options.limits, counters: options.counters },
     ...{ now: options.wall, monotonic: clock.now, turn: createTurn() },
-    shardOf: (type: string, eid: string) => shardOf("entity", type, eid, options.entityShards),
+    shardOf: shardsOf(options),
     runHook: withHookFailPoints(options.runHook, onFailPoint),
   };
   const surroundings = { store, identity, clock, abandon, onFailPoint, ...on, onHealth: on.health.report };
@@ -289,15 +292,21 @@ function byLane<T extends { readonly id: ShardId }>(lanes: Lanes, shards: readon
   return found;
 }
 
-type Reads = Pick<LocalEngine, "get" | "replayDeadLetter">;
+function shardsOf({ entityShards, systemShards = 1 }: LocalEngineOptions) {
+  const counts = { entityShards, systemShards };
+  return (type: string, eid: string): ShardId => shardOfType(type, eid, counts);
+}
+
+type Reads = Pick<LocalEngine, "get" | "replayDeadLetter" | "reply">;
 
 function createReads(options: LocalEngineOptions, lanes: Lanes): Reads {
-  const { model, hooks, runHook, queries, entityShards } = options;
+  const { model, hooks, runHook, queries, store, clock } = options;
+  const shardOf = shardsOf(options);
   const get = async (type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null> => {
     const spec = model.entities.get(type);
     if (spec === undefined) throw new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`);
     const eidValue: Eid = readEid(spec, eid);
-    const shard = shardOf("entity", type, eid, entityShards);
+    const shard = shardOf(type, eid);
     return new Promise((resolve, reject) => {
       const reply = (record: OwnedRecord | null | StarlingError): void =>
         record instanceof StarlingError ? reject(record) : resolve(record);
@@ -321,7 +330,8 @@ function createReads(options: LocalEngineOptions, lanes: Lanes): Reads {
       if (!told) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
     });
   };
-  return { get, replayDeadLetter };
+  const reply = createReplyReader({ store, clock, tell: (shard, message) => lanes.of(shard).tell(message) });
+  return { get, replayDeadLetter, reply };
 }
 
 function statusOf(shard: Shard) {

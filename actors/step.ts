@@ -9,6 +9,7 @@ import { onDelivered, onLinesDone } from "./outbox.ts";
 import { tendGate } from "./poison.ts";
 import { onHookEnded } from "./processing.ts";
 import { ownShards } from "./replay.ts";
+import { onAwaitReply } from "./replies.ts";
 import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts";
 
 /**
@@ -70,6 +71,8 @@ function take(lane: Lane, message: LaneMessage): void {
       return onFlushFailed(lane, message.error);
     case "get":
       return onGet(lane, message);
+    case "await-reply":
+      return onAwaitReply(lane, message);
     case "replay-letter":
       if (refuseLetter(lane, message)) return;
       return onLetterReplayed(lane, message.letter, message.tasks, message.reply);

@@ -1,5 +1,6 @@
 import type { ModuleLog, RefreshFlag } from "./hook.ts";
 import type { Model } from "./model.ts";
+import type { ModuleActors } from "./module-actors.ts";
 import type { CallbackRegistrar } from "./registrar.ts";
 
 /** What a module may know of the node it runs on. */
@@ -21,11 +22,14 @@ export type ModuleConfig = Readonly<Record<string, unknown>>;
  */
 export abstract class BaseModule {
   readonly log: ModuleLog;
+  /** Messages to actors from outside of hooks; UNAVAILABLE before the node serves. */
+  readonly actors: ModuleActors;
   /** Raised by the node after {@link loadConfig} ran again; pass it as the `refresh` option of a hook. */
   readonly refresh: RefreshFlag;
 
   constructor(platformConfig: PlatformConfig, moduleConfig: ModuleConfig, registrar: CallbackRegistrar) {
     this.log = registrar.log;
+    this.actors = registrar.actors;
     this.refresh = createRefreshFlag();
     this.loadConfig(platformConfig, moduleConfig);
   }

@@ -5,6 +5,7 @@ import type {
   Hook,
   HookKind,
   HookTable,
+  MessageHook,
   NewAttrHook,
   RefreshOptions,
   TaskHook,
@@ -130,6 +131,7 @@ function createTable(registrations: readonly Registration[]): HookTable {
   const allowEntityCreation = new Map<string, Hook<AllowEntityCreationHook>[]>();
   const onEntityCreation = new Map<string, Hook<EntityCreationHook>[]>();
   const onNewAttr = new Map<string, Map<string, Hook<NewAttrHook>[]>>();
+  const onMessage = new Map<string, Hook<MessageHook>[]>();
   for (const { hook, callable, owner } of registrations) {
     // The registrar's signatures tie the kind to the type of the callable.
     const bound = { ...hook, run: callable.bind(owner()) as never };
@@ -138,9 +140,10 @@ function createTable(registrations: readonly Registration[]): HookTable {
     if (kind === "on_task_start") onTaskStart.push(bound);
     else if (kind === "allow_entity_creation") push(allowEntityCreation, type, bound);
     else if (kind === "on_entity_creation") push(onEntityCreation, type, bound);
+    else if (kind === "on_message") push(onMessage, type, bound);
     else push(ofType(onNewAttr, type), hook.attr ?? "", bound);
   }
-  return { onTaskStart, allowEntityCreation, onEntityCreation, onNewAttr };
+  return { onTaskStart, allowEntityCreation, onEntityCreation, onNewAttr, onMessage };
 }
 
 function ofType<V>(map: Map<string, Map<string, V>>, type: string): Map<string, V> {

@@ -1,3 +1,4 @@
+import type { MessageAnswer, MessageContext, Send } from "./behaviour.ts";
 import type { DataPointTask, Datapoint, DerivedTask, Eid, Value } from "./datapoint.ts";
 
 /** What every hook gets beside its subject. */
@@ -44,15 +45,23 @@ export interface ModuleLog {
   error(fields: object, message: string): void;
 }
 
-type Awaitable<T> = T | Promise<T>;
-export type HookAnswer = Awaitable<readonly DerivedTask[] | null | undefined>;
+export type Awaitable<T> = T | Promise<T>;
+/** Tasks, and messages for actors. */
+export type HookAnswer = Awaitable<readonly (DerivedTask | Send)[] | null | undefined>;
 
 export type TaskHook = (task: DataPointTask, ctx: HookContext) => Awaitable<unknown>;
 export type AllowEntityCreationHook = (eid: Eid, task: DataPointTask, ctx: HookContext) => Awaitable<boolean>;
 export type EntityCreationHook = (eid: Eid, task: DataPointTask, ctx: HookContext) => HookAnswer;
 export type NewAttrHook = (eid: Eid, datapoint: Datapoint, ctx: HookContext) => HookAnswer;
 
-export type HookKind = "on_task_start" | "allow_entity_creation" | "on_entity_creation" | "on_new_attr";
+/** What a behaviour's `receive` becomes; the state is undefined before the first message. */
+export type MessageHook = (
+  state: Value | undefined,
+  message: Value,
+  ctx: MessageContext,
+) => Awaitable<MessageAnswer<unknown> | null | undefined>;
+
+export type HookKind = "on_task_start" | "allow_entity_creation" | "on_entity_creation" | "on_new_attr" | "on_message";
 
 /** How a hook runs; what is not given comes from the configuration. */
 export interface HookOptions {
@@ -107,4 +116,6 @@ export interface HookTable {
   readonly onEntityCreation: ReadonlyMap<string, readonly Hook<EntityCreationHook>[]>;
   /** By entity type, then by attribute. */
   readonly onNewAttr: ReadonlyMap<string, ReadonlyMap<string, readonly Hook<NewAttrHook>[]>>;
+  /** By the type that stands for the behaviour, one each; left out: there are none. */
+  readonly onMessage?: ReadonlyMap<string, readonly Hook<MessageHook>[]>;
 }

@@ -27,6 +27,8 @@ export interface EntitySpec {
   readonly attributes: ReadonlyMap<string, AttributeSpec>;
   /** The same attributes by `index`. */
   readonly attributeList: readonly AttributeSpec[];
+  /** Set on what is no type of the configuration but a module's behaviour: see `behaviour-model.ts`. */
+  readonly actor?: "behaviour" | "singleton";
 }
 
 export type AttributeKind = "plain" | "observations" | "timeseries";

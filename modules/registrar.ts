@@ -1,10 +1,12 @@
 import { StarlingError } from "../proto/starling-error.ts";
+import { actorType, type Behaviour, type BehaviourSpec, checkBehaviourName } from "./behaviour.ts";
 import { didYouMean } from "./did-you-mean.ts";
 import type {
   AllowEntityCreationHook,
   EntityCreationHook,
   HookOptions,
   HookTable,
+  MessageHook,
   ModuleLog,
   NewAttrHook,
   RefreshOptions,
@@ -12,28 +14,21 @@ import type {
 } from "./hook.ts";
 import { createHookList, type HookDefaults, type HookList, type HookPlace } from "./hook-list.ts";
 import type { AttributeSpec, EntitySpec, Model } from "./model.ts";
-
-/** A cron dictionary, DP³'s keys; what is left out follows DP³'s rules. */
-export type CronFields = Readonly<
-  Partial<
-    Record<
-      "second" | "minute" | "hour" | "day" | "day_of_week" | "week" | "month" | "year" | "timezone",
-      string | number
-    >
-  >
->;
-
-/** A callback that a module asked to have run on a schedule. */
-export interface ScheduledCallback {
-  readonly module: string;
-  readonly name: string;
-  readonly run: () => unknown;
-  readonly cron: CronFields;
-}
+import { createModuleActorsDoor, type ModuleActors, type ModuleActorsDoor } from "./module-actors.ts";
+import {
+  type Cron,
+  type ScheduleCallback,
+  type ScheduledCallback,
+  type ScheduleOptions,
+  scheduleActor,
+  scheduleBehaviour,
+} from "./schedule.ts";
 
 /** Where a module registers its hooks, in its constructor. Every method raises MODULE. */
 export interface CallbackRegistrar {
   readonly log: ModuleLog;
+  /** For messages from outside of hooks. */
+  readonly actors: ModuleActors;
   /** `hook(task, ctx)` runs as each task begins; what it returns is ignored. */
   registerTaskHook(point: "on_task_start", hook: TaskHook, options?: HookOptions): void;
   /** `hook(eid, task, ctx)` runs before an entity is created; a falsy answer refuses the whole task. */
@@ -42,8 +37,10 @@ export interface CallbackRegistrar {
   registerOnEntityCreationHook(hook: EntityCreationHook, type: string, options?: RefreshOptions): void;
   /** `hook(eid, datapoint, ctx)` runs for every datapoint of the attribute; it may return tasks. */
   registerOnNewAttrHook(hook: NewAttrHook, type: string, attr: string, options?: RefreshOptions): void;
-  /** Keeps a callback with its schedule. */
-  schedulerRegister(callback: () => unknown, cron: CronFields, options?: { readonly name?: string }): void;
+  /** An actor for every key, or one for the cluster, under a name that no other module uses; functions run with the module as `this`. */
+  behaviour<State, Message>(name: string, behaviour: Behaviour<State, Message>): void;
+  /** `callback(run)` runs when the schedule says so. */
+  schedulerRegister(callback: ScheduleCallback, cron: Cron, options?: ScheduleOptions): void;
 }
 
 /** Collects what all modules register. */
@@ -53,23 +50,32 @@ export interface Registrar {
   /** Every hook, in registration order. Ends the registration. */
   hookTable(): HookTable;
   readonly scheduled: readonly ScheduledCallback[];
+  /** Those that keep schedules included. */
+  readonly behaviours: readonly BehaviourSpec[];
+  /** To be opened when the node has its actors. */
+  readonly actors: ModuleActorsDoor;
 }
 
 /** A registrar without hooks; `defaults` stand for what hooks leave out. */
 export function createRegistrar(model: Model, defaults: HookDefaults): Registrar {
   const list = createHookList(defaults);
-  const scheduled: ScheduledCallback[] = [];
+  const all = { model, list, defaults, scheduled: [], behaviours: [], actors: createModuleActorsDoor() };
   return {
-    forModule: (module, log, owner) => moduleRegistrar({ model, list, scheduled, module, log, owner }),
+    forModule: (module, log, owner) => moduleRegistrar({ ...all, module, log, owner }),
     hookTable: () => list.close(),
-    scheduled,
+    scheduled: all.scheduled,
+    behaviours: all.behaviours,
+    actors: all.actors,
   };
 }
 
 interface Door {
   readonly model: Model;
   readonly list: HookList;
+  readonly defaults: HookDefaults;
   readonly scheduled: ScheduledCallback[];
+  readonly behaviours: BehaviourSpec[];
+  readonly actors: ModuleActorsDoor;
   readonly module: string;
   readonly log: ModuleLog;
   readonly owner: () => object;
@@ -79,6 +85,7 @@ function moduleRegistrar(door: Door): CallbackRegistrar {
   const { list, module, log, owner } = door;
   return {
     log,
+    actors: door.actors,
     registerTaskHook: (point, hook, options = {}) => {
       const place: HookPlace = { module, method: "registerTaskHook", kind: "on_task_start", type: null, attr: null };
       if (point !== "on_task_start") {
@@ -108,7 +115,11 @@ function moduleRegistrar(door: Door): CallbackRegistrar {
       checkRefresh(door, place, entity, options);
       list.add(place, hook, owner, options);
     },
-    schedulerRegister: (callback, cron, options = {}) => addScheduled(door, callback, cron, options.name),
+    behaviour: (name, behaviour) => {
+      checkBehaviourName(`module ${module}: behaviour`, name);
+      addBehaviour(door, name, behaviour as Behaviour);
+    },
+    schedulerRegister: (callback, cron, options = {}) => addScheduled(door, callback, cron, options),
   };
 }
 
@@ -149,13 +160,47 @@ function checkPath(door: Door, place: HookPlace, entity: EntitySpec, path: reado
   }
 }
 
-function addScheduled(door: Door, callback: unknown, cron: CronFields, name: string | undefined): void {
-  const where = `module ${door.module}: schedulerRegister`;
-  if (typeof callback !== "function") throw new StarlingError("MODULE", `${where}: the callback is not a function`);
-  const called = name ?? callback.name.replace(/^bound /, "");
-  const run = () => callback.call(door.owner()) as unknown;
-  door.log.warn({ callback: called }, "schedule kept, but this version runs no schedules");
-  door.scheduled.push({ module: door.module, name: called, run, cron });
+function addBehaviour(door: Door, name: string, behaviour: Behaviour): void {
+  const { module, list, owner, behaviours } = door;
+  const { singleton = false, initial = () => null, receive, concurrency, timeoutMs, retries } = behaviour;
+  const type = actorType(name, singleton);
+  const place: HookPlace = { module, method: "behaviour", kind: "on_message", type, attr: null };
+  const taken = behaviours.find((other) => other.name === name);
+  if (taken !== undefined) throw wrong(place, `module ${taken.module} has a behaviour '${name}' already`);
+  for (const [part, given] of Object.entries({ initial, receive })) {
+    if (typeof given !== "function") throw wrong(place, `'${part}' of '${name}' is not a function`);
+  }
+  const run: MessageHook = function (this: unknown, state, message, ctx) {
+    return receive.call(this, state === undefined ? initial.call(this, ctx.self) : state, message, ctx);
+  };
+  list.add(place, run, owner, defined({ name: "receive", concurrency, timeoutMs, retries }));
+  behaviours.push({ module, name, type, singleton });
+}
+
+function addScheduled(door: Door, callback: unknown, cron: Cron, options: ScheduleOptions): void {
+  const { module, scheduled, owner } = door;
+  const where = `module ${module}: schedulerRegister`;
+  const refuse = (what: string) => new StarlingError("MODULE", `${where}: ${what}`);
+  if (typeof callback !== "function") throw refuse("the callback is not a function");
+  const name = options.name ?? callback.name.replace(/^bound /, "");
+  checkBehaviourName(where, name);
+  if (scheduled.some((other) => other.module === module && other.name === name)) {
+    throw refuse(`'${name}' is scheduled already: tell the two apart by the option 'name'`);
+  }
+  const { where: place = "node", catchUp = "skip", timeoutMs = door.defaults.timeoutMs, retries } = options;
+  if (place !== "node" && place !== "cluster") throw refuse(`'where' is '${String(place)}': 'node' or 'cluster'`);
+  if (!["skip", "once", "all"].includes(catchUp)) throw refuse(`'catchUp' is '${catchUp}': 'skip', 'once' or 'all'`);
+  if (place === "node" && options.catchUp !== undefined) throw refuse("'catchUp' needs where: 'cluster'");
+  const run: ScheduleCallback = (one) => callback.call(owner(), one) as unknown;
+  scheduled.push({ module, name, cron, where: place, catchUp, timeoutMs, run });
+  if (place === "node") return;
+  const actor = scheduleActor(module, name);
+  addBehaviour(door, actor, { ...(scheduleBehaviour(actor, run) as Behaviour), ...defined({ timeoutMs, retries }) });
+}
+
+/** Without what is undefined: that stands for the default. */
+function defined(options: { readonly [K in keyof HookOptions]?: HookOptions[K] | undefined }): HookOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 function wrong(place: HookPlace, what: string): StarlingError {

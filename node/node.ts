@@ -1,11 +1,16 @@
 import { randomUUID } from "node:crypto";
 import { join, resolve } from "node:path";
+import { CallSession, defaultCallLimits } from "../actors/call-session.ts";
 import { type Counters, createCounters } from "../actors/counters.ts";
 import type { Engine } from "../actors/engine.ts";
 import { allHooks } from "../actors/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
 import type { LaneLimits } from "../actors/lane.ts";
-import { type EngineOptions, startEngine } from "../actors/start-engine.ts";
+import { createMessenger, createModuleActors, type Messenger } from "../actors/messenger.ts";
+import { checkSchedules, startScheduleDriver } from "../actors/schedule-driver.ts";
+import { type ClusterEngine, type EngineOptions, startEngine } from "../actors/start-engine.ts";
+import { modelWithBehaviours } from "../modules/behaviour-model.ts";
+import type { Model } from "../modules/model.ts";
 import { systemClock } from "../proto/clock.ts";
 import { type NodeId, toNodeId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
@@ -92,6 +97,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     cacheDir: join(dataDir, "modules"),
     clock: systemClock,
   });
+  checkSchedules(modules.scheduled);
+  const actorModel = modelWithBehaviours(model, modules.behaviours);
   const counters = createCounters();
   const watch = startLoopWatch({ hooks: allHooks(modules.hooks).map((hook) => hook.id), clock: systemClock, log });
   opened.push(() => watch.close());
@@ -100,7 +107,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   let engine: Engine | null = null;
   const runner: HookRunner = createHookRunner({
     hooks: modules.hooks,
-    model,
+    model: actorModel,
     limits: { ...hookRunnerLimits, tasksMax: settings.hookTasksMax, bytesMax: settings.hookTasksMaxBytes },
     clock: systemClock,
     random: Math.random,
@@ -117,13 +124,19 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   const likeness = describeLikeness(config, modules);
   const cluster = await openCluster({ settings, database, node: id, likeness, counters, log });
   opened.push(() => cluster.close());
-  const serving = startEngine(engineOptions(options, { id, config, database, modules, counters, runner, cluster }));
+  const serving = startEngine(
+    engineOptions(options, { id, config, database, modules, counters, runner, cluster, actorModel }),
+  );
   engine = serving;
   opened.push(() => serving.close());
+  const calls = new CallSession({ engine: serving, clock: systemClock, ...defaultCallLimits });
+  opened.push(() => calls.close(callsGraceMs));
+  const messenger = createMessenger({ engine: serving, calls, model: actorModel, clock: systemClock });
 
   const server = await startGrpcServer({
     engine: serving,
     model,
+    actorModel,
     listen: settings.listen,
     node: id,
     clusterId: database.clusterId,
@@ -132,6 +145,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     addresses: cluster.addresses,
     addServices: (grpc) => cluster.links.addTo(grpc),
     onSessionTaken: serving.onSessionTaken,
+    owners: serving.owners,
     log,
     limits: {
       creditBatches: settings.creditBatches,
@@ -147,6 +161,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     server.leaving();
     await serving.handOver(handOverWithinMs);
   });
+  opened.push(openActors(modules, { messenger, engine: serving, counters, log }));
   const { name } = membership.self;
   log.info({ address: server.address, name, node: id, model: model.hash, cluster: database.clusterId }, "serving");
   const failed = new Promise<StarlingError>((fail) => {
@@ -157,6 +172,23 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   });
   const { address } = server;
   return { id, address, config, engine: serving, modules, failed, close, [Symbol.asyncDispose]: close };
+}
+
+/** How long messages of modules may be on their way at the end. */
+const callsGraceMs = 1_000;
+
+/** Lets modules reach actors, and runs their schedules. Returns the end of the latter. */
+function openActors(
+  modules: Modules,
+  parts: { messenger: Messenger; engine: ClusterEngine; counters: Counters; log: Log },
+): Closing {
+  const { messenger, engine, counters, log } = parts;
+  modules.actors.open(createModuleActors(messenger));
+  const driver = startScheduleDriver({
+    ...{ scheduled: modules.scheduled, engine, messenger, owns: engine.ownsNow, counters },
+    ...{ clock: systemClock, wall: Date.now, log: (module) => log.child({ module }) },
+  });
+  return () => driver.close();
 }
 
 /** A node that leaves hands its shards over first, if there is somebody to have them. */
@@ -170,16 +202,17 @@ interface EngineParts {
   readonly counters: Counters;
   readonly runner: HookRunner;
   readonly cluster: Cluster;
+  readonly actorModel: Model;
 }
 
 function engineOptions({ env, log }: NodeOptions, parts: EngineParts): EngineOptions {
   const { config, database, modules, runner } = parts;
-  const { settings, model } = config;
+  const { settings } = config;
   return {
     node: parts.id,
     store: database.store,
     queries: database.queries,
-    model,
+    model: parts.actorModel,
     hooks: modules.hooks,
     runHook: (hook, call) => runner.run(hook, call),
     abandon: (shard) => runner.abandon(shard),

@@ -11,8 +11,9 @@ import { type ErrorCode, errorCodes, StarlingError } from "./starling-error.ts";
 
 const channelOptions: ChannelOptions = {
   "grpc.enable_retries": 0,
-  "grpc.keepalive_time_ms": 10_000,
-  "grpc.keepalive_timeout_ms": 5_000,
+  // A node that stands still, or cannot be reached any more, is noticed within four seconds.
+  "grpc.keepalive_time_ms": 2_000,
+  "grpc.keepalive_timeout_ms": 2_000,
   "grpc.max_receive_message_length": 64 * 1024 * 1024,
   "grpc.max_send_message_length": 64 * 1024 * 1024,
   "grpc-node.flow_control_window": 4 * 1024 * 1024,

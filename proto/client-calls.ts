@@ -1,3 +1,4 @@
+import { type ActorsClient, createActorsClient } from "./actors-client.ts";
 import { type AdminClient, createAdminClient } from "./admin-client.ts";
 import { callUnary, type Dialled, dial } from "./client-call.ts";
 import { createEntitiesClient, type EntitiesClient } from "./entities-client.ts";
@@ -20,6 +21,7 @@ export interface Calls extends AsyncDisposable {
   readonly address: string;
   readonly entities: EntitiesClient;
   readonly admin: AdminClient;
+  readonly actors: ActorsClient;
   close(): Promise<void>;
 }
 
@@ -46,5 +48,6 @@ function callsOn(dialled: Dialled, callMs: number): Calls {
   const close = async () => dialled.grpc.close();
   const entities = createEntitiesClient(connected, callMs);
   const admin = createAdminClient(connected, callMs);
-  return { address: dialled.address, entities, admin, close, [Symbol.asyncDispose]: close };
+  const actors = createActorsClient(connected, callMs);
+  return { address: dialled.address, entities, admin, actors, close, [Symbol.asyncDispose]: close };
 }

@@ -20,9 +20,12 @@ export interface LinkOptions {
   readonly connectMs: number;
   readonly giveUpAfterMs: number;
   readonly onAck: (ack: Ack) => void;
+  /** Called when a connection broke or could not be made; another one is tried. */
+  readonly onBreak?: ((error: StarlingError) => void) | undefined;
 }
 
-const welcomeMs = 5_000;
+const welcomeMinMs = 1_000;
+const welcomeMaxMs = 5_000;
 const leavingMs = 5_000;
 const backoffMinMs = 50;
 const backoffMaxMs = 2_000;
@@ -54,6 +57,21 @@ export class ClientLink {
 
   get sessionId(): string {
     return this.#sessionId;
+  }
+
+  /** The node that the session is connected with; null between two connections. */
+  get node(): Dialled | null {
+    return this.#status === "open" || this.#status === "leaving" ? this.#dialled : null;
+  }
+
+  /** Leaves the present node for the first of these that greets; what is in flight goes again there. */
+  move(addresses: readonly string[]): void {
+    if (this.#status === "closing" || this.#status === "closed") return;
+    this.#addresses = [...new Set([...addresses, ...this.#addresses])];
+    this.#failures = 0;
+    if (this.#status === "connecting") return;
+    this.#status = "leaving";
+    this.#onBreak(null);
   }
 
   /** The connection to the present node; waits for one. */
@@ -105,8 +123,10 @@ export class ClientLink {
       },
     });
     this.#stream = stream;
-    this.#cancelTimer = clock.after(welcomeMs, () => {
-      this.#onBreak(new StarlingError("DEADLINE", `${address} did not greet within ${welcomeMs} ms`));
+    // One that stands still keeps nobody for long; where all are slow, each is given more time with every failure.
+    const patienceMs = Math.min(welcomeMinMs * 2 ** Math.min(this.#failures, 10), welcomeMaxMs);
+    this.#cancelTimer = clock.after(patienceMs, () => {
+      this.#onBreak(new StarlingError("DEADLINE", `${address} did not greet within ${patienceMs} ms`));
     });
   }
 
@@ -152,6 +172,7 @@ export class ClientLink {
     if (this.#status === "closed") return;
     if (this.#status === "closing") return this.#onClosed();
     const moved = this.#status === "leaving";
+    if (error !== null) this.#options.onBreak?.(error);
     if (this.#status === "open" || moved) {
       this.#brokenSinceMs = clock.now();
       this.#patienceMs = this.#options.giveUpAfterMs;

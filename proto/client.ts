@@ -2,9 +2,14 @@ import { type AdminClient, createAdminClient } from "./admin-client.ts";
 import { type ClientDatapoint, type EncodedBatch, encodeBatches } from "./client-batch.ts";
 import { ClientLink } from "./client-link.ts";
 import { type BatchOutcome, type ClientRejection, ClientSession, type ClientToken } from "./client-session.ts";
+import { ClientTally } from "./client-tally.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { createEntitiesClient, type EntitiesClient } from "./entities-client.ts";
 import { type Ack, AckLevel } from "./gen/starling_pb.ts";
+import { createOwnerClient } from "./owner-client.ts";
+import { createOwnerMap } from "./owner-map.ts";
+import { OwnerSession, type OwnerSessionOptions } from "./owner-session.ts";
+import { askOwners, OwnerSessions } from "./owner-sessions.ts";
 import { StarlingError } from "./starling-error.ts";
 import { createBatchWriter } from "./write-batch.ts";
 
@@ -19,6 +24,14 @@ export interface ConnectOptions {
   /** When `send` resolves; default `durable`. */
   readonly level?: "durable" | "processed";
   readonly onAck?: (ack: AckRange) => void;
+  /** Called when a connection to a node broke or could not be made. The client tries the next one by itself. */
+  readonly onBreak?: (error: StarlingError) => void;
+  /**
+   * Learns which node owns what, and sends everything straight to its owner, in a session with each. Datapoints of an entity
+   * keep their order, by type and id as written here; a whole `send` is numbered instead of each batch, and acknowledged
+   * when all its parts are, so in any order. Not with `session`, `startNumber` or `atomic`. `maxInFlight` holds per node.
+   */
+  readonly ownerAware?: boolean;
   /** Batches that may wait for their durable acknowledgement at once; default 8, as nodes allow. */
   readonly maxInFlight?: number;
   /** Refuses to talk to another cluster. */
@@ -79,33 +92,60 @@ export interface Client extends AsyncDisposable {
 
 /**
  * Connects to a cluster. Raises UNAVAILABLE when no node answers in time, and at once WRONG_CLUSTER, VERSION_MISMATCH,
- * SESSION_CLOSED.
+ * SESSION_CLOSED, and INVALID_ARGUMENT for options that do not go together.
  */
 export async function connect(options: ConnectOptions): Promise<Client> {
   const addresses = options.addresses ?? (options.address === undefined ? [] : [options.address]);
   if (addresses.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an address is needed to connect to");
   const level = options.level === "processed" ? AckLevel.PROCESSED : AckLevel.DURABLE;
   const { startNumber = 1, maxInFlight = 8, onAck } = options;
-  const session = new ClientSession({ startNumber, level, maxInFlight });
-  const link = new ClientLink({
+  const common = {
     addresses,
-    session,
-    sessionId: options.session?.name ?? "",
-    named: options.session !== undefined,
     hello: { level, clusterId: options.clusterId ?? "" },
     token: options.token ?? null,
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     connectMs: options.connectMs ?? 60_000,
     giveUpAfterMs: options.giveUpAfterMs ?? 60_000,
+    onBreak: options.onBreak,
+  };
+  if (options.ownerAware) return await connectToOwners(options, { ...common, level, maxInFlight });
+  const session = new ClientSession({ startNumber, level, maxInFlight });
+  const link = new ClientLink({
+    ...common,
+    session,
+    sessionId: options.session?.name ?? "",
+    named: options.session !== undefined,
     onAck: (ack) => onAck?.(rangeOf(ack)),
   });
   await link.connected();
   return new SessionClient(session, link, options.callMs ?? 30_000);
 }
 
+async function connectToOwners(options: ConnectOptions, common: OwnerSessionOptions): Promise<Client> {
+  if (options.session !== undefined || options.startNumber !== undefined) {
+    const text =
+      "ownerAware goes with neither a named session nor a start number: its batches have no numbers of their own";
+    throw new StarlingError("INVALID_ARGUMENT", text);
+  }
+  const { clock, token, addresses } = common;
+  const home = new OwnerSession(common);
+  try {
+    const reply = await askOwners(await home.connected());
+    const map = createOwnerMap(reply.entityShards);
+    map.learn(reply);
+    const open = (owners: readonly string[]) =>
+      new OwnerSession({ ...common, addresses: [...owners, ...addresses], connectMs: common.giveUpAfterMs });
+    const sessions = new OwnerSessions({ home, map, open, clock, token });
+    const { level = "durable", callMs = 30_000, onAck = () => {} } = options;
+    return createOwnerClient({ sessions, level, clock, callMs, onAck });
+  } catch (error) {
+    await home.close(0);
+    throw error;
+  }
+}
+
 const closeGraceMs = 5_000;
-const keptRejections = 1_000;
 
 class SessionClient implements Client {
   readonly entities: EntitiesClient;
@@ -113,14 +153,12 @@ class SessionClient implements Client {
   readonly #session: ClientSession;
   readonly #link: ClientLink;
   readonly #writer = createBatchWriter();
-  readonly #written = new Set<Promise<void>>();
-  #total: { accepted: number; rejected: number; rejections: (ClientRejection & { number: number })[] };
+  readonly #written = new ClientTally();
   #closing: Promise<void> | null = null;
 
   constructor(session: ClientSession, link: ClientLink, callMs: number) {
     this.#session = session;
     this.#link = link;
-    this.#total = { accepted: 0, rejected: 0, rejections: [] };
     this.entities = createEntitiesClient(() => link.connected(), callMs);
     this.admin = createAdminClient(() => link.connected(), callMs);
   }
@@ -142,23 +180,16 @@ class SessionClient implements Client {
   async write(datapoints: readonly ClientDatapoint[]): Promise<void> {
     for (const batch of this.#encode(datapoints, false)) {
       const { outcome } = await this.#session.add(batch);
-      const counted = outcome.then(
-        (one) => this.#count(one),
-        // The session keeps the error: `flush` and the next `write` raise it.
-        () => {},
-      );
-      this.#written.add(counted);
-      void counted.then(() => this.#written.delete(counted));
+      // The session keeps an error: `flush` and the next `write` raise it.
+      this.#written.add(outcome);
     }
   }
 
   async flush(): Promise<FlushOutcome> {
-    await Promise.all(this.#written);
+    await this.#written.settled();
     const { failure } = this.#session;
     if (failure !== null) throw failure;
-    const total = this.#total;
-    this.#total = { accepted: 0, rejected: 0, rejections: [] };
-    return total;
+    return this.#written.take();
   }
 
   close(): Promise<void> {
@@ -171,7 +202,7 @@ class SessionClient implements Client {
   }
 
   async #close(): Promise<void> {
-    await Promise.all(this.#written);
+    await this.#written.settled();
     const { failure } = this.#session;
     if (failure === null) await this.#session.settled();
     await this.#link.close(closeGraceMs);
@@ -181,15 +212,6 @@ class SessionClient implements Client {
     if (this.#closing !== null) throw new StarlingError("UNAVAILABLE", "the client is closed");
     if (datapoints.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an empty batch");
     return encodeBatches(datapoints, atomic, this.#writer);
-  }
-
-  #count(outcome: BatchOutcome): void {
-    this.#total.accepted += outcome.accepted;
-    this.#total.rejected += outcome.rejections.length;
-    const { number } = outcome;
-    for (const rejection of outcome.rejections) {
-      if (this.#total.rejections.length < keptRejections) this.#total.rejections.push({ ...rejection, number });
-    }
   }
 }
 

@@ -165,14 +165,63 @@ language sql begin atomic
 end;
 `;
 
+/**
+ * In step 3: a flush knows its place among those of its lane. The row of the lane is locked until the end, so an attempt waits
+ * for one that was begun before, and then sees what that has written: the number is read with the lock.
+ */
+export const orderedFlushFunctions = String.raw`
+create table starling.flushed (
+  node text not null,
+  lane int not null,
+  number bigint not null,
+  at timestamptz not null default clock_timestamp(),
+  primary key (node, lane)
+) with (fillfactor = 50);
+
+create function starling.flush_2(p_lane int, p_number bigint, p_node text, p_shards int[], p_epochs bigint[],
+  p_escaped boolean, p_entity_shards int[], p_entity_types text, p_entity_eids text, p_created bigint[],
+  p_created_at bigint[], p_applied bigint[], p_tombstones boolean[], p_states text, p_history_shards int[],
+  p_history_types text, p_history_eids text, p_seqs bigint[], p_bodies text, p_progress text, p_channels text,
+  p_refused text, p_letters text, p_obligations text, p_attempts text, p_large text, p_large_bodies text)
+  returns text language plpgsql as $$
+declare
+  v_number bigint;
+  v_lost text;
+begin
+  insert into starling.flushed (node, lane, number) values (p_node, p_lane, 0) on conflict do nothing;
+  select f.number into v_number from starling.flushed f where f.node = p_node and f.lane = p_lane for update;
+  if v_number >= p_number then
+    return starling.fence_1(p_node, p_shards, p_epochs);
+  end if;
+  v_lost := starling.flush_1(p_node, p_shards, p_epochs, p_escaped, p_entity_shards, p_entity_types, p_entity_eids,
+    p_created, p_created_at, p_applied, p_tombstones, p_states, p_history_shards, p_history_types, p_history_eids, p_seqs,
+    p_bodies, p_progress, p_channels, p_refused, p_letters, p_obligations, p_attempts, p_large, p_large_bodies);
+  if v_lost is null then
+    update starling.flushed f set number = p_number, at = clock_timestamp() where f.node = p_node and f.lane = p_lane;
+  end if;
+  return v_lost;
+end
+$$;
+`;
+
 /** See {@link Store.flush}. */
 export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Promise<WriteResult> {
   const { packed, escaped } = packAll((packer) => packFlush(packer, request));
   const parameters = [node, ...packFences(request.fences), escaped, ...packed];
-  return toWriteResult(await pool.query<{ lost: string | null }>(flushText, parameters));
+  const { order = null } = request;
+  const rows =
+    order === null
+      ? await pool.query<{ lost: string | null }>(flushText, parameters)
+      : await pool.query<{ lost: string | null }>(orderedText, [order.lane, order.number, ...parameters]);
+  return toWriteResult(rows);
 }
 
-const flushText = `select starling.flush_1(${Array.from({ length: 25 }, (_, i) => `$${i + 1}`).join(", ")}) as lost`;
+const flushText = `select starling.flush_1(${placeholders(25)}) as lost`;
+const orderedText = `select starling.flush_2(${placeholders(27)}) as lost`;
+
+function placeholders(count: number): string {
+  return Array.from({ length: count }, (_, index) => `$${index + 1}`).join(", ");
+}
 
 function packFlush(packer: Packer, request: FlushRequest): string[] {
   const { entities, history, progress, refused, deadLetters } = request;

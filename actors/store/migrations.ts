@@ -2,7 +2,7 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import { acquireFunctions, acquireWorldFunctions, claimFunctions } from "./acquire.ts";
 import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
-import { flushFunctions } from "./flush.ts";
+import { flushFunctions, orderedFlushFunctions } from "./flush.ts";
 import { loadFunctions } from "./load.ts";
 import { obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
@@ -31,7 +31,7 @@ export const schemaSteps: readonly string[] = [
     queryFunctions,
   ].join("\n"),
   [modelTables, worldTable, worldFunctions, acquireWorldFunctions].join("\n"),
-  [claimFunctions, sessionOpenings].join("\n"),
+  [claimFunctions, sessionOpenings, orderedFlushFunctions].join("\n"),
 ];
 
 export interface ClusterExpectation {

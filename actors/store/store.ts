@@ -167,7 +167,19 @@ export interface HistorySegment extends EntityKey {
   readonly body: string;
 }
 
+/**
+ * Flushes of a node's lane follow one another, and each is repeated until it is answered; so the first attempt of one may
+ * still be on its way when later ones are done. What then comes late writes nothing.
+ */
+export interface FlushOrder {
+  readonly lane: number;
+  /** Grows by one with every flush of the lane; the same when it is repeated. */
+  readonly number: number;
+}
+
 export interface FlushRequest {
+  /** Which flush of the node this is; null: the only one. */
+  readonly order?: FlushOrder | null;
   readonly fences: readonly Fence[];
   readonly entities: readonly StoredEntity[];
   readonly history: readonly HistorySegment[];

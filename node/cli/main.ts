@@ -7,6 +7,9 @@ import { runCommandLine } from "./program.ts";
  */
 const sameSignalMs = 500;
 
+/** How long what a broken network has left open, as a socket whose peer never answers, may keep a program that is done. */
+const lingerMs = 1_000;
+
 const stop = new AbortController();
 let stoppedAt = Number.POSITIVE_INFINITY;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -24,3 +27,5 @@ process.exitCode = await runCommandLine(process.argv.slice(2), {
   stdin: process.stdin,
   signal: stop.signal,
 });
+// Only if something does keep it.
+setTimeout(() => process.exit(), lingerMs).unref();

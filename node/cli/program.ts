@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { version } from "../version.ts";
+import { addActorCommand } from "./actor-command.ts";
 import { addCheckCommand } from "./check-command.ts";
 import { reportError } from "./cli-error.ts";
 import { addClusterCommand } from "./cluster-command.ts";
@@ -23,6 +24,7 @@ const adders: readonly CommandAdder[] = [
   addRawCommand,
   addClusterCommand,
   addDeadLetterCommand,
+  addActorCommand,
   addModulesCommand,
 ];
 

@@ -18,6 +18,8 @@ export interface AdminOptions {
   readonly clusterId: string;
   readonly version: string;
   readonly modules: () => readonly ModuleStatus[];
+  /** Owners of the entities' shards, with their gRPC addresses. */
+  readonly owners: () => readonly { readonly shard: number; readonly epoch: number; readonly address: string }[];
   /** Whether the node is on its way out. */
   readonly leaves: () => boolean;
 }
@@ -47,6 +49,10 @@ export function createAdminHandlers(options: AdminOptions): Handlers<typeof Admi
       return letterOf(found(await engine.queries.discardDeadLetter(message.id), message.id));
     },
     listModules: async () => ({ modules: [...options.modules()] }),
+    owners: async () => ({
+      entityShards: engine.entityShards,
+      owners: options.owners().map((owner) => ({ ...owner, epoch: BigInt(owner.epoch) })),
+    }),
   };
 }
 

@@ -6,6 +6,7 @@ import { tokensOf } from "../../actors/session.ts";
 import type { RawRow, StoredEntity } from "../../actors/store/store.ts";
 import { looseOf } from "../../actors/wire-datapoint.ts";
 import { wireToken } from "../../actors/wire-token.ts";
+import { isActorType } from "../../modules/behaviour.ts";
 import { checkEid, findEntity } from "../../modules/check-datapoint.ts";
 import { eidText, readEid } from "../../modules/eid.ts";
 import type { EntitySpec, Model } from "../../modules/model.ts";
@@ -43,7 +44,8 @@ export function createEntitiesHandlers(options: EntitiesOptions): Handlers<typeo
     count: async ({ message }) => {
       const type = message.type === "" ? null : findEntity(model, message.type).id;
       const asOf = engine.flushedUpTo();
-      return { counts: Object.fromEntries(await engine.queries.count(type)), asOf };
+      const counts = [...(await engine.queries.count(type))].filter(([name]) => !isActorType(name));
+      return { counts: Object.fromEntries(counts), asOf };
     },
     raw: ({ message }, context) => rawDatapoints(options, message, context.signal),
     set: ({ message }, context) => setAttribute(options, message, context),

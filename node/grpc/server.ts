@@ -1,15 +1,17 @@
 import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
 import { CallSession, defaultCallLimits } from "../../actors/call-session.ts";
 import type { Engine } from "../../actors/engine.ts";
+import { createMessenger } from "../../actors/messenger.ts";
 import { defaultCredits } from "../../actors/stream.ts";
 import type { Model } from "../../modules/model.ts";
 import { type Clock, systemClock } from "../../proto/clock.ts";
 import { file_grpc_health, Health } from "../../proto/gen/grpc/health_pb.ts";
 import { ServerReflection } from "../../proto/gen/grpc/reflection_pb.ts";
-import { Admin, Entities, file_starling, Ingest } from "../../proto/gen/starling_pb.ts";
+import { Actors, Admin, Entities, file_starling, Ingest } from "../../proto/gen/starling_pb.ts";
 import type { SessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { createAdminHandlers, type ModuleStatus } from "./admin-service.ts";
+import { createActorsHandlers } from "./actors-service.ts";
+import { type AdminOptions, createAdminHandlers, type ModuleStatus } from "./admin-service.ts";
 import { createEntitiesHandlers } from "./entities-service.ts";
 import { HealthService } from "./health.ts";
 import { widenConnectionWindows, widenStreamWindows } from "./http2-door.ts";
@@ -20,6 +22,8 @@ import { addService } from "./service.ts";
 export interface GrpcServerOptions {
   readonly engine: Engine;
   readonly model: Model;
+  /** With the behaviours of modules; default the model. */
+  readonly actorModel?: Model;
   /** `host:port`, or a port alone for loopback; port 0 takes a free one. */
   readonly listen: string;
   readonly node: string;
@@ -32,6 +36,8 @@ export interface GrpcServerOptions {
   readonly addServices?: (server: Server) => void;
   /** Tells of sessions that were opened on other nodes. */
   readonly onSessionTaken?: (listener: (session: SessionId, opening: number) => void) => () => void;
+  /** Where the shards of entities are; default: nobody knows. */
+  readonly owners?: AdminOptions["owners"];
   readonly log: GrpcLog;
   readonly clock?: Clock;
   readonly limits?: Partial<GrpcLimits>;
@@ -88,7 +94,7 @@ const channelOptions = {
   "grpc.keepalive_permit_without_calls": 1,
 };
 
-/** Serves Ingest, Entities, Admin, health and reflection. Raises ADDRESS_IN_USE and CONFIG. */
+/** Serves Ingest, Entities, Admin, Actors, health and reflection. Raises ADDRESS_IN_USE and CONFIG. */
 export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
   // What grpc-js would write to stderr comes back as an error all the same; GRPC_VERBOSITY brings it back.
   if (process.env.GRPC_VERBOSITY === undefined) setLogVerbosity(logVerbosity.NONE);
@@ -121,7 +127,7 @@ class GrpcEdge implements GrpcServer {
     this.#limits = limits;
     this.#calls = new CallSession({ engine, clock, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
     this.#ingest = new IngestService({ ...limits, engine, clock, calls: this.#calls, limits: streamLimits });
-    this.#health = new HealthService(engine, [Ingest.typeName, Entities.typeName, Admin.typeName]);
+    this.#health = new HealthService(engine, [Ingest.typeName, Entities.typeName, Admin.typeName, Actors.typeName]);
     this.#addServices();
     this.#unsubscribe =
       options.onSessionTaken?.((session, opening) => this.#ingest.take(session, opening)) ?? (() => {});
@@ -160,11 +166,15 @@ class GrpcEdge implements GrpcServer {
   #addServices(): void {
     const { engine, model } = this.#options;
     const clock = this.#clock;
-    const admin = createAdminHandlers({ ...this.#options, clock, leaves: () => this.#status === "leaving" });
+    const leaves = () => this.#status === "leaving";
+    const admin = createAdminHandlers({ owners: () => [], ...this.#options, clock, leaves });
     const reflection = { serverReflectionInfo: createReflection([file_starling, file_grpc_health]) };
     addService(this.#server, Ingest, { handlers: this.#ingest.handlers });
     addService(this.#server, Entities, { handlers: createEntitiesHandlers({ engine, model, calls: this.#calls }) });
     addService(this.#server, Admin, { handlers: admin });
+    const { actorModel = model } = this.#options;
+    const messenger = createMessenger({ engine, calls: this.#calls, model: actorModel, clock });
+    addService(this.#server, Actors, { handlers: createActorsHandlers(messenger) });
     addService(this.#server, Health, { handlers: this.#health.handlers });
     addService(this.#server, ServerReflection, { handlers: reflection });
     addService(this.#server, ServerReflection, { handlers: reflection, name: alphaServiceName });

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file peer.proto.
  */
 export const file_peer: GenFile = /*@__PURE__*/
-  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIpADCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISMQoIc2Vzc2lvbnMYCCADKAsyHy5zdGFybGluZy5wZWVyLnYxLk9wZW5lZFNlc3Npb24SGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIxCg1PcGVuZWRTZXNzaW9uEg8KB3Nlc3Npb24YASABKAkSDwoHb3BlbmluZxgCIAEoDSIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIvkBCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASKRAQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEg0KA2VuZBgFIAEoCEgAQgYKBGtpbmQiSwoDR2V0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEikKCGF0X2xlYXN0GAMgASgLMhcuc3RhcmxpbmcucGVlci52MS5QbGFjZSJcCgZGb2xsb3cSDAoEdHlwZRgBIAEoCRIQCgNlaWQYAiABKAlIAIgBARIRCgRhdHRyGAMgASgJSAGIAQESDgoGc2hhcmRzGAQgAygNQgYKBF9laWRCBwoFX2F0dHIiwAEKBkFuc3dlchIKCgJpZBgBIAEoDRIsCgdwcm9ibGVtGAIgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSAASKgoGcmVjb3JkGAMgASgLMhguc3RhcmxpbmcucGVlci52MS5SZWNvcmRIABIOCgRub25lGAQgASgISAASEAoGbGV0dGVyGAUgASgJSAASJgoEcm93cxgGIAEoCzIWLnN0YXJsaW5nLnBlZXIudjEuUm93c0gAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
+  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIpADCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISMQoIc2Vzc2lvbnMYCCADKAsyHy5zdGFybGluZy5wZWVyLnYxLk9wZW5lZFNlc3Npb24SGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIxCg1PcGVuZWRTZXNzaW9uEg8KB3Nlc3Npb24YASABKAkSDwoHb3BlbmluZxgCIAEoDSIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIvkBCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASK9AQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEioKBXJlcGx5GAYgASgLMhkuc3RhcmxpbmcucGVlci52MS5SZXBseU9mSAASDQoDZW5kGAUgASgISABCBgoEa2luZCJLCgNHZXQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSKQoIYXRfbGVhc3QYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlIjoKB1JlcGx5T2YSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEhMKC2RlYWRsaW5lX21zGAMgASgBIlwKBkZvbGxvdxIMCgR0eXBlGAEgASgJEhAKA2VpZBgCIAEoCUgAiAEBEhEKBGF0dHIYAyABKAlIAYgBARIOCgZzaGFyZHMYBCADKA1CBgoEX2VpZEIHCgVfYXR0ciLzAQoGQW5zd2VyEgoKAmlkGAEgASgNEiwKB3Byb2JsZW0YAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLlByb2JsZW1IABIqCgZyZWNvcmQYAyABKAsyGC5zdGFybGluZy5wZWVyLnYxLlJlY29yZEgAEg4KBG5vbmUYBCABKAhIABIQCgZsZXR0ZXIYBSABKAlIABImCgRyb3dzGAYgASgLMhYuc3RhcmxpbmcucGVlci52MS5Sb3dzSAASMQoGcmVzdWx0GAcgASgLMh8uc3RhcmxpbmcucGVlci52MS5NZXNzYWdlUmVzdWx0SABCBgoEa2luZCJWCg1NZXNzYWdlUmVzdWx0Eg8KBXJlcGx5GAEgASgJSAASLAoHZmFpbHVyZRgCIAEoCzIZLnN0YXJsaW5nLnBlZXIudjEuUHJvYmxlbUgAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
 
 /**
  * What one node has for another one in one turn. Questions name the connection that asks, answers the one that asked: what
@@ -544,6 +544,12 @@ export type Question = Message<"starling.peer.v1.Question"> & {
     case: "follow";
   } | {
     /**
+     * @generated from field: starling.peer.v1.ReplyOf reply = 6;
+     */
+    value: ReplyOf;
+    case: "reply";
+  } | {
+    /**
      * The asker wants no more of this question's answers.
      *
      * @generated from field: bool end = 5;
@@ -588,6 +594,35 @@ export const GetSchema: GenMessage<Get> = /*@__PURE__*/
   messageDesc(file_peer, 14);
 
 /**
+ * What the message with this seq comes to.
+ *
+ * @generated from message starling.peer.v1.ReplyOf
+ */
+export type ReplyOf = Message<"starling.peer.v1.ReplyOf"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * @generated from field: double seq = 2;
+   */
+  seq: number;
+
+  /**
+   * @generated from field: double deadline_ms = 3;
+   */
+  deadlineMs: number;
+};
+
+/**
+ * Describes the message starling.peer.v1.ReplyOf.
+ * Use `create(ReplyOfSchema)` to create a new message.
+ */
+export const ReplyOfSchema: GenMessage<ReplyOf> = /*@__PURE__*/
+  messageDesc(file_peer, 15);
+
+/**
  * @generated from message starling.peer.v1.Follow
  */
 export type Follow = Message<"starling.peer.v1.Follow"> & {
@@ -619,7 +654,7 @@ export type Follow = Message<"starling.peer.v1.Follow"> & {
  * Use `create(FollowSchema)` to create a new message.
  */
 export const FollowSchema: GenMessage<Follow> = /*@__PURE__*/
-  messageDesc(file_peer, 15);
+  messageDesc(file_peer, 16);
 
 /**
  * @generated from message starling.peer.v1.Answer
@@ -667,6 +702,12 @@ export type Answer = Message<"starling.peer.v1.Answer"> & {
      */
     value: Rows;
     case: "rows";
+  } | {
+    /**
+     * @generated from field: starling.peer.v1.MessageResult result = 7;
+     */
+    value: MessageResult;
+    case: "result";
   } | { case: undefined; value?: undefined };
 };
 
@@ -675,7 +716,38 @@ export type Answer = Message<"starling.peer.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_peer, 16);
+  messageDesc(file_peer, 17);
+
+/**
+ * @generated from message starling.peer.v1.MessageResult
+ */
+export type MessageResult = Message<"starling.peer.v1.MessageResult"> & {
+  /**
+   * @generated from oneof starling.peer.v1.MessageResult.kind
+   */
+  kind: {
+    /**
+     * JSON text.
+     *
+     * @generated from field: string reply = 1;
+     */
+    value: string;
+    case: "reply";
+  } | {
+    /**
+     * @generated from field: starling.peer.v1.Problem failure = 2;
+     */
+    value: Problem;
+    case: "failure";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message starling.peer.v1.MessageResult.
+ * Use `create(MessageResultSchema)` to create a new message.
+ */
+export const MessageResultSchema: GenMessage<MessageResult> = /*@__PURE__*/
+  messageDesc(file_peer, 18);
 
 /**
  * @generated from message starling.peer.v1.Record
@@ -709,7 +781,7 @@ export type Record = Message<"starling.peer.v1.Record"> & {
  * Use `create(RecordSchema)` to create a new message.
  */
 export const RecordSchema: GenMessage<Record> = /*@__PURE__*/
-  messageDesc(file_peer, 17);
+  messageDesc(file_peer, 19);
 
 /**
  * @generated from message starling.peer.v1.Rows
@@ -726,7 +798,7 @@ export type Rows = Message<"starling.peer.v1.Rows"> & {
  * Use `create(RowsSchema)` to create a new message.
  */
 export const RowsSchema: GenMessage<Rows> = /*@__PURE__*/
-  messageDesc(file_peer, 18);
+  messageDesc(file_peer, 20);
 
 /**
  * @generated from message starling.peer.v1.Row
@@ -793,5 +865,5 @@ export type Row = Message<"starling.peer.v1.Row"> & {
  * Use `create(RowSchema)` to create a new message.
  */
 export const RowSchema: GenMessage<Row> = /*@__PURE__*/
-  messageDesc(file_peer, 19);
+  messageDesc(file_peer, 21);
 

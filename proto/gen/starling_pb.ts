@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file starling.proto.
  */
 export const file_starling: GenFile = /*@__PURE__*/
-  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJhCgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDSKbAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJIjoKC0xpc3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSDgoGY3Vyc29yGAIgASgJEg0KBWxpbWl0GAMgASgNIlAKCUxpc3RSZXBseRIkCgdyZWNvcmRzGAEgAygLMhMuc3RhcmxpbmcudjEuUmVjb3JkEg4KBmN1cnNvchgCIAEoCRINCgVhc19vZhgDIAEoASIcCgxDb3VudFJlcXVlc3QSDAoEdHlwZRgBIAEoCSJ/CgpDb3VudFJlcGx5EjMKBmNvdW50cxgBIAMoCzIjLnN0YXJsaW5nLnYxLkNvdW50UmVwbHkuQ291bnRzRW50cnkSDQoFYXNfb2YYAiABKAEaLQoLQ291bnRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJUCgpSYXdSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSDQoFbGltaXQYBCABKA0SDgoGZm9sbG93GAUgASgIImUKDFJhd0RhdGFwb2ludBIpCglkYXRhcG9pbnQYASABKAsyFi5zdGFybGluZy52MS5EYXRhcG9pbnQSDQoFc2hhcmQYAiABKA0SDwoDc2VxGAMgASgEQgIwAhIKCgJhdBgEIAEoASKRAQoKU2V0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCRIMCgRhdHRyGAMgASgJEh0KAXYYBCABKAsyEi5zdGFybGluZy52MS5WYWx1ZRIPCgJ0MRgFIAEoAUgAiAEBEg8KAnQyGAYgASgBSAGIAQESCwoDc3JjGAcgASgJQgUKA190MUIFCgNfdDIiKgoNRGVsZXRlUmVxdWVzdBIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCSIwCgtEZWxldGVSZXBseRIhCgV0b2tlbhgBIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuIg8KDVN0YXR1c1JlcXVlc3QixwEKC1N0YXR1c1JlcGx5EgwKBG5vZGUYASABKAkSEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSDQoFc3RhdGUYBSABKAkSEAoIdXB0aW1lX3MYBiABKAESFQoNY291bnRlcnNfanNvbhgHIAEoCRIoCgZzaGFyZHMYCCADKAsyGC5zdGFybGluZy52MS5TaGFyZFN0YXR1cxIPCgdwcm9ibGVtGAkgASgJIpABCgtTaGFyZFN0YXR1cxINCgVzaGFyZBgBIAEoDRIRCgVlcG9jaBgCIAEoBEICMAISFAoIbGFzdF9zZXEYAyABKARCAjACEhUKCXdhdGVybWFyaxgEIAEoBEICMAISGQoRcmVzaWRlbnRfZW50aXRpZXMYBSABKA0SFwoLdW5kZWxpdmVyZWQYBiABKARCAjACIh8KEURlYWRMZXR0ZXJSZXF1ZXN0EgoKAmlkGAEgASgJIkcKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSDgoGY3Vyc29yGAEgASgJEg0KBWxpbWl0GAIgASgNEg4KBnN0YXR1cxgDIAEoCSJQChRMaXN0RGVhZExldHRlcnNSZXBseRIoCgdsZXR0ZXJzGAEgAygLMhcuc3RhcmxpbmcudjEuRGVhZExldHRlchIOCgZjdXJzb3IYAiABKAkiuwEKCkRlYWRMZXR0ZXISCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDAoEdHlwZRgEIAEoCRILCgNlaWQYBSABKAkSDAoEaG9vaxgGIAEoCRIMCgRjb2RlGAcgASgJEg0KBWVycm9yGAggASgJEgoKAmF0GAkgASgBEhEKCXRhc2tfanNvbhgKIAEoCRINCgVzaGFyZBgLIAEoDRIPCgNzZXEYDCABKARCAjACIhQKEkxpc3RNb2R1bGVzUmVxdWVzdCI+ChBMaXN0TW9kdWxlc1JlcGx5EioKB21vZHVsZXMYASADKAsyGS5zdGFybGluZy52MS5Nb2R1bGVTdGF0dXMiUgoMTW9kdWxlU3RhdHVzEgwKBG5hbWUYASABKAkSDAoEZmlsZRgCIAEoCRImCgVob29rcxgDIAMoCzIXLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMiogEKCkhvb2tTdGF0dXMSDAoEa2luZBgBIAEoCRIOCgZ0YXJnZXQYAiABKAkSDAoEbmFtZRgDIAEoCRI3Cghjb3VudGVycxgEIAMoCzIlLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMuQ291bnRlcnNFbnRyeRovCg1Db3VudGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEqVQoIQWNrTGV2ZWwSGQoVQUNLX0xFVkVMX1VOU1BFQ0lGSUVEEAASFQoRQUNLX0xFVkVMX0RVUkFCTEUQARIXChNBQ0tfTEVWRUxfUFJPQ0VTU0VEEAIyhgEKBkluZ2VzdBJCCgZTdHJlYW0SGi5zdGFybGluZy52MS5DbGllbnRNZXNzYWdlGhguc3RhcmxpbmcudjEuTm9kZU1lc3NhZ2UoATABEjgKBFNlbmQSGC5zdGFybGluZy52MS5TZW5kUmVxdWVzdBoWLnN0YXJsaW5nLnYxLlNlbmRSZXBseTLrAgoIRW50aXRpZXMSMwoDR2V0Ehcuc3RhcmxpbmcudjEuR2V0UmVxdWVzdBoTLnN0YXJsaW5nLnYxLlJlY29yZBI4CgRMaXN0Ehguc3RhcmxpbmcudjEuTGlzdFJlcXVlc3QaFi5zdGFybGluZy52MS5MaXN0UmVwbHkSOwoFQ291bnQSGS5zdGFybGluZy52MS5Db3VudFJlcXVlc3QaFy5zdGFybGluZy52MS5Db3VudFJlcGx5EjsKA1JhdxIXLnN0YXJsaW5nLnYxLlJhd1JlcXVlc3QaGS5zdGFybGluZy52MS5SYXdEYXRhcG9pbnQwARI2CgNTZXQSFy5zdGFybGluZy52MS5TZXRSZXF1ZXN0GhYuc3RhcmxpbmcudjEuU2VuZFJlcGx5Ej4KBkRlbGV0ZRIaLnN0YXJsaW5nLnYxLkRlbGV0ZVJlcXVlc3QaGC5zdGFybGluZy52MS5EZWxldGVSZXBseTLWAwoFQWRtaW4SPgoGU3RhdHVzEhouc3RhcmxpbmcudjEuU3RhdHVzUmVxdWVzdBoYLnN0YXJsaW5nLnYxLlN0YXR1c1JlcGx5ElkKD0xpc3REZWFkTGV0dGVycxIjLnN0YXJsaW5nLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaIS5zdGFybGluZy52MS5MaXN0RGVhZExldHRlcnNSZXBseRJICg1HZXREZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEksKEFJlcGxheURlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTAoRRGlzY2FyZERlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTQoLTGlzdE1vZHVsZXMSHy5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcXVlc3QaHS5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcGx5YgZwcm90bzM");
+  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJhCgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDSKbAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJIjoKC0xpc3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSDgoGY3Vyc29yGAIgASgJEg0KBWxpbWl0GAMgASgNIlAKCUxpc3RSZXBseRIkCgdyZWNvcmRzGAEgAygLMhMuc3RhcmxpbmcudjEuUmVjb3JkEg4KBmN1cnNvchgCIAEoCRINCgVhc19vZhgDIAEoASIcCgxDb3VudFJlcXVlc3QSDAoEdHlwZRgBIAEoCSJ/CgpDb3VudFJlcGx5EjMKBmNvdW50cxgBIAMoCzIjLnN0YXJsaW5nLnYxLkNvdW50UmVwbHkuQ291bnRzRW50cnkSDQoFYXNfb2YYAiABKAEaLQoLQ291bnRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASJUCgpSYXdSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSDQoFbGltaXQYBCABKA0SDgoGZm9sbG93GAUgASgIImUKDFJhd0RhdGFwb2ludBIpCglkYXRhcG9pbnQYASABKAsyFi5zdGFybGluZy52MS5EYXRhcG9pbnQSDQoFc2hhcmQYAiABKA0SDwoDc2VxGAMgASgEQgIwAhIKCgJhdBgEIAEoASKRAQoKU2V0UmVxdWVzdBIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCRIMCgRhdHRyGAMgASgJEh0KAXYYBCABKAsyEi5zdGFybGluZy52MS5WYWx1ZRIPCgJ0MRgFIAEoAUgAiAEBEg8KAnQyGAYgASgBSAGIAQESCwoDc3JjGAcgASgJQgUKA190MUIFCgNfdDIiKgoNRGVsZXRlUmVxdWVzdBIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCSIwCgtEZWxldGVSZXBseRIhCgV0b2tlbhgBIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuIg8KDVN0YXR1c1JlcXVlc3QixwEKC1N0YXR1c1JlcGx5EgwKBG5vZGUYASABKAkSEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSDQoFc3RhdGUYBSABKAkSEAoIdXB0aW1lX3MYBiABKAESFQoNY291bnRlcnNfanNvbhgHIAEoCRIoCgZzaGFyZHMYCCADKAsyGC5zdGFybGluZy52MS5TaGFyZFN0YXR1cxIPCgdwcm9ibGVtGAkgASgJIpABCgtTaGFyZFN0YXR1cxINCgVzaGFyZBgBIAEoDRIRCgVlcG9jaBgCIAEoBEICMAISFAoIbGFzdF9zZXEYAyABKARCAjACEhUKCXdhdGVybWFyaxgEIAEoBEICMAISGQoRcmVzaWRlbnRfZW50aXRpZXMYBSABKA0SFwoLdW5kZWxpdmVyZWQYBiABKARCAjACIg8KDU93bmVyc1JlcXVlc3QiTQoLT3duZXJzUmVwbHkSFQoNZW50aXR5X3NoYXJkcxgBIAEoDRInCgZvd25lcnMYAiADKAsyFy5zdGFybGluZy52MS5TaGFyZE93bmVyIj8KClNoYXJkT3duZXISDQoFc2hhcmQYASABKA0SEQoFZXBvY2gYAiABKARCAjACEg8KB2FkZHJlc3MYAyABKAkiHwoRRGVhZExldHRlclJlcXVlc3QSCgoCaWQYASABKAkiRwoWTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBIOCgZjdXJzb3IYASABKAkSDQoFbGltaXQYAiABKA0SDgoGc3RhdHVzGAMgASgJIlAKFExpc3REZWFkTGV0dGVyc1JlcGx5EigKB2xldHRlcnMYASADKAsyFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEg4KBmN1cnNvchgCIAEoCSK7AQoKRGVhZExldHRlchIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEg4KBnN0YXR1cxgDIAEoCRIMCgR0eXBlGAQgASgJEgsKA2VpZBgFIAEoCRIMCgRob29rGAYgASgJEgwKBGNvZGUYByABKAkSDQoFZXJyb3IYCCABKAkSCgoCYXQYCSABKAESEQoJdGFza19qc29uGAogASgJEg0KBXNoYXJkGAsgASgNEg8KA3NlcRgMIAEoBEICMAIiFAoSTGlzdE1vZHVsZXNSZXF1ZXN0Ij4KEExpc3RNb2R1bGVzUmVwbHkSKgoHbW9kdWxlcxgBIAMoCzIZLnN0YXJsaW5nLnYxLk1vZHVsZVN0YXR1cyJSCgxNb2R1bGVTdGF0dXMSDAoEbmFtZRgBIAEoCRIMCgRmaWxlGAIgASgJEiYKBWhvb2tzGAMgAygLMhcuc3RhcmxpbmcudjEuSG9va1N0YXR1cyKiAQoKSG9va1N0YXR1cxIMCgRraW5kGAEgASgJEg4KBnRhcmdldBgCIAEoCRIMCgRuYW1lGAMgASgJEjcKCGNvdW50ZXJzGAQgAygLMiUuc3RhcmxpbmcudjEuSG9va1N0YXR1cy5Db3VudGVyc0VudHJ5Gi8KDUNvdW50ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASKBAQoMQWN0b3JBZGRyZXNzEioKCWJlaGF2aW91chgBIAEoCzIVLnN0YXJsaW5nLnYxLkFjdG9yS2V5SAASEwoJc2luZ2xldG9uGAIgASgJSAASKAoGZW50aXR5GAMgASgLMhYuc3RhcmxpbmcudjEuRW50aXR5S2V5SABCBgoEa2luZCIlCghBY3RvcktleRIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCSImCglFbnRpdHlLZXkSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkiagoSU2VuZE1lc3NhZ2VSZXF1ZXN0EiUKAnRvGAEgASgLMhkuc3RhcmxpbmcudjEuQWN0b3JBZGRyZXNzEhQKDG1lc3NhZ2VfanNvbhgCIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYAyABKAkiNQoQU2VuZE1lc3NhZ2VSZXBseRIhCgV0b2tlbhgBIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuImIKCkFza1JlcXVlc3QSJQoCdG8YASABKAsyGS5zdGFybGluZy52MS5BY3RvckFkZHJlc3MSFAoMbWVzc2FnZV9qc29uGAIgASgJEhcKD2lkZW1wb3RlbmN5X2tleRgDIAEoCSIeCghBc2tSZXBseRISCgpyZXBseV9qc29uGAEgASgJKlUKCEFja0xldmVsEhkKFUFDS19MRVZFTF9VTlNQRUNJRklFRBAAEhUKEUFDS19MRVZFTF9EVVJBQkxFEAESFwoTQUNLX0xFVkVMX1BST0NFU1NFRBACMoYBCgZJbmdlc3QSQgoGU3RyZWFtEhouc3RhcmxpbmcudjEuQ2xpZW50TWVzc2FnZRoYLnN0YXJsaW5nLnYxLk5vZGVNZXNzYWdlKAEwARI4CgRTZW5kEhguc3RhcmxpbmcudjEuU2VuZFJlcXVlc3QaFi5zdGFybGluZy52MS5TZW5kUmVwbHky6wIKCEVudGl0aWVzEjMKA0dldBIXLnN0YXJsaW5nLnYxLkdldFJlcXVlc3QaEy5zdGFybGluZy52MS5SZWNvcmQSOAoETGlzdBIYLnN0YXJsaW5nLnYxLkxpc3RSZXF1ZXN0GhYuc3RhcmxpbmcudjEuTGlzdFJlcGx5EjsKBUNvdW50Ehkuc3RhcmxpbmcudjEuQ291bnRSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuQ291bnRSZXBseRI7CgNSYXcSFy5zdGFybGluZy52MS5SYXdSZXF1ZXN0Ghkuc3RhcmxpbmcudjEuUmF3RGF0YXBvaW50MAESNgoDU2V0Ehcuc3RhcmxpbmcudjEuU2V0UmVxdWVzdBoWLnN0YXJsaW5nLnYxLlNlbmRSZXBseRI+CgZEZWxldGUSGi5zdGFybGluZy52MS5EZWxldGVSZXF1ZXN0Ghguc3RhcmxpbmcudjEuRGVsZXRlUmVwbHkylgQKBUFkbWluEj4KBlN0YXR1cxIaLnN0YXJsaW5nLnYxLlN0YXR1c1JlcXVlc3QaGC5zdGFybGluZy52MS5TdGF0dXNSZXBseRJZCg9MaXN0RGVhZExldHRlcnMSIy5zdGFybGluZy52MS5MaXN0RGVhZExldHRlcnNSZXF1ZXN0GiEuc3RhcmxpbmcudjEuTGlzdERlYWRMZXR0ZXJzUmVwbHkSSAoNR2V0RGVhZExldHRlchIeLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXJSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuRGVhZExldHRlchJLChBSZXBsYXlEZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEkwKEURpc2NhcmREZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEk0KC0xpc3RNb2R1bGVzEh8uc3RhcmxpbmcudjEuTGlzdE1vZHVsZXNSZXF1ZXN0Gh0uc3RhcmxpbmcudjEuTGlzdE1vZHVsZXNSZXBseRI+CgZPd25lcnMSGi5zdGFybGluZy52MS5Pd25lcnNSZXF1ZXN0Ghguc3RhcmxpbmcudjEuT3duZXJzUmVwbHkyhwEKBkFjdG9ycxJGCgRTZW5kEh8uc3RhcmxpbmcudjEuU2VuZE1lc3NhZ2VSZXF1ZXN0Gh0uc3RhcmxpbmcudjEuU2VuZE1lc3NhZ2VSZXBseRI1CgNBc2sSFy5zdGFybGluZy52MS5Bc2tSZXF1ZXN0GhUuc3RhcmxpbmcudjEuQXNrUmVwbHliBnByb3RvMw");
 
 /**
  * @generated from message starling.v1.Value
@@ -1080,6 +1080,74 @@ export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
   messageDesc(file_starling, 29);
 
 /**
+ * @generated from message starling.v1.OwnersRequest
+ */
+export type OwnersRequest = Message<"starling.v1.OwnersRequest"> & {
+};
+
+/**
+ * Describes the message starling.v1.OwnersRequest.
+ * Use `create(OwnersRequestSchema)` to create a new message.
+ */
+export const OwnersRequestSchema: GenMessage<OwnersRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 30);
+
+/**
+ * @generated from message starling.v1.OwnersReply
+ */
+export type OwnersReply = Message<"starling.v1.OwnersReply"> & {
+  /**
+   * How many shards the entities have; fixed for the life of a cluster.
+   *
+   * @generated from field: uint32 entity_shards = 1;
+   */
+  entityShards: number;
+
+  /**
+   * Shards whose owner is not known are missing.
+   *
+   * @generated from field: repeated starling.v1.ShardOwner owners = 2;
+   */
+  owners: ShardOwner[];
+};
+
+/**
+ * Describes the message starling.v1.OwnersReply.
+ * Use `create(OwnersReplySchema)` to create a new message.
+ */
+export const OwnersReplySchema: GenMessage<OwnersReply> = /*@__PURE__*/
+  messageDesc(file_starling, 31);
+
+/**
+ * @generated from message starling.v1.ShardOwner
+ */
+export type ShardOwner = Message<"starling.v1.ShardOwner"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * @generated from field: uint64 epoch = 2 [jstype = JS_NUMBER];
+   */
+  epoch: bigint;
+
+  /**
+   * gRPC address of the owner.
+   *
+   * @generated from field: string address = 3;
+   */
+  address: string;
+};
+
+/**
+ * Describes the message starling.v1.ShardOwner.
+ * Use `create(ShardOwnerSchema)` to create a new message.
+ */
+export const ShardOwnerSchema: GenMessage<ShardOwner> = /*@__PURE__*/
+  messageDesc(file_starling, 32);
+
+/**
  * @generated from message starling.v1.DeadLetterRequest
  */
 export type DeadLetterRequest = Message<"starling.v1.DeadLetterRequest"> & {
@@ -1096,7 +1164,7 @@ export type DeadLetterRequest = Message<"starling.v1.DeadLetterRequest"> & {
  * Use `create(DeadLetterRequestSchema)` to create a new message.
  */
 export const DeadLetterRequestSchema: GenMessage<DeadLetterRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 30);
+  messageDesc(file_starling, 33);
 
 /**
  * @generated from message starling.v1.ListDeadLettersRequest
@@ -1125,7 +1193,7 @@ export type ListDeadLettersRequest = Message<"starling.v1.ListDeadLettersRequest
  * Use `create(ListDeadLettersRequestSchema)` to create a new message.
  */
 export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 31);
+  messageDesc(file_starling, 34);
 
 /**
  * @generated from message starling.v1.ListDeadLettersReply
@@ -1147,7 +1215,7 @@ export type ListDeadLettersReply = Message<"starling.v1.ListDeadLettersReply"> &
  * Use `create(ListDeadLettersReplySchema)` to create a new message.
  */
 export const ListDeadLettersReplySchema: GenMessage<ListDeadLettersReply> = /*@__PURE__*/
-  messageDesc(file_starling, 32);
+  messageDesc(file_starling, 35);
 
 /**
  * @generated from message starling.v1.DeadLetter
@@ -1223,7 +1291,7 @@ export type DeadLetter = Message<"starling.v1.DeadLetter"> & {
  * Use `create(DeadLetterSchema)` to create a new message.
  */
 export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
-  messageDesc(file_starling, 33);
+  messageDesc(file_starling, 36);
 
 /**
  * @generated from message starling.v1.ListModulesRequest
@@ -1236,7 +1304,7 @@ export type ListModulesRequest = Message<"starling.v1.ListModulesRequest"> & {
  * Use `create(ListModulesRequestSchema)` to create a new message.
  */
 export const ListModulesRequestSchema: GenMessage<ListModulesRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 34);
+  messageDesc(file_starling, 37);
 
 /**
  * @generated from message starling.v1.ListModulesReply
@@ -1253,7 +1321,7 @@ export type ListModulesReply = Message<"starling.v1.ListModulesReply"> & {
  * Use `create(ListModulesReplySchema)` to create a new message.
  */
 export const ListModulesReplySchema: GenMessage<ListModulesReply> = /*@__PURE__*/
-  messageDesc(file_starling, 35);
+  messageDesc(file_starling, 38);
 
 /**
  * @generated from message starling.v1.ModuleStatus
@@ -1280,7 +1348,7 @@ export type ModuleStatus = Message<"starling.v1.ModuleStatus"> & {
  * Use `create(ModuleStatusSchema)` to create a new message.
  */
 export const ModuleStatusSchema: GenMessage<ModuleStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 36);
+  messageDesc(file_starling, 39);
 
 /**
  * @generated from message starling.v1.HookStatus
@@ -1314,7 +1382,184 @@ export type HookStatus = Message<"starling.v1.HookStatus"> & {
  * Use `create(HookStatusSchema)` to create a new message.
  */
 export const HookStatusSchema: GenMessage<HookStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 37);
+  messageDesc(file_starling, 40);
+
+/**
+ * @generated from message starling.v1.ActorAddress
+ */
+export type ActorAddress = Message<"starling.v1.ActorAddress"> & {
+  /**
+   * @generated from oneof starling.v1.ActorAddress.kind
+   */
+  kind: {
+    /**
+     * @generated from field: starling.v1.ActorKey behaviour = 1;
+     */
+    value: ActorKey;
+    case: "behaviour";
+  } | {
+    /**
+     * @generated from field: string singleton = 2;
+     */
+    value: string;
+    case: "singleton";
+  } | {
+    /**
+     * @generated from field: starling.v1.EntityKey entity = 3;
+     */
+    value: EntityKey;
+    case: "entity";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message starling.v1.ActorAddress.
+ * Use `create(ActorAddressSchema)` to create a new message.
+ */
+export const ActorAddressSchema: GenMessage<ActorAddress> = /*@__PURE__*/
+  messageDesc(file_starling, 41);
+
+/**
+ * @generated from message starling.v1.ActorKey
+ */
+export type ActorKey = Message<"starling.v1.ActorKey"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message starling.v1.ActorKey.
+ * Use `create(ActorKeySchema)` to create a new message.
+ */
+export const ActorKeySchema: GenMessage<ActorKey> = /*@__PURE__*/
+  messageDesc(file_starling, 42);
+
+/**
+ * @generated from message starling.v1.EntityKey
+ */
+export type EntityKey = Message<"starling.v1.EntityKey"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 2;
+   */
+  eid: string;
+};
+
+/**
+ * Describes the message starling.v1.EntityKey.
+ * Use `create(EntityKeySchema)` to create a new message.
+ */
+export const EntityKeySchema: GenMessage<EntityKey> = /*@__PURE__*/
+  messageDesc(file_starling, 43);
+
+/**
+ * @generated from message starling.v1.SendMessageRequest
+ */
+export type SendMessageRequest = Message<"starling.v1.SendMessageRequest"> & {
+  /**
+   * @generated from field: starling.v1.ActorAddress to = 1;
+   */
+  to?: ActorAddress | undefined;
+
+  /**
+   * JSON text; for an entity a task: {"datapoints": [...], "ttlTokens": {...}, "delete": false}.
+   *
+   * @generated from field: string message_json = 2;
+   */
+  messageJson: string;
+
+  /**
+   * The same message under the same key is taken once. At most 200 characters.
+   *
+   * @generated from field: string idempotency_key = 3;
+   */
+  idempotencyKey: string;
+};
+
+/**
+ * Describes the message starling.v1.SendMessageRequest.
+ * Use `create(SendMessageRequestSchema)` to create a new message.
+ */
+export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 44);
+
+/**
+ * @generated from message starling.v1.SendMessageReply
+ */
+export type SendMessageReply = Message<"starling.v1.SendMessageReply"> & {
+  /**
+   * Where the message stands in the log.
+   *
+   * @generated from field: starling.v1.Token token = 1;
+   */
+  token?: Token | undefined;
+};
+
+/**
+ * Describes the message starling.v1.SendMessageReply.
+ * Use `create(SendMessageReplySchema)` to create a new message.
+ */
+export const SendMessageReplySchema: GenMessage<SendMessageReply> = /*@__PURE__*/
+  messageDesc(file_starling, 45);
+
+/**
+ * @generated from message starling.v1.AskRequest
+ */
+export type AskRequest = Message<"starling.v1.AskRequest"> & {
+  /**
+   * @generated from field: starling.v1.ActorAddress to = 1;
+   */
+  to?: ActorAddress | undefined;
+
+  /**
+   * JSON text; nothing for an entity.
+   *
+   * @generated from field: string message_json = 2;
+   */
+  messageJson: string;
+
+  /**
+   * @generated from field: string idempotency_key = 3;
+   */
+  idempotencyKey: string;
+};
+
+/**
+ * Describes the message starling.v1.AskRequest.
+ * Use `create(AskRequestSchema)` to create a new message.
+ */
+export const AskRequestSchema: GenMessage<AskRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 46);
+
+/**
+ * @generated from message starling.v1.AskReply
+ */
+export type AskReply = Message<"starling.v1.AskReply"> & {
+  /**
+   * JSON text: of a behaviour what it answered, of an entity its attributes, or null.
+   *
+   * @generated from field: string reply_json = 1;
+   */
+  replyJson: string;
+};
+
+/**
+ * Describes the message starling.v1.AskReply.
+ * Use `create(AskReplySchema)` to create a new message.
+ */
+export const AskReplySchema: GenMessage<AskReply> = /*@__PURE__*/
+  messageDesc(file_starling, 47);
 
 /**
  * @generated from enum starling.v1.AckLevel
@@ -1489,6 +1734,45 @@ export const Admin: GenService<{
     input: typeof ListModulesRequestSchema;
     output: typeof ListModulesReplySchema;
   },
+  /**
+   * Who owns the shards of the entities, as this node knows it.
+   *
+   * @generated from rpc starling.v1.Admin.Owners
+   */
+  owners: {
+    methodKind: "unary";
+    input: typeof OwnersRequestSchema;
+    output: typeof OwnersReplySchema;
+  },
 }> = /*@__PURE__*/
   serviceDesc(file_starling, 2);
+
+/**
+ * Messages to actors by name: behaviours of modules, singletons, entities.
+ *
+ * @generated from service starling.v1.Actors
+ */
+export const Actors: GenService<{
+  /**
+   * Answers when the message is in the log: it will be processed, whatever dies.
+   *
+   * @generated from rpc starling.v1.Actors.Send
+   */
+  send: {
+    methodKind: "unary";
+    input: typeof SendMessageRequestSchema;
+    output: typeof SendMessageReplySchema;
+  },
+  /**
+   * Answers with the reply. After DEADLINE or UNAVAILABLE the message may have been taken all the same.
+   *
+   * @generated from rpc starling.v1.Actors.Ask
+   */
+  ask: {
+    methodKind: "unary";
+    input: typeof AskRequestSchema;
+    output: typeof AskReplySchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_starling, 3);
 

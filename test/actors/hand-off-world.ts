@@ -8,13 +8,14 @@ import { createSessionState, type OpenBatch, type SessionMessage, stepSession } 
 import type { AcquiredShard, Fence, FlushRequest } from "../../actors/store/store.ts";
 import type { CheckedTask } from "../../modules/datapoint.ts";
 import type { Hook, HookTable } from "../../modules/hook.ts";
+import type { Model } from "../../modules/model.ts";
 import { type ShardId, shardId, toNodeId, toSeq } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
 import { type SimulatedNode, startSimulatedNode } from "../support/simulated-node.ts";
 import * as script from "./protocol-script.ts";
-import { batches, hook, inspect, model, removalAt, shards, task, writeFound } from "./protocol-script.ts";
+import { batches, hook, inspect, removalAt, shards, task, writeFound } from "./protocol-script.ts";
 
 export const all = Array.from({ length: shards }, (_, index) => shardId("entity", index));
 export const names = ["one", "two"];
@@ -22,6 +23,7 @@ export type RunHook = (hook: Hook, call: HookCall) => HookOutcome | Promise<Hook
 
 export interface WorldOptions {
   readonly hooks?: HookTable;
+  readonly model?: Model;
   readonly runHook?: RunHook;
   readonly slow?: Effect["kind"] | null;
   readonly limits?: Partial<LaneLimits>;
@@ -47,7 +49,7 @@ export interface World {
 }
 
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
-  const { hooks = script.hooks, runHook = script.runHook } = options;
+  const { hooks = script.hooks, runHook = script.runHook, model = script.model } = options;
   const memory = createMemoryStore();
   const flushes: FlushRequest[] = [];
   const store: MemoryStore = {

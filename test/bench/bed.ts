@@ -41,6 +41,8 @@ export interface CpuUse {
 
 export interface BedNodeOptions {
   readonly databaseUrl: string;
+  /** Of several nodes each has its own. */
+  readonly name?: string;
   /** Default: the configuration with the hook that reads the record. */
   readonly configDir?: string;
   readonly flags?: readonly string[];
@@ -113,7 +115,7 @@ function startNode(node: BedNodeOptions, { nodeFlags }: BedOptions, folder: stri
   return startNodeProcess({
     configDir: node.configDir ?? join(repository, "test/bench/config"),
     databaseUrl: node.databaseUrl,
-    dataDir: join(folder, "node"),
+    dataDir: join(folder, node.name ?? "node"),
     flags: [...(node.flags ?? []), ...nodeFlags],
     ...(node.env && { env: node.env }),
   });

@@ -32,6 +32,10 @@ export interface BenchmarkOptions {
   /** Null: what the benchmark is defined with. */
   readonly entities: number | null;
   readonly minutes: number;
+  /** Rounds of faults or moves; null: what the benchmark is defined with. */
+  readonly rounds: number | null;
+  /** Datapoints a second at 30 % of the full rate; null: what the benchmark is defined with. */
+  readonly rate: number | null;
   /** Datapoints of the longest history. */
   readonly stored: number;
   readonly signal: AbortSignal;

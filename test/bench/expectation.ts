@@ -39,7 +39,7 @@ export interface Sent {
 }
 
 /** Generations from `from` up to, not including, `to`. */
-interface Range {
+export interface Range {
   readonly from: number;
   readonly to: number;
 }
@@ -51,7 +51,14 @@ export function expectThings(all: readonly Sent[]): Expectation {
   const orders = all.map((one) => ({ ...one, order: createPlanOrder(one.plan) }));
   const population = all[0]?.plan.population ?? 0;
   const entities = Math.max(...all.map(({ plan }) => plan.firstEntity + plan.entities));
-  const rangesOf = (number: number, attribute: number) => rangesIn(orders, number, attribute);
+  return expectRanges({ population, entities }, (number, attribute) => rangesIn(orders, number, attribute));
+}
+
+/** What these generations of each attribute leave; `rangesOf` gives them in the order of sending. */
+export function expectRanges(
+  { population, entities }: { readonly population: number; readonly entities: number },
+  rangesOf: (number: number, attribute: number) => readonly Range[],
+): Expectation {
   return {
     type: "thing",
     entities,

@@ -2,7 +2,10 @@ import { parseArgs } from "node:util";
 import { activation } from "./activation.ts";
 import { type Bed, startBed } from "./bed.ts";
 import { type Benchmark, keeps, medians, type Outcome } from "./benchmark.ts";
+import { cluster } from "./cluster.ts";
+import { failover } from "./failover.ts";
 import { fanout } from "./fanout.ts";
+import { handoff } from "./handoff.ts";
 import { ingest } from "./ingest.ts";
 import { latency } from "./latency.ts";
 import { longHistory } from "./long-history.ts";
@@ -24,6 +27,9 @@ const benchmarks: readonly Benchmark[] = [
   slowDatabase,
   raw,
   stagesBenchmark,
+  cluster,
+  failover,
+  handoff,
 ];
 
 const help = `npm run --silent bench -- NAME [OPTIONS]
@@ -34,7 +40,9 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
   --check           the median of 5 runs; where a bound is missed, bound and value, and exit code 1
   --runs N          runs, of which the medians count
   --entities N      entities, instead of what the benchmark is defined with
-  --minutes N       how long soak and slow-database go on (default 10)
+  --minutes N       how long soak, slow-database and the search for false suspicions in failover go on (default 10)
+  --rounds N        rounds of cluster (default 3), kills of failover (default 20), moves of handoff (default 200)
+  --rate N          datapoints/s in cluster, failover and handoff: 30 % of what one node takes (default 8000)
   --stored N        datapoints of the longest history in long-history (default 100000)
   --node-flags TEXT further flags of the node, such as "--lanes 3"
 
@@ -77,6 +85,8 @@ function parseFlags(args: readonly string[]) {
     runs: text,
     entities: text,
     minutes: text,
+    rounds: text,
+    rate: text,
     stored: text,
     "node-flags": text,
   } as const;
@@ -100,6 +110,8 @@ async function runOnce(benchmark: Benchmark, flags: Flags, signal: AbortSignal):
   const options = {
     entities: numberOf(flags.entities, "--entities"),
     minutes: numberOf(flags.minutes, "--minutes") ?? 10,
+    rounds: numberOf(flags.rounds, "--rounds"),
+    rate: numberOf(flags.rate, "--rate"),
     stored: numberOf(flags.stored, "--stored") ?? 100_000,
     signal,
     note,
@@ -151,3 +163,5 @@ try {
     process.exitCode = 1;
   }
 }
+// What proxies and killed nodes left open must not keep a program that is done.
+setTimeout(() => process.exit(), 2_000).unref();

@@ -23,6 +23,15 @@ export interface SendPlan {
   readonly durationS: number | null;
   /** Latencies are also told by windows of this length. */
   readonly windowS: number;
+  /** All nodes of a cluster; default: the one that the sender is started with. */
+  readonly addresses?: readonly string[];
+  /** Sends everything straight to its owner. */
+  readonly ownerAware?: boolean;
+  /**
+   * Tells of each batch that is durable as a line `NUMBER SENT ACKED` (Unix ms), ends at SIGTERM, and lets no more than so
+   * many batches wait: what could not be sent then is not made up for. Only with a rate.
+   */
+  readonly liveMaxBatches?: number;
 }
 
 /** One pass of all ten attributes over `entities`, in batches of 500 with the default window. */

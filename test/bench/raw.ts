@@ -137,6 +137,8 @@ function verdictOf(answers: readonly Answer[]): Verdict {
     entities: new Set(answers.map(({ eid }) => eid)).size,
     history: answers.reduce((sum, { found }) => sum + found.length, 0),
     differences: different.length,
+    lost: 0,
+    duplicated: 0,
     first: different.slice(0, firstMax).map(({ eid, expected, found }) => {
       return `${eid}: ${found.length} raw datapoints, expected ${expected.length}: ${JSON.stringify(found[0])}`;
     }),

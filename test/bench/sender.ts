@@ -25,6 +25,8 @@ export interface SendReport {
   readonly unackedMax: number;
   readonly cpuS: number;
   readonly rssPeakMb: number;
+  /** Connections that broke, or could not be made. */
+  readonly breaks: readonly string[];
 }
 
 interface Progress {
@@ -34,14 +36,30 @@ interface Progress {
   lastDurable: number;
   acked: number;
   unackedMax: number;
+  /** Batches given to the client that are not durable. */
+  open: number;
+  readonly breaks: string[];
 }
 
+const stop = new AbortController();
+
 async function main(address: string, plan: SendPlan): Promise<SendReport> {
-  const progress: Progress = { sentAt: [], latencies: [], lastDurable: 0, acked: 0, unackedMax: 0 };
+  const progress: Progress = {
+    sentAt: [],
+    latencies: [],
+    lastDurable: 0,
+    acked: 0,
+    unackedMax: 0,
+    open: 0,
+    breaks: [],
+  };
+  const { addresses = [address], ownerAware = false, liveMaxBatches } = plan;
   const client = await connect({
-    address,
+    addresses,
+    ownerAware,
     level: "processed",
     maxInFlight: plan.maxInFlight,
+    onBreak: ({ code, message }) => progress.breaks.push(`${code}: ${message}`),
     onAck: ({ level, first, last }) => {
       if (level !== "durable") return;
       progress.lastDurable = performance.now();
@@ -50,6 +68,8 @@ async function main(address: string, plan: SendPlan): Promise<SendReport> {
       for (let number = first; number <= last; number++) {
         const at = progress.sentAt[number] ?? 0;
         progress.latencies.push({ at, ms: progress.lastDurable - at });
+        progress.open -= 1;
+        if (liveMaxBatches !== undefined) tellAcked(number, at, progress.lastDurable);
       }
     },
   });
@@ -72,7 +92,13 @@ async function main(address: string, plan: SendPlan): Promise<SendReport> {
     unackedMax: progress.unackedMax,
     cpuS: (used.user + used.system) / 1e6,
     rssPeakMb: process.resourceUsage().maxRSS / 1024,
+    breaks: progress.breaks,
   };
+}
+
+function tellAcked(number: number, sentMs: number, ackedMs: number): void {
+  const unix = (ms: number): string => (performance.timeOrigin + ms).toFixed(3);
+  process.stdout.write(`${number} ${unix(sentMs)} ${unix(ackedMs)}\n`);
 }
 
 /** Sends; returns how many datapoints. */
@@ -83,10 +109,18 @@ async function sendPlan(client: Client, plan: SendPlan, progress: Progress, star
   progress.sentAt.push(0);
   let failure: unknown = null;
   let sent = 0;
-  while (sent < count && performance.now() < until && failure === null) {
-    const intended = plan.rate === null ? null : started + (sent / plan.rate) * 1000;
+  let skippedMs = 0;
+  while (sent < count && performance.now() < until && failure === null && !stop.signal.aborted) {
+    if (progress.open >= (plan.liveMaxBatches ?? Number.POSITIVE_INFINITY)) {
+      const before = performance.now();
+      await delay(10);
+      skippedMs += performance.now() - before;
+      continue;
+    }
+    const intended = plan.rate === null ? null : started + skippedMs + (sent / plan.rate) * 1000;
     const batch = createBatch(plan, order, sent, Math.min(count, sent + plan.batch));
     sent += batch.length;
+    progress.open += 1;
     if (intended === null) {
       progress.sentAt.push(performance.now());
       await client.write(batch);
@@ -135,5 +169,7 @@ function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
 }
 
-const [address = "", plan = "{}"] = process.argv.slice(2);
-process.stdout.write(`${JSON.stringify(await main(address, JSON.parse(plan) as SendPlan))}\n`);
+const [address = "", text = "{}"] = process.argv.slice(2);
+const plan = JSON.parse(text) as SendPlan;
+if (plan.liveMaxBatches !== undefined) process.on("SIGTERM", () => stop.abort());
+process.stdout.write(`${JSON.stringify(await main(address, plan))}\n`);

@@ -10,6 +10,9 @@ export interface Verdict {
   readonly history: number;
   /** How many differences there are, and the first of them in words. */
   readonly differences: number;
+  /** Datapoints by which entities count too few, and too many. */
+  readonly lost: number;
+  readonly duplicated: number;
   readonly first: readonly string[];
 }
 
@@ -21,6 +24,8 @@ interface Findings {
   entities: number;
   history: number;
   differences: number;
+  lost: number;
+  duplicated: number;
   readonly first: string[];
 }
 
@@ -47,7 +52,7 @@ interface StoredAttribute {
 
 /** Compares every entity's state, value by value, and its stored history with what was sent; and no dead letters. */
 export async function verify(connection: Connection, expectation: Expectation): Promise<Verdict> {
-  const findings: Findings = { entities: 0, history: 0, differences: 0, first: [] };
+  const findings: Findings = { entities: 0, history: 0, differences: 0, lost: 0, duplicated: 0, first: [] };
   const seen = new Uint8Array(expectation.entities);
   const history = createHistoryReader(connection, expectation.type);
   for await (const row of entityRows(connection, expectation.type)) {
@@ -65,7 +70,9 @@ export async function verify(connection: Connection, expectation: Expectation): 
   }
   for (const stray of await history.before(null)) report(findings, stray.eid, "has a history and no record");
   for (let number = 0; number < seen.length; number++) {
-    if (seen[number] === 0) report(findings, expectation.eidOf(number), "is missing");
+    const sent = seen[number] === 0 ? expectation.attributesOf(number) : [];
+    if (sent.length > 0) report(findings, expectation.eidOf(number), "is missing");
+    for (const { count } of sent) findings.lost += count;
   }
   const [letters] = await connection.query<{ n: number }>("select count(*)::float8 as n from starling.dead_letter");
   if (letters !== undefined && letters.n > 0) report(findings, "starling.dead_letter", `has ${letters.n} rows`);
@@ -131,6 +138,8 @@ function compareState(findings: Findings, expectation: Expectation, number: numb
   for (const expected of expectation.attributesOf(number)) {
     const found = stored.get(expected.attr);
     stored.delete(expected.attr);
+    findings.lost += Math.max(0, expected.count - (found?.n ?? 0));
+    findings.duplicated += Math.max(0, (found?.n ?? 0) - expected.count);
     const wrong = found === undefined ? "nothing" : attributeProblem(expected, found);
     if (wrong !== null) report(findings, row.eid, `${expected.attr}: expected ${wanted(expected)}, found ${wrong}`);
   }

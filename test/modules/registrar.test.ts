@@ -116,10 +116,29 @@ describe("registrar", () => {
     expect(() => flights.registerOnNewAttrHook(onDelay, "route", "delay")).toThrow("in the module's constructor");
   });
 
-  it("keeps scheduled callbacks, and says that they do not run", () => {
+  it("keeps scheduled callbacks; those of the cluster have an actor each", () => {
     const { registrar, flights } = setUp();
     flights.schedulerRegister(function tidy() {}, { minute: "*/10" });
-    expect(registrar.scheduled).toMatchObject([{ module: "flights", name: "tidy", cron: { minute: "*/10" } }]);
-    expect(log.warn).toHaveBeenCalledWith({ callback: "tidy" }, expect.stringContaining("runs no schedules"));
+    flights.schedulerRegister(() => {}, "0 3 * * *", { name: "nightly", where: "cluster", catchUp: "once" });
+    expect(registrar.scheduled).toMatchObject([
+      { module: "flights", name: "tidy", cron: { minute: "*/10" }, where: "node" },
+      { module: "flights", name: "nightly", cron: "0 3 * * *", where: "cluster", catchUp: "once" },
+    ]);
+    expect(registrar.behaviours.map(({ type }) => type)).toEqual(["@@schedule/flights/nightly"]);
+    expect(() => flights.schedulerRegister(() => {}, {}, { name: "tidy" })).toThrow("is scheduled already");
+    expect(() => flights.schedulerRegister(() => {}, {}, { name: "x", catchUp: "all" })).toThrow("needs where");
+  });
+
+  it("collects behaviours under names that are one module's, with a durable identity each", () => {
+    const { registrar, flights } = setUp();
+    flights.behaviour("counter", { receive: () => null });
+    flights.behaviour("board", { singleton: true, receive: () => null, timeoutMs: 5 });
+    const other = registrar.forModule("other", log, () => ({}));
+    expect(() => other.behaviour("counter", { receive: () => null })).toThrow("module flights has a behaviour");
+    expect(() => other.behaviour("a/b", { receive: () => null })).toThrow("is not letters");
+    expect(() => other.behaviour("c", { receive: 1 as never })).toThrow("'receive' of 'c' is not a function");
+    const { onMessage } = registrar.hookTable();
+    expect(onMessage?.get("@counter")).toMatchObject([{ id: "flights/on_message/@counter/receive", ...defaults }]);
+    expect(onMessage?.get("@@board")).toMatchObject([{ timeoutMs: 5, retries: 2 }]);
   });
 });

@@ -34,12 +34,14 @@ export interface MemoryShard {
 export interface MemoryDurable {
   readonly shards: Map<ShardId, MemoryShard>;
   readonly sessions: Map<SessionId, StoredSession>;
+  /** The last flush of each lane of each node. */
+  readonly flushed: Map<string, number>;
   /** The newest membership by which somebody acquired. */
   membership: number;
 }
 
 export function createMemoryDurable(): MemoryDurable {
-  return { shards: new Map(), sessions: new Map(), membership: 0 };
+  return { shards: new Map(), sessions: new Map(), flushed: new Map(), membership: 0 };
 }
 
 export function createMemoryShard(): MemoryShard {
@@ -63,9 +65,9 @@ export function createMemoryShard(): MemoryShard {
 }
 
 /** A copy that lives on by itself. */
-export function copyDurable({ shards, sessions, membership }: MemoryDurable): MemoryDurable {
+export function copyDurable({ shards, sessions, flushed, membership }: MemoryDurable): MemoryDurable {
   const copies = new Map([...shards].map(([id, shard]) => [id, copyShard(shard)]));
-  return { shards: copies, sessions: new Map(sessions), membership };
+  return { shards: copies, sessions: new Map(sessions), flushed: new Map(flushed), membership };
 }
 
 function copyShard(shard: MemoryShard): MemoryShard {

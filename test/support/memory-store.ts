@@ -178,6 +178,7 @@ export function createMemoryStore(
       }),
     flush: (node, request) =>
       write("flush", node, request.fences, () => {
+        if (!isNext(durable, node, request)) return;
         flush(shardOf, request);
         world.onCommit({ kind: "flush", node, request });
       }),
@@ -293,6 +294,15 @@ function readLog(log: readonly Segment[], after: number, limit: number): Segment
     else low = middle + 1;
   }
   return log.slice(low, low + limit);
+}
+
+/** Whether no later flush of the lane has written, nor this one. */
+function isNext({ flushed }: MemoryDurable, node: NodeId, { order = null }: FlushRequest): boolean {
+  if (order === null) return true;
+  const key = `${node} ${order.lane}`;
+  if ((flushed.get(key) ?? 0) >= order.number) return false;
+  flushed.set(key, order.number);
+  return true;
 }
 
 function flush(shardOf: (id: ShardId) => MemoryShard, request: FlushRequest): void {

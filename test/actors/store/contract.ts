@@ -258,6 +258,25 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       expect([...(acquired?.channels ?? [])]).toEqual([["c:x", 9]]);
     });
 
+    it("writes nothing when it comes after a later one of its lane: what that has deleted stays deleted", async () => {
+      const fences = await own(shard1);
+      const order = (number: number) => ({ lane: 0, number });
+      const line = { shard: shard1, type: "ip", eid: "a", seq: toSeq(5), body: "port\t\t\t\t1\t1" };
+      const late = flushOf(fences, { order: order(1), entities: [entityOf("a", 5)], history: [line] });
+      expect(await store.flush(nodeA, late)).toEqual({ lost: [] });
+      const gone = entityOf("a", 6, { tombstone: true, state: "" });
+      await store.flush(nodeA, flushOf(fences, { order: order(2), entities: [gone] }));
+      await store.flush(nodeA, flushOf(fences, { order: order(3), progress: [progressOf(9)] }));
+      expect(await store.flush(nodeA, late)).toEqual({ lost: [] });
+      expect(await store.load([entityOf("a", 0)])).toEqual([]);
+      expect(await store.history(entityOf("a", 0), 10)).toEqual([]);
+      // Another lane counts for itself, and who was replaced hears of it.
+      await store.flush(nodeA, flushOf(fences, { order: { lane: 1, number: 1 }, entities: [entityOf("b", 7)] }));
+      expect(await store.load([entityOf("b", 0)])).toHaveLength(1);
+      await store.acquire(nodeB, [shard1]);
+      expect(await store.flush(nodeA, late)).toEqual({ lost: [shard1] });
+    });
+
     it("takes the history of a deleted entity along, and its tombstone when the watermark has passed", async () => {
       const fences = await own(shard1);
       const history = [3, 4].map((seq) => ({ ...entityOf("a", 0), seq: toSeq(seq), body: "h" }));

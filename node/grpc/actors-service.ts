@@ -1,0 +1,39 @@
+import type { Messenger } from "../../actors/messenger.ts";
+import { wireToken } from "../../actors/wire-token.ts";
+import type { ActorAddress } from "../../modules/behaviour.ts";
+import { parseJsonText } from "../../modules/json-value.ts";
+import type { Actors, ActorAddress as WireAddress } from "../../proto/gen/starling_pb.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import type { Handlers } from "./service.ts";
+
+/** Messages to actors by name. */
+export function createActorsHandlers(messenger: Messenger): Handlers<typeof Actors> {
+  return {
+    send: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal }) => {
+      const call = { deadlineMs, signal, idempotencyKey };
+      return { token: wireToken(await messenger.send(addressOf(to), messageOf(messageJson), call)) };
+    },
+    ask: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal }) => {
+      const call = { deadlineMs, signal, idempotencyKey };
+      return { replyJson: await messenger.ask(addressOf(to), messageOf(messageJson), call) };
+    },
+  };
+}
+
+function addressOf(to: WireAddress | undefined): ActorAddress {
+  const kind = to?.kind;
+  switch (kind?.case) {
+    case "behaviour":
+      return { behaviour: kind.value.name, key: kind.value.key };
+    case "singleton":
+      return { singleton: kind.value };
+    case "entity":
+      return { type: kind.value.type, eid: kind.value.eid };
+    default:
+      throw new StarlingError("INVALID_ARGUMENT", "a message needs an address: a behaviour, a singleton or an entity");
+  }
+}
+
+function messageOf(json: string): unknown {
+  return json === "" ? null : parseJsonText(json);
+}
