@@ -85,7 +85,8 @@ const defaultLimits: OwnershipLimits = {
  *
  *  O1  What a node serves it has acquired: PostgreSQL's epoch says so, and every write is compared with it (P4).
  *  O2  A shard is released only when nothing of it is left in memory, and announced only when that, or its acquiring, is durable.
- *  O3  Owners are read again all the time: what another node has taken is dropped, also when this one has nothing to write.
+ *  O3  Owners are read again all the time, and told by other nodes: what another one has taken is dropped, also when this one
+ *      has nothing to write.
  *  O4  At most one acquiring and one giving up are in hand; whatever fails is planned anew from what is known then.
  */
 export class OwnershipKeeper<Acquired extends Held> {
@@ -118,7 +119,10 @@ export class OwnershipKeeper<Acquired extends Held> {
     const { membership, owners, keeper } = options;
     this.#subscriptions.push(
       membership.onView(() => this.#planSoon()),
-      owners.onChange(() => this.#planSoon()),
+      owners.onChange(() => {
+        this.#dropForeign();
+        this.#planSoon();
+      }),
       keeper.onLost(() => void this.#read()),
     );
     this.#readAgain();
@@ -255,9 +259,9 @@ export class OwnershipKeeper<Acquired extends Held> {
     const outcome = missing > 0 ? "later" : "done";
     if (acquired.length === 0 || this.#status === "closed" || membership.self.id !== id) return outcome;
     const news = acquired.map(({ shard, epoch }) => ({ shard, epoch, owner: id }));
-    // Before the lanes have them: an older reading must not take them for another node's.
-    owners.learn(news);
+    // Before the lanes have them: older news must not take them for another node's.
     for (const { shard, epoch } of acquired) this.#epochs.set(shard, epoch);
+    owners.learn(news);
     await keeper.own(acquired);
     if (membership.self.id !== id) {
       keeper.drop(acquired.map(({ shard }) => shard));
@@ -315,7 +319,7 @@ export class OwnershipKeeper<Acquired extends Held> {
 
   /** Never rejects: a store that does not answer makes this node stale, and is asked again. */
   async #readOwners(): Promise<void> {
-    const { store, shards, owners, keeper, clock, log } = this.#options;
+    const { store, owners, clock, log } = this.#options;
     const begun = clock.now();
     try {
       const text = "the owners of the shards were not read";
@@ -326,18 +330,24 @@ export class OwnershipKeeper<Acquired extends Held> {
       if (rows !== this.#rows) owners.learn(rows);
       this.#rows = rows;
       this.#options.onReading?.("fine");
-      const foreign = shards.filter((shard) => keeper.owns(shard) && !this.#isMine(owners.get(shard)));
-      if (foreign.length > 0) {
-        log.warn({ shards: foreign.length }, "shards have another owner by now: they are dropped");
-        keeper.drop(foreign);
-      }
+      const dropped = this.#dropForeign();
       // What changed in the table is planned by then; what could not be had the last time may be had now.
-      if (isFirst || foreign.length > 0 || this.#unsettled) this.#planSoon();
+      if (isFirst || dropped || this.#unsettled) this.#planSoon();
     } catch (error) {
       const { code, message } = toStarlingError(error);
       this.#options.onReading?.("trouble");
       if (this.fresh) log.warn({ code, problem: message }, "the owners of the shards could not be read");
     }
+  }
+
+  /** Whoever told: other nodes do so at once, also when PostgreSQL does not answer this one. True: there was something to drop. */
+  #dropForeign(): boolean {
+    const { shards, owners, keeper, log } = this.#options;
+    const foreign = shards.filter((shard) => keeper.owns(shard) && !this.#isMine(owners.get(shard)));
+    if (foreign.length === 0) return false;
+    log.warn({ shards: foreign.length }, "shards have another owner by now: they are dropped");
+    keeper.drop(foreign);
+    return true;
   }
 
   /** The epoch tells, not the owner alone: who took the shard over may have given it up again. */

@@ -175,7 +175,12 @@ async function runSlow(bed: Bed, options: BenchmarkOptions, entities: number): P
   const highRate = highRateOf(options);
   note(`slow nodes at ${highRate} datapoints/s for ${minutes} minutes`);
   const configDir = join(repository, "test/bench/blocked-config");
-  return await runLoaded(bed, options, { entities, rate: highRate, configDir, lagMaxMs: Number.POSITIVE_INFINITY }, async () => {
-    await delay(minutes * 60_000, undefined, { signal });
-  });
+  return await runLoaded(
+    bed,
+    options,
+    { entities, rate: highRate, configDir, lagMaxMs: Number.POSITIVE_INFINITY },
+    async () => {
+      await delay(minutes * 60_000, undefined, { signal });
+    },
+  );
 }

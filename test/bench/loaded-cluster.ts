@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ClusterNode } from "../support/cluster/cluster-node.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
@@ -88,7 +89,8 @@ export async function runLoaded(
     return { report, verdict, longestGapMs: gap.ms, nodes: cluster.nodes };
   } finally {
     load.kill();
+    // For whoever wants to know where the time went.
     const folder = process.env.STARLING_BENCH_LOGS;
-    if (folder !== undefined) await cluster.saveLogs(folder);
+    if (folder !== undefined) await cluster.saveLogs(join(folder, `${Date.now()}`));
   }
 }
