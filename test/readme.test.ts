@@ -134,7 +134,7 @@ describe("the README's commands", () => {
   });
 
   it("and its client's three lines run", async () => {
-    const [, code = ""] = blocks("ts");
+    const code = blocks("ts").find((block) => block.includes('"starling/client"')) ?? "";
     const client = join(repository, "proto/client.ts");
     const text = code.replace('"starling/client"', JSON.stringify(client)).replace("127.0.0.1:4700", address);
     const file = join(folder, "three-lines.ts");
@@ -152,15 +152,20 @@ describe("the README's commands", () => {
     expect(ran).toMatchObject({ code: 0, out: expect.stringContaining("accepted  1") });
   });
 
-  it("and its module loads, with its model and its types", async () => {
+  it("and its modules load, with their model and their types", async () => {
     const [module = ""] = blocks("ts");
+    const counting = blocks("ts").find((block) => block.includes("registrar.behaviour")) ?? "";
+    const page = await readFile(join(repository, "test/support/actors-config/db_entities/page.yml"), "utf8");
     const [model = ""] = blocks("yaml");
     const config = join(folder, "config");
     await mkdir(join(config, "db_entities"), { recursive: true });
     await mkdir(join(config, "modules"));
     await writeFile(join(config, "db_entities/sensor.yml"), model);
     await writeFile(join(config, "modules/thermometer.ts"), module);
-    await writeFile(join(config, "processing_core.yml"), "modules_dir: modules\nenabled_modules: [thermometer]\n");
+    await writeFile(join(config, "modules/counting.ts"), counting);
+    await writeFile(join(config, "db_entities/page.yml"), page);
+    const enabled = "modules_dir: modules\nenabled_modules: [thermometer, counting]\n";
+    await writeFile(join(config, "processing_core.yml"), enabled);
     const { code, err } = await run(["check", config]);
     expect({ code, err }).toEqual({ code: 0, err: "" });
   });
