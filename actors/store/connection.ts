@@ -9,6 +9,10 @@ import { StarlingError } from "../../proto/starling-error.ts";
  *    its own with one statement in flight, and a pool hands connections out in turn.
  * 2. It has no deadline on the client's side: here the socket is destroyed when one passes, and the outcome is STORE.
  * 3. It never sets `noDelay`, and waits up to 20 s between attempts to connect.
+ *
+ * And one of networks: a connection that lost bytes on the way is silent for ever at both ends. A statement that has no
+ * answer after a while is looked for in the server by a connection of its own: where it does not run, twice in a row, its
+ * connection is destroyed, and the outcome is STORE. Slow statements run on.
  */
 
 /** A value that goes to PostgreSQL; rows of bulk data are packed into one text (see pack.ts). */
@@ -51,6 +55,9 @@ export interface PoolOptions extends ConnectionOptions {
 }
 
 const graceMs = 5_000;
+/** Silence after which a statement is looked for, and the pause until it is looked for again. */
+const silentMs = 2_000;
+const lookAgainMs = 1_000;
 
 /** Creates a connection; it connects with its first statement, and again after it was lost. */
 export function createConnection(options: ConnectionOptions): Connection {
@@ -58,20 +65,19 @@ export function createConnection(options: ConnectionOptions): Connection {
   let sessions = 1;
   let known = 0;
   const { settings, target, host } = parseUrl(options.url);
+  const shared = { ...settings, max: 1, fetch_types: false, onnotice: () => undefined };
+  const openSocket = () => connect(target);
   const sql = postgres({
-    ...settings,
+    ...shared,
     // The package hands over its options; an unconnected socket queues what is written.
     socket: () => {
-      socket = connect(target);
+      socket = openSocket();
       return Object.assign(socket, { host });
     },
-    max: 1,
-    fetch_types: false,
     idle_timeout: 0,
     max_lifetime: 0,
     connect_timeout: options.connectTimeoutMs / 1000,
     backoff: (retries: number) => Math.min(0.02 * 2 ** retries, 0.5),
-    onnotice: () => undefined,
     onclose: () => {
       sessions++;
       options.onClose?.();
@@ -91,8 +97,26 @@ export function createConnection(options: ConnectionOptions): Connection {
   } as postgres.Options<Record<string, postgres.PostgresType>>);
   const giveUpMs = options.statementTimeoutMs === 0 ? 0 : options.statementTimeoutMs + graceMs;
   let work: Promise<unknown> = Promise.resolve();
+  /** Whether the server runs a statement of ours, or cannot say. */
+  const runs = async (pid: number): Promise<boolean> => {
+    const probe = postgres({
+      ...shared,
+      socket: () => Object.assign(openSocket(), { host }),
+      connect_timeout: silentMs / 1000,
+      connection: { application_name: `${options.application}-look`, statement_timeout: silentMs },
+    } as postgres.Options<Record<string, postgres.PostgresType>>);
+    const timer = setTimeout(() => void probe.end({ timeout: 0 }), silentMs);
+    try {
+      const rows = await probe.unsafe("select 1 from pg_stat_activity where pid = $1 and state like 'idle%'", [pid]);
+      return rows.length === 0;
+    } finally {
+      clearTimeout(timer);
+      await probe.end({ timeout: 0 }).catch(() => undefined); // it is gone already
+    }
+  };
   const bounded = <T>(started: Promise<T>): Promise<T> => {
-    const result = withDeadline(started, giveUpMs, () => socket?.destroy());
+    const guarded = watchSilence(started, runs, () => socket?.destroy());
+    const result = withDeadline(guarded, giveUpMs, () => socket?.destroy());
     work = result.catch(() => undefined); // the caller has the error
     return result;
   };
@@ -153,6 +177,31 @@ export function createPool(options: PoolOptions): Pool {
       await Promise.all(all.map((connection) => connection.close()));
     },
   };
+}
+
+/** Gives a statement up that the server does not run and that has no answer all the same. */
+function watchSilence<T>(
+  statement: Promise<T>,
+  runs: (pid: number) => Promise<boolean>,
+  giveUp: () => void,
+): Promise<T> {
+  let missed = 0;
+  let timer = setTimeout(() => void look(), silentMs);
+  let ended = false;
+  const look = async (): Promise<void> => {
+    // The package knows the backend as soon as it has sent the statement; connecting has a deadline of its own.
+    const pid = (statement as { readonly state?: { readonly pid: number | null } | null }).state?.pid ?? null;
+    // A server that cannot be asked says nothing about the statement.
+    const found = pid === null || (await runs(pid).catch(() => true));
+    if (ended) return;
+    missed = found ? 0 : missed + 1;
+    if (missed >= 2) return giveUp();
+    timer = setTimeout(() => void look(), lookAgainMs);
+  };
+  return statement.finally(() => {
+    ended = true;
+    clearTimeout(timer);
+  });
 }
 
 async function withDeadline<T>(work: Promise<T>, ms: number, giveUp: () => void): Promise<T> {

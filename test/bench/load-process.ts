@@ -11,7 +11,7 @@ import type { SendReport } from "./sender.ts";
 export interface LoadProcess {
   /** By number, from 1; holes are batches that are not durable yet. Unix ms. */
   readonly batches: readonly (DurableBatch | undefined)[];
-  /** The time at which every shard has acknowledged something that was sent at `sinceMs` or later; null: not yet. */
+  /** The time at which every shard that has entities has acknowledged something that was sent at `sinceMs` or later; null: not yet. */
   answeredMs(sinceMs: number): number | null;
   /** How old the newest batch that is durable is, by the time at which it was meant to be sent. */
   lagMs(): number;
@@ -41,6 +41,10 @@ export function startLoadProcess(plan: SendPlan, entityShards: number): LoadProc
     }
     return shards;
   };
+  const used = new Set<number>();
+  for (let entity = plan.firstEntity; entity < plan.firstEntity + plan.entities; entity++) {
+    used.add(shardOf("entity", "thing", `thing-${entity}`, entityShards));
+  }
   let report = "";
   createInterface({ input: child.stdout }).on("line", (line) => {
     const [number = 0, sentMs = 0, ackedMs = 0] = line.split(" ").map(Number);
@@ -60,7 +64,7 @@ export function startLoadProcess(plan: SendPlan, entityShards: number): LoadProc
         if (news.length > 0 && batch === undefined) return null;
         if (news.length > 0) lastMs = Math.max(lastMs, batch?.ackedMs ?? 0);
         for (const shard of news) seen.add(shard);
-        if (seen.size === entityShards) return lastMs;
+        if (seen.size === used.size) return lastMs;
       }
       return null;
     },

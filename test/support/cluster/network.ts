@@ -172,9 +172,9 @@ function resetAll(connections: readonly Connection[]): void {
   for (const { from } of connections.flatMap(({ passages }) => passages)) reset(from);
 }
 
-/** A unix socket knows no reset. */
+/** A unix socket knows no reset, and one that is being shut down refuses it and would stay open for ever. */
 function reset(socket: Socket): void {
-  if (socket.remoteFamily === undefined) socket.destroy();
+  if (socket.remoteFamily === undefined || socket.writableEnded) socket.destroy();
   else socket.resetAndDestroy();
 }
 

@@ -1,0 +1,49 @@
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Connection, createConnection } from "../../../actors/store/connection.ts";
+import { createNetwork } from "../../support/cluster/network.ts";
+import { startTestPostgres, type TestPostgres } from "../../support/postgres-server.ts";
+
+let postgres: TestPostgres;
+const network = createNetwork([]);
+let connection: Connection;
+
+beforeAll(async () => {
+  postgres = await startTestPostgres();
+  const socket = join(new URL(postgres.url).searchParams.get("host") ?? "", ".s.PGSQL.5432");
+  const { port } = await network.open({ from: "node", to: "postgres", target: () => ({ path: socket }) });
+  connection = createConnection({
+    url: `postgres://starling@127.0.0.1:${port}/postgres`,
+    application: "silent",
+    statementTimeoutMs: 30_000,
+    connectTimeoutMs: 2_000,
+  });
+}, 60_000);
+
+afterAll(async () => {
+  await connection?.close();
+  await network.close();
+  await postgres?.close();
+});
+
+test("a statement whose bytes were lost ends long before its deadline, and the next one is answered", async () => {
+  expect(await connection.query("select 1 as one")).toEqual([{ one: 1 }]);
+  for (const [from, to] of [
+    ["node", "postgres"],
+    ["postgres", "node"],
+  ] as const) {
+    network.cut(from, to, "lost");
+    const began = performance.now();
+    const lost = connection.query("select 2 as two");
+    lost.catch(() => {}); // looked at below
+    setTimeout(() => network.heal(from, to), 500);
+    await expect(lost).rejects.toMatchObject({ code: "STORE" });
+    expect(performance.now() - began).toBeLessThan(15_000);
+    expect(await connection.query("select 3 as three")).toEqual([{ three: 3 }]);
+  }
+}, 60_000);
+
+test("a statement that is slow is waited for", async () => {
+  const [row] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid from pg_sleep(6)");
+  expect(await connection.query("select pg_backend_pid() as pid")).toEqual([row]);
+}, 60_000);
