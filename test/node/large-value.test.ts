@@ -72,7 +72,8 @@ test("small changes of an entity do not rewrite its large value, and both are th
   const before = await walBytes();
   // Each is processed, so flushed, before the next is sent.
   for (let v = 1; v <= 100; v++) await client.send([level(v)]);
-  expect((await walBytes()) - before).toBeLessThan(bytes / 2);
+  // Written a hundred times it would be a hundred times its size; a checkpoint in between costs images of some pages.
+  expect((await walBytes()) - before).toBeLessThan(2 * bytes);
   expect(await rowOf()).toEqual(stored);
   await stop();
   await start();
