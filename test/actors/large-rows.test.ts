@@ -146,6 +146,9 @@ describe("a flush", () => {
     onNewAttr: new Map(),
   };
 
+  /** Every start has an id of its own. */
+  let started = 0;
+
   /** A node whose flushes are seen, of which the first `failing` commit and are answered with an error. */
   async function startWorld(store: MemoryStore, { failing = 0, of = model } = {}) {
     const requests: FlushRequest[] = [];
@@ -157,7 +160,7 @@ describe("a flush", () => {
       return result;
     };
     const node = await startSimulatedNode({
-      ...{ store: { ...store, flush }, model: of, hooks, shards: 1, name: "node" },
+      ...{ store: { ...store, flush }, model: of, hooks, shards: 1, name: `node-${++started}` },
       runHook: () => ({ kind: "answer", tasks: [] }),
       dies: () => false,
     });

@@ -202,15 +202,15 @@ test("shards that move all the time leave everything once and in order", async (
   const sent: Promise<unknown>[] = [];
   for (let i = 0; i < 300; i++) {
     if (i % 60 === 59) {
-      for (const shard of all) cluster.give([shard], places[random.between(0, 2)] ?? places[0]);
       // Something is in flight while the owners are learnt, and after.
       for (const place of places) place.engine.hold();
+      sent.push(client.send(batch(entities, i)));
+      for (const shard of all) cluster.give([shard], places[random.between(0, 2)] ?? places[0]);
       await cluster.learnt();
       setTimeout(() => {
         for (const place of places) place.engine.release();
       }, 5);
-    }
-    sent.push(client.send(batch(entities, i)));
+    } else sent.push(client.send(batch(entities, i)));
     if (i % 10 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   await Promise.all(sent);
