@@ -12,10 +12,12 @@
  * 3. The id under which a node was given up is never put again.
  */
 import type { Clock } from "../proto/clock.ts";
+import { withDeadline } from "../proto/deadline.ts";
 import type { NodeId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { Membership, MembershipLog, MembershipView, NodeRecord, NodeState } from "./membership.ts";
+import { type ChangeWorld, type MembershipChange, type MembershipChanged, makeChange } from "./membership-change.ts";
 import { type Contact, createContact } from "./membership-contact.ts";
 import { Judge } from "./membership-judge.ts";
 import { createMembershipKeys, type MembershipKeys } from "./membership-keys.ts";
@@ -136,6 +138,10 @@ class JoinedMembership implements Membership {
     return this.#contact.connected;
   }
 
+  get answeredAtMs(): number {
+    return this.#contact.answeredAtMs;
+  }
+
   onView(listener: (view: MembershipView) => void): () => void {
     return this.#sight.onView(listener);
   }
@@ -173,6 +179,17 @@ class JoinedMembership implements Membership {
     } finally {
       this.#announcing.delete(wait);
     }
+  }
+
+  async change(change: MembershipChange): Promise<MembershipChanged> {
+    if (this.#isClosed()) throw hasLeft();
+    const { coordinator, clock } = this.#options;
+    const keys = this.#keys;
+    const world: ChangeWorld = { coordinator, keys, list: () => this.#world.list(keys.prefix) };
+    const text = "etcd did not answer, it is unknown whether anything was changed";
+    const changed = await withDeadline(makeChange(world, change), { clock, deadlineMs: announceTimeoutMs, text });
+    this.#loop.wake();
+    return changed;
   }
 
   suspect(node: NodeId, reason: string): void {

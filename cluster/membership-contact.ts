@@ -4,6 +4,8 @@ import type { Clock } from "../proto/clock.ts";
 export interface Contact {
   /** Whether it answered within the last time to live of a lease. */
   readonly connected: boolean;
+  /** When it last did; before that, when this contact began. */
+  readonly answeredAtMs: number;
   /** Since when it has answered without a gap: no call failed, and no two answers lay more than a time to live apart. */
   readonly sinceMs: number;
   answered(): void;
@@ -13,6 +15,7 @@ export interface Contact {
 
 /** A contact without a gap so far: who has just come has seen nothing that a gap could have changed. */
 export function createContact(clock: Clock, leaseTtlMs: number): Contact {
+  const begunAtMs = clock.now();
   let sinceMs = Number.NEGATIVE_INFINITY;
   let answeredAtMs: number | null = null;
   let broken = false;
@@ -20,6 +23,9 @@ export function createContact(clock: Clock, leaseTtlMs: number): Contact {
   return {
     get connected() {
       return answeredAtMs !== null && !isStale();
+    },
+    get answeredAtMs() {
+      return answeredAtMs ?? begunAtMs;
     },
     get sinceMs() {
       return sinceMs;

@@ -14,7 +14,7 @@ import type { NodeId } from "../proto/ids.ts";
 import type { Condition, LeaseId, Write } from "./coordinator.ts";
 import type { MembershipView, NodeRecord } from "./membership.ts";
 import type { MembershipKeys } from "./membership-keys.ts";
-import { type Snapshot, writeDeath } from "./membership-snapshot.ts";
+import { readDeath, type Snapshot, writeDeath } from "./membership-snapshot.ts";
 import { writeNodeRecord } from "./node-record.ts";
 
 /** Marks of death outlive whatever a node may sleep through. */
@@ -49,19 +49,27 @@ export function planNodes(
 /** What to show of it. */
 export function planView(nodes: ReadonlyMap<NodeId, KnownNode>, snapshot: Snapshot): MembershipView {
   const { revision, suspicions, pins, weights } = snapshot;
+  const names = new Set([...nodes.values()].map(({ record }) => record.name));
   return {
     revision,
     nodes: [...nodes.values()].map(({ record }) => record).sort((a, b) => (a.name < b.name ? -1 : 1)),
     suspects: new Set(suspicions.map(({ suspect }) => suspect).filter((suspect) => nodes.has(suspect))),
     pins,
     weights,
+    departed: new Map([...snapshot.dead.values()].map(readDeath).filter(([name]) => name !== "" && !names.has(name))),
   };
 }
 
 /** All of a view but its revision, as text: equal for equal views. */
-export function contentOf({ nodes, suspects, pins, weights }: MembershipView): string {
+export function contentOf({ nodes, suspects, pins, weights, departed }: MembershipView): string {
   const flat = [...weights].map(([group, byName]) => [group, [...byName].sort(byKey)]);
-  const shown = [nodes.map(writeNodeRecord), [...suspects].sort(), [...pins].sort(([a], [b]) => a - b), flat];
+  const shown = [
+    nodes.map(writeNodeRecord),
+    [...suspects].sort(),
+    [...pins].sort(([a], [b]) => a - b),
+    flat,
+    [...departed].sort(),
+  ];
   return JSON.stringify(shown);
 }
 

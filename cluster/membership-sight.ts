@@ -17,7 +17,10 @@ export interface Sight {
 export function createSight(clock: Clock, log: MembershipLog): Sight {
   const listeners = new Set<(view: MembershipView) => void>();
   let nodes: ReadonlyMap<NodeId, KnownNode> = new Map();
-  let view: MembershipView = { revision: 0, nodes: [], suspects: new Set(), pins: new Map(), weights: new Map() };
+  let view: MembershipView = {
+    ...{ revision: 0, nodes: [], suspects: new Set() },
+    ...{ pins: new Map(), weights: new Map(), departed: new Map() },
+  };
   let unreadable = new Map<string, number>();
   return {
     get nodes() {

@@ -52,7 +52,8 @@ export function readSnapshot(keys: MembershipKeys, { entries, revision }: Listin
     weights: new Map(),
     problems: [],
   };
-  for (const entry of entries) {
+  // In the order in which they were written: of several marks of one name the last one tells.
+  for (const entry of [...entries].sort((a, b) => a.revision - b.revision)) {
     try {
       readEntry(draft, keys, entry);
     } catch (error) {
@@ -66,6 +67,16 @@ export function readSnapshot(keys: MembershipKeys, { entries, revision }: Listin
 /** What a mark of death says. `reason` is for people. */
 export function writeDeath(name: string, reason: string, by: NodeId): string {
   return JSON.stringify({ name, reason, by });
+}
+
+/** The name and the reason that a mark of death tells; one that cannot be read has no name. */
+export function readDeath(mark: string): [name: string, reason: string] {
+  try {
+    const { name, reason } = JSON.parse(mark) as { readonly name?: unknown; readonly reason?: unknown };
+    return [String(name ?? ""), String(reason ?? "")];
+  } catch {
+    return ["", mark]; // for people only: nothing depends on it
+  }
 }
 
 interface Draft extends Snapshot {

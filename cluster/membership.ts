@@ -1,4 +1,5 @@
 import type { NodeId, ShardGroup, ShardId } from "../proto/ids.ts";
+import type { MembershipChange, MembershipChanged } from "./membership-change.ts";
 
 /** A node as the others know it. */
 export interface NodeRecord {
@@ -33,6 +34,8 @@ export interface MembershipView {
   readonly pins: ReadonlyMap<ShardId, string>;
   /** Per group, by name; 1 where nothing is said. */
   readonly weights: ReadonlyMap<ShardGroup, ReadonlyMap<string, number>>;
+  /** Names of nodes that were given up or left lately and have not come back, and why. */
+  readonly departed: ReadonlyMap<string, string>;
 }
 
 /** This node among the others. */
@@ -42,6 +45,8 @@ export interface Membership {
   readonly view: MembershipView;
   /** Whether the coordinator answered lately. */
   readonly connected: boolean;
+  /** When it last did (monotonic ms). */
+  readonly answeredAtMs: number;
   /** Called after every change of the view. Returns the unsubscribe. */
   onView(listener: (view: MembershipView) => void): () => void;
   /**
@@ -51,6 +56,11 @@ export interface Membership {
   onExpelled(listener: (reason: string) => Promise<void>): () => void;
   /** Publishes a new state. */
   announce(state: NodeState): Promise<void>;
+  /**
+   * Makes a person's change of pins and weights. Raises NOT_FOUND, INVALID_ARGUMENT, BUSY, and UNAVAILABLE when the coordinator
+   * does not answer.
+   */
+  change(change: MembershipChange): Promise<MembershipChanged>;
   /** Says that a node does not answer. It is given up when it does not contest within a second (R23). */
   suspect(node: NodeId, reason: string): void;
   /** The node answers again. */

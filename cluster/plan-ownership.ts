@@ -57,8 +57,14 @@ export function planOwnership({ self, view, shards, owners, owns, ailing = nobod
   return { acquire, giveUp };
 }
 
-/** The name of the node that is to own each shard; null: nobody is there to have it. */
-function targetsOf(view: MembershipView, current: Owners): Map<ShardId, string | null> {
+/**
+ * The name of the node that is to own each shard; null: nobody is there to have it. Where only nodes of weight 0 are left, these
+ * share the shards evenly: a drained node that serves is better than none.
+ */
+export function targetsOf(
+  view: Pick<MembershipView, "nodes" | "pins" | "weights">,
+  current: Owners,
+): Map<ShardId, string | null> {
   const serving = view.nodes.filter(({ state }) => state === "serving");
   const groups = new Map<ShardGroup, Map<ShardId, string | null>>();
   for (const [shard, name] of current) {
@@ -68,7 +74,10 @@ function targetsOf(view: MembershipView, current: Owners): Map<ShardId, string |
   }
   const targets = new Map<ShardId, string | null>();
   for (const [group, owners] of groups) {
-    const members = serving.map(({ name }) => ({ name, weight: view.weights.get(group)?.get(name) ?? 1 }));
+    const weighed = serving.map(({ name }) => ({ name, weight: view.weights.get(group)?.get(name) ?? 1 }));
+    const members = weighed.some(({ weight }) => weight > 0)
+      ? weighed
+      : weighed.map(({ name }) => ({ name, weight: 1 }));
     for (const [shard, name] of allocation(members, view.pins, owners)) targets.set(shard, name);
   }
   return targets;

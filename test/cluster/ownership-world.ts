@@ -48,6 +48,7 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
     suspects: new Set(),
     pins: new Map(),
     weights: new Map(),
+    departed: new Map(),
   });
   const tellViews = (): void => {
     revision++;
@@ -103,6 +104,8 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
             return view();
           },
           connected: true,
+          answeredAtMs: 0,
+          change: async () => ({ unpinned: [] }),
           onView: (listener) => {
             mine.add(listener);
             return () => void mine.delete(listener);
