@@ -35,7 +35,7 @@ export interface HookLane {
   readonly waiting: Set<() => void>;
 }
 
-/** Every hook of a table, in an order that depends on the table alone. */
+/** Every hook of the ingestion in a table, in an order that depends on the table alone. */
 export function allHooks(table: HookTable): Hook[] {
   return [
     ...table.onTaskStart,
@@ -72,6 +72,12 @@ export function invokerOf(hook: Hook): HookLane["invoke"] {
         return run(call.record?.value(stateAttr), copyValue(call.datapoint.v, false), context);
       };
     }
+    case "timeseries":
+    case "correlation":
+    case "correlation_with_master_record":
+    case "snapshot_init":
+    case "snapshot_finalize":
+      throw new Error(`${hook.id} runs in snapshots, not for a task`);
     default:
       return unreachable(hook.kind);
   }

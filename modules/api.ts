@@ -20,3 +20,20 @@ export type { AttributeSpec, EntitySpec, Model } from "./model.ts";
 export type { ModuleActors, SendOptions } from "./module-actors.ts";
 export type { CallbackRegistrar } from "./registrar.ts";
 export type { CatchUp, Cron, CronFields, ScheduleCallback, ScheduleOptions, ScheduleRun } from "./schedule.ts";
+export type {
+  AttributePaths,
+  CorrelationHook,
+  CorrelationHookWithMasterRecord,
+  CorrelationOptions,
+  HistoryPoint,
+  LinkedValue,
+  MasterRecord,
+  MasterValue,
+  PureOptions,
+  SnapshotContext,
+  SnapshotFinalizeHook,
+  SnapshotInitHook,
+  SnapshotValue,
+  SnapshotValues,
+  TimeseriesHook,
+} from "./snapshot-hook.ts";

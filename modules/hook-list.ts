@@ -1,4 +1,5 @@
 import { StarlingError } from "../proto/starling-error.ts";
+import { unreachable } from "../proto/unreachable.ts";
 import type {
   AllowEntityCreationHook,
   EntityCreationHook,
@@ -10,6 +11,9 @@ import type {
   RefreshOptions,
   TaskHook,
 } from "./hook.ts";
+import { planHookOrder } from "./hook-graph.ts";
+import type { HookReach } from "./hook-path.ts";
+import type { SnapshotFinalizeHook, SnapshotInitHook, TimeseriesHook } from "./snapshot-hook.ts";
 
 /** What a hook has when its registration does not say; from the configuration. */
 export interface HookDefaults {
@@ -25,15 +29,19 @@ export interface HookPlace {
   readonly kind: HookKind;
   readonly type: string | null;
   readonly attr: string | null;
+  /** Of a hook that gets a place in the hook graph. */
+  readonly reach?: HookReach | undefined;
 }
 
 /** Registered hooks in their order, each identity and each callable once per place. */
 export interface HookList {
-  /** Adds a hook that runs with `owner()` as `this`; raises MODULE. */
-  add(place: HookPlace, hook: unknown, owner: () => object, options: RefreshOptions): void;
+  /** Adds a hook that runs with `owner()` as `this`. Raises MODULE, and then nothing is added: cycles of the graph too. */
+  add(place: HookPlace, hook: unknown, owner: () => object, options: AddOptions): void;
   /** Ends the registration and binds the hooks. */
   close(): HookTable;
 }
+
+export type AddOptions = RefreshOptions & { readonly pure?: boolean };
 
 type Callable = (...args: never[]) => unknown;
 
@@ -58,6 +66,7 @@ export function createHookList(defaults: HookDefaults): HookList {
       }
       const registration = createRegistration(place, callable, owner, { ...defaults, ...defined(options) });
       checkNew(registrations, registration);
+      checkGraph([...registrations.values(), registration], registration);
       registrations.set(registration.hook.id, registration);
     },
     close: () => {
@@ -67,7 +76,7 @@ export function createHookList(defaults: HookDefaults): HookList {
   };
 }
 
-function defined(options: RefreshOptions): RefreshOptions {
+function defined(options: AddOptions): AddOptions {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
@@ -75,7 +84,7 @@ function createRegistration(
   place: HookPlace,
   callable: unknown,
   owner: () => object,
-  options: RefreshOptions & HookDefaults,
+  options: AddOptions & HookDefaults,
 ): Registration {
   if (typeof callable !== "function") {
     throw wrong(place, `the hook is ${callable === null ? "null" : typeof callable}, not a function`);
@@ -86,10 +95,10 @@ function createRegistration(
       throw wrong(place, `option '${option}' is ${String(value)}: give a whole number from ${least} to ${most}`);
     }
   }
-  const { module, kind, type, attr } = place;
+  const { module, kind, type, attr, reach } = place;
   const name = nameOf(place, callable as Callable, options.name);
   const target = type === null ? "*" : attr === null ? type : `${type}.${attr}`;
-  const { concurrency, timeoutMs, retries, refresh, mayChange } = options;
+  const { concurrency, timeoutMs, retries, refresh, mayChange, pure } = options;
   const hook = {
     id: `${module}/${kind}/${target}/${name}`,
     module,
@@ -100,9 +109,11 @@ function createRegistration(
     concurrency,
     timeoutMs,
     retries,
+    ...(refresh && { refresh: { flag: refresh, mayChange: mayChange ?? [] } }),
+    ...(reach && { reach }),
+    ...(pure !== undefined && { pure }),
   };
-  const refreshed = refresh === undefined ? hook : { ...hook, refresh: { flag: refresh, mayChange: mayChange ?? [] } };
-  return { place, callable: callable as Callable, owner, hook: refreshed };
+  return { place, callable: callable as Callable, owner, hook };
 }
 
 /** The name is part of a durable identity, so a hook without one is refused. */
@@ -126,24 +137,56 @@ function checkNew(registrations: ReadonlyMap<string, Registration>, added: Regis
   }
 }
 
+function checkGraph(registrations: readonly Registration[], added: Registration): void {
+  if (added.hook.reach === undefined) return;
+  const planned = planHookOrder(graphOf(registrations));
+  if (planned.kind === "ordered") return;
+  throw wrong(added.place, `the hook would wait for itself: ${planned.cycle.join(" → ")}`);
+}
+
+function graphOf(registrations: readonly Registration[]) {
+  return registrations.flatMap(({ hook: { id, reach } }) =>
+    reach === undefined
+      ? []
+      : { id, reads: reach.dependsOn.map(({ end }) => end), changes: reach.mayChange.map(({ end }) => end) },
+  );
+}
+
 function createTable(registrations: readonly Registration[]): HookTable {
   const onTaskStart: Hook<TaskHook>[] = [];
   const allowEntityCreation = new Map<string, Hook<AllowEntityCreationHook>[]>();
   const onEntityCreation = new Map<string, Hook<EntityCreationHook>[]>();
   const onNewAttr = new Map<string, Map<string, Hook<NewAttrHook>[]>>();
   const onMessage = new Map<string, Hook<MessageHook>[]>();
+  const timeseries = new Map<string, Map<string, Hook<TimeseriesHook>[]>>();
+  const init: Hook<SnapshotInitHook>[] = [];
+  const finalize: Hook<SnapshotFinalizeHook>[] = [];
+  const graph: Hook[] = [];
   for (const { hook, callable, owner } of registrations) {
     // The registrar's signatures tie the kind to the type of the callable.
     const bound = { ...hook, run: callable.bind(owner()) as never };
     const { kind } = hook;
     const type = hook.type ?? "";
+    const attr = hook.attr ?? "";
+    if (hook.reach !== undefined) graph.push(bound);
     if (kind === "on_task_start") onTaskStart.push(bound);
     else if (kind === "allow_entity_creation") push(allowEntityCreation, type, bound);
     else if (kind === "on_entity_creation") push(onEntityCreation, type, bound);
+    else if (kind === "on_new_attr") push(ofType(onNewAttr, type), attr, bound);
     else if (kind === "on_message") push(onMessage, type, bound);
-    else push(ofType(onNewAttr, type), hook.attr ?? "", bound);
+    else if (kind === "timeseries") push(ofType(timeseries, type), attr, bound);
+    else if (kind === "snapshot_init") init.push(bound);
+    else if (kind === "snapshot_finalize") finalize.push(bound);
+    else if (kind !== "correlation" && kind !== "correlation_with_master_record") unreachable(kind);
   }
-  return { onTaskStart, allowEntityCreation, onEntityCreation, onNewAttr, onMessage };
+  const snapshot = { timeseries, correlation: inOrder(graph, registrations), init, finalize };
+  return { onTaskStart, allowEntityCreation, onEntityCreation, onNewAttr, onMessage, snapshot };
+}
+
+/** The hooks of the graph in its order; there is one, or registration would have failed. */
+function inOrder(hooks: readonly Hook[], registrations: readonly Registration[]): readonly Hook[] {
+  const planned = planHookOrder(graphOf(registrations));
+  return planned.kind === "ordered" ? planned.order.flatMap((place) => hooks[place] ?? []) : [];
 }
 
 function ofType<V>(map: Map<string, Map<string, V>>, type: string): Map<string, V> {

@@ -1,5 +1,7 @@
 import type { MessageAnswer, MessageContext, Send } from "./behaviour.ts";
 import type { DataPointTask, Datapoint, DerivedTask, Eid, Value } from "./datapoint.ts";
+import type { HookReach } from "./hook-path.ts";
+import type { AttributePaths, SnapshotHookKind, SnapshotHooks } from "./snapshot-hook.ts";
 
 /** What every hook gets beside its subject. */
 export interface HookContext {
@@ -61,7 +63,13 @@ export type MessageHook = (
   ctx: MessageContext,
 ) => Awaitable<MessageAnswer<unknown> | null | undefined>;
 
-export type HookKind = "on_task_start" | "allow_entity_creation" | "on_entity_creation" | "on_new_attr" | "on_message";
+export type HookKind =
+  | "on_task_start"
+  | "allow_entity_creation"
+  | "on_entity_creation"
+  | "on_new_attr"
+  | "on_message"
+  | SnapshotHookKind;
 
 /** How a hook runs; what is not given comes from the configuration. */
 export interface HookOptions {
@@ -80,7 +88,7 @@ export interface RefreshOptions extends HookOptions {
   /** The module's `refresh` flag; needs `mayChange`. */
   readonly refresh?: RefreshFlag;
   /** Attributes that the hook may change, as paths: `["attr"]`, or over links `["link", "attr"]`. */
-  readonly mayChange?: readonly (readonly string[])[];
+  readonly mayChange?: AttributePaths;
 }
 
 /** Raised when a module's configuration was loaded anew: the values derived from it are to be derived again. */
@@ -105,10 +113,14 @@ export interface Hook<F = (...args: never[]) => unknown> {
   readonly timeoutMs: number;
   readonly retries: number;
   /** Set when the hook was registered with a refresh flag. */
-  readonly refresh?: { readonly flag: RefreshFlag; readonly mayChange: readonly (readonly string[])[] };
+  readonly refresh?: { readonly flag: RefreshFlag; readonly mayChange: AttributePaths };
+  /** Set on hooks that have a place in the hook graph: what they read and may change in a snapshot. */
+  readonly reach?: HookReach;
+  /** Of a timeseries hook: see `PureOptions`. */
+  readonly pure?: boolean;
 }
 
-/** Every hook of the ingestion, in registration order; what the registrar collected. */
+/** Every hook, in registration order unless said otherwise; what the registrar collected. */
 export interface HookTable {
   readonly onTaskStart: readonly Hook<TaskHook>[];
   /** By entity type. */
@@ -118,4 +130,6 @@ export interface HookTable {
   readonly onNewAttr: ReadonlyMap<string, ReadonlyMap<string, readonly Hook<NewAttrHook>[]>>;
   /** By the type that stands for the behaviour, one each; left out: there are none. */
   readonly onMessage?: ReadonlyMap<string, readonly Hook<MessageHook>[]>;
+  /** Left out: there are none. */
+  readonly snapshot?: SnapshotHooks;
 }

@@ -13,6 +13,7 @@ import type {
   TaskHook,
 } from "./hook.ts";
 import { createHookList, type HookDefaults, type HookList, type HookPlace } from "./hook-list.ts";
+import { type HookReach, type PathList, parsePaths } from "./hook-path.ts";
 import type { AttributeSpec, EntitySpec, Model } from "./model.ts";
 import { createModuleActorsDoor, type ModuleActors, type ModuleActorsDoor } from "./module-actors.ts";
 import {
@@ -23,6 +24,15 @@ import {
   scheduleActor,
   scheduleBehaviour,
 } from "./schedule.ts";
+import type {
+  CorrelationHook,
+  CorrelationHookWithMasterRecord,
+  CorrelationOptions,
+  PureOptions,
+  SnapshotFinalizeHook,
+  SnapshotInitHook,
+  TimeseriesHook,
+} from "./snapshot-hook.ts";
 
 /** Where a module registers its hooks, in its constructor. Every method raises MODULE. */
 export interface CallbackRegistrar {
@@ -37,6 +47,23 @@ export interface CallbackRegistrar {
   registerOnEntityCreationHook(hook: EntityCreationHook, type: string, options?: RefreshOptions): void;
   /** `hook(eid, datapoint, ctx)` runs for every datapoint of the attribute; it may return tasks. */
   registerOnNewAttrHook(hook: NewAttrHook, type: string, attr: string, options?: RefreshOptions): void;
+  /** `hook(type, attr, history, ctx)` runs in every snapshot of an entity that has the timeseries; it may return tasks. */
+  registerTimeseriesHook(hook: TimeseriesHook, type: string, attr: string, options?: PureOptions): void;
+  /**
+   * `hook(type, values, ctx)` runs in every snapshot, on the current values of an entity and of those that it is linked to,
+   * and may change them; it may return tasks. Hooks run in the order that `dependsOn` and `mayChange` ask for.
+   */
+  registerCorrelationHook(hook: CorrelationHook, type: string, options: CorrelationOptions): void;
+  /** The same with all that is stored about the entity: `hook(type, values, master, ctx)`. */
+  registerCorrelationHookWithMasterRecord(
+    hook: CorrelationHookWithMasterRecord,
+    type: string,
+    options: CorrelationOptions,
+  ): void;
+  /** `hook(ctx)` runs on every node before the first entity of a snapshot run; it may return tasks. */
+  registerSnapshotInitHook(hook: SnapshotInitHook, options?: HookOptions): void;
+  /** `hook(ctx)` runs on every node after the last entity of a snapshot run; it may return tasks. */
+  registerSnapshotFinalizeHook(hook: SnapshotFinalizeHook, options?: HookOptions): void;
   /** An actor for every key, or one for the cluster, under a name that no other module uses; functions run with the module as `this`. */
   behaviour<State, Message>(name: string, behaviour: Behaviour<State, Message>): void;
   /** `callback(run)` runs when the schedule says so. */
@@ -102,8 +129,8 @@ function moduleRegistrar(door: Door): CallbackRegistrar {
     registerOnEntityCreationHook: (hook, type, options = {}) => {
       const method = "registerOnEntityCreationHook";
       const place: HookPlace = { module, method, kind: "on_entity_creation", type, attr: null };
-      checkRefresh(door, place, entityOf(door, place, type), options);
-      list.add(place, hook, owner, options);
+      const reach = refreshReach(door, place, entityOf(door, place, type), options);
+      list.add({ ...place, reach }, hook, owner, options);
     },
     registerOnNewAttrHook: (hook, type, attr, options = {}) => {
       const place: HookPlace = { module, method: "registerOnNewAttrHook", kind: "on_new_attr", type, attr };
@@ -112,9 +139,9 @@ function moduleRegistrar(door: Door): CallbackRegistrar {
       if (spec.readOnly) {
         throw wrong(place, `attribute '${attr}' is a mirror: it never gets datapoints; hook the link it mirrors`);
       }
-      checkRefresh(door, place, entity, options);
-      list.add(place, hook, owner, options);
+      list.add({ ...place, reach: refreshReach(door, place, entity, options, spec) }, hook, owner, options);
     },
+    ...snapshotRegistrar(door),
     behaviour: (name, behaviour) => {
       checkBehaviourName(`module ${module}: behaviour`, name);
       addBehaviour(door, name, behaviour as Behaviour);
@@ -137,26 +164,73 @@ function attributeOf(place: HookPlace, entity: EntitySpec, attr: unknown): Attri
   throw wrong(place, `entity type '${entity.id}' has no attribute '${String(attr)}'${hint}`);
 }
 
-function checkRefresh(door: Door, place: HookPlace, entity: EntitySpec, options: RefreshOptions): void {
-  const { refresh, mayChange } = options;
-  if (refresh !== undefined && mayChange === undefined) {
+/** What a hook that is registered with a refresh flag reads and may change when it runs in a snapshot. */
+function refreshReach(
+  door: Door,
+  place: HookPlace,
+  entity: EntitySpec,
+  options: RefreshOptions,
+  spec?: AttributeSpec,
+): HookReach | undefined {
+  if (options.refresh !== undefined && options.mayChange === undefined) {
     throw wrong(place, "'refresh' needs 'mayChange': name the attributes that the hook may change");
   }
-  for (const path of mayChange ?? []) checkPath(door, place, entity, path);
+  const mayChange = pathsOf(door, place, entity, "mayChange", options.mayChange ?? []);
+  if (options.refresh === undefined) return undefined;
+  const reads = spec === undefined || spec.kind === "timeseries" ? [] : [[spec.id]];
+  return { dependsOn: pathsOf(door, place, entity, "dependsOn", reads), mayChange, pure: false };
 }
 
-/** A path is links followed by one attribute. */
-function checkPath(door: Door, place: HookPlace, entity: EntitySpec, path: readonly string[]): void {
-  if (!Array.isArray(path) || path.length === 0) {
-    throw wrong(place, `'mayChange' holds ${JSON.stringify(path)}: each path is a list such as ["attr"]`);
-  }
-  let at = entity;
-  for (const [index, attr] of path.entries()) {
-    const spec = attributeOf(place, at, attr);
-    if (index === path.length - 1) return;
-    const next = spec.relation && door.model.entities.get(spec.relation.target);
-    if (!next) throw wrong(place, `'mayChange' goes on after '${attr}' of '${at.id}', which is no link`);
-    at = next;
+function snapshotRegistrar(door: Door): Pick<CallbackRegistrar, keyof typeof snapshotMethods> {
+  const { list, module, owner } = door;
+  const addCorrelation = (method: keyof typeof snapshotMethods, hook: unknown, type: string, given: unknown) => {
+    const place: HookPlace = { module, method, kind: snapshotMethods[method], type, attr: null };
+    const entity = entityOf(door, place, type);
+    const { dependsOn, mayChange, pure = false, ...options } = (given ?? {}) as CorrelationOptions;
+    const reach: HookReach = {
+      dependsOn: pathsOf(door, place, entity, "dependsOn", dependsOn),
+      mayChange: pathsOf(door, place, entity, "mayChange", mayChange),
+      pure: pureOf(place, pure),
+    };
+    list.add({ ...place, reach }, hook, owner, options);
+  };
+  const addForRun = (method: keyof typeof snapshotMethods, hook: unknown, options: HookOptions = {}) => {
+    list.add({ module, method, kind: snapshotMethods[method], type: null, attr: null }, hook, owner, options);
+  };
+  return {
+    registerTimeseriesHook: (hook, type, attr, options = {}) => {
+      const place: HookPlace = { module, method: "registerTimeseriesHook", kind: "timeseries", type, attr };
+      const { kind } = attributeOf(place, entityOf(door, place, type), attr);
+      if (kind !== "timeseries") throw wrong(place, `attribute '${attr}' of '${type}' is no timeseries but ${kind}`);
+      list.add(place, hook, owner, { ...options, pure: pureOf(place, options.pure ?? false) });
+    },
+    registerCorrelationHook: (hook, type, options) => addCorrelation("registerCorrelationHook", hook, type, options),
+    registerCorrelationHookWithMasterRecord: (hook, type, options) =>
+      addCorrelation("registerCorrelationHookWithMasterRecord", hook, type, options),
+    registerSnapshotInitHook: (hook, options) => addForRun("registerSnapshotInitHook", hook, options),
+    registerSnapshotFinalizeHook: (hook, options) => addForRun("registerSnapshotFinalizeHook", hook, options),
+  };
+}
+
+const snapshotMethods = {
+  registerTimeseriesHook: "timeseries",
+  registerCorrelationHook: "correlation",
+  registerCorrelationHookWithMasterRecord: "correlation_with_master_record",
+  registerSnapshotInitHook: "snapshot_init",
+  registerSnapshotFinalizeHook: "snapshot_finalize",
+} as const;
+
+function pureOf(place: HookPlace, pure: unknown): boolean {
+  if (typeof pure === "boolean") return pure;
+  throw wrong(place, `option 'pure' is ${String(pure)}: give true or false`);
+}
+
+function pathsOf(door: Door, place: HookPlace, entity: EntitySpec, list: PathList, paths: unknown) {
+  try {
+    return parsePaths(door.model, entity, list, paths);
+  } catch (error) {
+    if (!(error instanceof StarlingError)) throw error;
+    throw wrong(place, error.message);
   }
 }
 
