@@ -61,7 +61,7 @@ export interface AttributeSpec {
   readonly timeseries: TimeseriesParams | null;
 }
 
-/** `history_params`; null means without bound, durations in milliseconds. */
+/** `history_params`; durations in milliseconds. Null: no bound; of the expire time, that there is none, and infinity for `inf`. */
 export interface HistoryParams {
   readonly maxAgeMs: number | null;
   readonly maxItems: number | null;

@@ -97,7 +97,7 @@ function parseHistory(section: ConfigSection | null): HistoryParams {
     maxAgeMs: section.duration("max_age", null),
     maxItems:
       section.raw("max_items") === null ? null : section.int("max_items", 0, { min: 1, max: maxItemsMax }) || null,
-    expireTimeMs: unbounded ? null : section.duration("expire_time", null),
+    expireTimeMs: unbounded ? Number.POSITIVE_INFINITY : section.duration("expire_time", null),
     preValidityMs: section.duration("pre_validity", null) ?? 0,
     postValidityMs: section.duration("post_validity", null) ?? 0,
     aggregate: section.bool("aggregate", true),

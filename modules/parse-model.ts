@@ -186,7 +186,8 @@ function hashEntities(entities: ReadonlyMap<string, EntitySpec>): string {
       },
     ]),
   ]);
-  return createHash("sha256").update(JSON.stringify(meaning)).digest("hex").slice(0, 32);
+  const text = JSON.stringify(meaning, (_, value: unknown) => (value === Number.POSITIVE_INFINITY ? "inf" : value));
+  return createHash("sha256").update(text).digest("hex").slice(0, 32);
 }
 
 function sortedById<T extends { readonly id: string }>(items: Iterable<T>): T[] {

@@ -34,7 +34,7 @@ describe("a model", () => {
         history: {
           maxAgeMs: 86_400_000,
           maxItems: 5,
-          expireTimeMs: null,
+          expireTimeMs: Number.POSITIVE_INFINITY,
           preValidityMs: 0,
           postValidityMs: 0,
           aggregate: true,
