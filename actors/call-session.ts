@@ -6,6 +6,7 @@ import { StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import { newestTokens } from "./acks.ts";
 import type { SplitBatch } from "./batch.ts";
+import { type BatchMeter, createBatchMeter } from "./batch-meter.ts";
 import type { Engine } from "./engine.ts";
 import {
   acceptedOf,
@@ -37,6 +38,8 @@ export type CallLevel = "durable" | "processed";
 export interface CallSessionOptions {
   readonly engine: Engine;
   readonly clock: Clock;
+  /** Default: one that counts with the engine's counters. */
+  readonly meter?: BatchMeter;
   /** Calls at once, and the bytes of their batches. */
   readonly maxCalls: number;
   readonly maxBytes: number;
@@ -51,6 +54,7 @@ export const defaultCallLimits = { maxCalls: 1_000, maxBytes: 64 * 1024 * 1024 }
  */
 export class CallSession {
   readonly #options: CallSessionOptions;
+  readonly #meter: BatchMeter;
   readonly #shared = new Map<CallLevel, Promise<Run>>();
   readonly #runs = new Set<Run>();
   #calls = 0;
@@ -59,6 +63,7 @@ export class CallSession {
 
   constructor(options: CallSessionOptions) {
     this.#options = options;
+    this.#meter = options.meter ?? createBatchMeter({ counters: options.engine.counters, clock: options.clock });
   }
 
   /** Resolves when the batch has reached the level. Raises BUSY, DEADLINE, UNAVAILABLE, SESSION_CLOSED, BATCH_CHANGED. */
@@ -145,6 +150,7 @@ export class CallSession {
     for (const effect of stepSession(run.state, message)) {
       switch (effect.kind) {
         case "opened":
+          this.#meter.opened(effect.batch);
           if (waiter !== null) run.waiters.set(effect.batch, waiter);
           break;
         case "offer": {
@@ -157,9 +163,13 @@ export class CallSession {
           break;
         case "durable":
         case "processed":
-          if (effect.kind === run.level) answer(run, effect.batch, null);
+          this.#meter[effect.kind](effect.batch);
+          if (effect.kind !== run.level) break;
+          this.#meter.closed(effect.batch);
+          answer(run, effect.batch, null);
           break;
         case "failed":
+          this.#meter.closed(effect.batch);
           answer(run, effect.batch, effect.error);
           // The next call gets a new session: what failed for good may hold up this one.
           this.#shared.delete(run.level);
@@ -182,6 +192,7 @@ export class CallSession {
   #end(run: Run): void {
     for (const cancel of run.rests) cancel();
     run.rests.clear();
+    for (const batch of run.waiters.keys()) this.#meter.closed(batch);
     this.#runs.delete(run);
   }
 }

@@ -1,3 +1,5 @@
+import { createHistogram, type Histogram, secondsBounds } from "./histogram.ts";
+
 /** Counters by name; a name is `what` or `what/label`. Reference 12 names those of hooks. */
 export interface Counters {
   add(name: string, by?: number): void;
@@ -5,6 +7,8 @@ export interface Counters {
   counter(name: string): Counter;
   /** A copy of all counters that are not zero. */
   read(): Record<string, number>;
+  /** The histogram of a name; `bounds` are those of its first caller, default {@link secondsBounds}. */
+  histogram(name: string, bounds?: readonly number[]): Histogram;
 }
 
 /** One number that only grows. */
@@ -14,6 +18,7 @@ export interface Counter {
 
 export function createCounters(): Counters {
   const counters = new Map<string, Counter>();
+  const histograms = new Map<string, Histogram>();
   const counter = (name: string): Counter => {
     const known = counters.get(name);
     if (known !== undefined) return known;
@@ -29,6 +34,13 @@ export function createCounters(): Counters {
     read: () => {
       const counts = [...counters].map(([name, { value }]): [string, number] => [name, value]);
       return Object.fromEntries(counts.filter(([, value]) => value !== 0));
+    },
+    histogram: (name, bounds = secondsBounds) => {
+      const known = histograms.get(name);
+      if (known !== undefined) return known;
+      const made = createHistogram(bounds);
+      histograms.set(name, made);
+      return made;
     },
   };
 }

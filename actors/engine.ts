@@ -70,5 +70,14 @@ export interface EngineStatus {
     readonly watermark: Seq;
     readonly residentEntities: number;
     readonly undelivered: number;
+    /** What waits for its processing, in tasks and in bytes. */
+    readonly lagEntries: number;
+    readonly lagBytes: number;
+    /** Of derived tasks on their way to other shards. */
+    readonly outboxBytes: number;
+    readonly residentBytes: number;
+    /** Entities that are newer than PostgreSQL's. */
+    readonly dirtyEntities: number;
+    readonly obligations: number;
   }[];
 }

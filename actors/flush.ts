@@ -174,6 +174,7 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
     return;
   }
   lane.flush = null;
+  for (const { kind } of flush.request.deadLetters) lane.world.counters.add(`dead_letters/${kind}`);
   for (const { shard, entity } of flush.entities) if (owns(lane, shard)) onEntityFlushed(lane, shard, entity);
   for (const { shard, progress, passed } of flush.progress) {
     if (owns(lane, shard)) moveWatermark(lane, shard, progress, passed);

@@ -131,6 +131,7 @@ function finish(lane: Lane, shard: Shard): void {
   const { counters } = lane.world;
   const pausedMs = lane.now - (shard.handOff?.sealedAt ?? lane.now);
   counters.add("shards_given_up");
+  counters.histogram("hand_off_pause_seconds").observe(pausedMs / 1000);
   counters.add("hand_off_pause_ms", Math.round(pausedMs));
   const longest = counters.counter("hand_off_pause_max_ms");
   longest.value = Math.max(longest.value, Math.round(pausedMs));

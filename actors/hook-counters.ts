@@ -1,6 +1,7 @@
 import type { Hook } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Counter, Counters } from "./counters.ts";
+import { type Histogram, shortSecondsBounds } from "./histogram.ts";
 
 /** The counters of one hook, as DP³ names them (reference 12): `secondary_hooks/<family>/<callable>/<context>/<metric>`. */
 export interface HookCounters {
@@ -9,6 +10,8 @@ export interface HookCounters {
   /** Attempts that failed. */
   readonly failures: Counter;
   readonly durationNs: Counter;
+  /** Of an attempt; of synchronous ones a sample. */
+  readonly seconds: Histogram;
   readonly createdTasks: Counter;
   readonly allowed: Counter;
   readonly denied: Counter;
@@ -17,11 +20,13 @@ export interface HookCounters {
 /** The counters of a hook, looked up once. */
 export function createHookCounters(counters: Counters, model: Model, hook: Hook): HookCounters {
   const parts = [familyOf(model, hook), `${hook.module}.${hook.name}`, contextOf(hook)].map(quote);
-  const counter = (metric: string) => counters.counter(`secondary_hooks/${parts.join("/")}/${metric}`);
+  const path = `secondary_hooks/${parts.join("/")}`;
+  const counter = (metric: string) => counters.counter(`${path}/${metric}`);
   return {
     executions: counter("executions"),
     failures: counter("failures"),
     durationNs: counter("duration_ns"),
+    seconds: counters.histogram(path, shortSecondsBounds),
     createdTasks: counter("created_tasks"),
     allowed: counter("decisions_allowed"),
     denied: counter("decisions_denied"),

@@ -83,6 +83,12 @@ export function invokerOf(hook: Hook): HookLane["invoke"] {
   }
 }
 
+/** Notes how long an attempt took; `weight`: how many it stands for. */
+export function countTime({ counters }: HookLane, tookMs: number, weight: number): void {
+  counters.durationNs.value += Math.round(tookMs * 1e6 * weight);
+  counters.seconds.observe(tookMs / 1000, weight);
+}
+
 /** Takes a place for an attempt, or waits for one. Returns the wait's cancelling, null when there was a place. */
 export function enter(lane: HookLane, proceed: () => void): (() => void) | null {
   if (lane.running < lane.hook.concurrency) {

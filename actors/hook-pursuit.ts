@@ -2,7 +2,7 @@ import type { Clock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { HookCall } from "./hook-call.ts";
-import { enter, type HookLane, leave } from "./hook-lane.ts";
+import { countTime, enter, type HookLane, leave } from "./hook-lane.ts";
 import type { HookMark } from "./hook-mark.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import { HookRun } from "./hook-run.ts";
@@ -56,8 +56,6 @@ type AttemptEnd =
   | { readonly kind: "returned"; readonly value: unknown }
   | { readonly kind: "failed"; readonly error: unknown }
   | { readonly kind: "abandoned" };
-
-const nsPerMs = 1e6;
 
 /** No runs yet. */
 export function createHookPursuits(options: PursuitOptions): HookPursuits {
@@ -191,7 +189,7 @@ async function endOf(options: PursuitOptions, pursuit: Pursuit, { context, answe
   cancel();
   mark.release(place);
   leave(lane);
-  lane.counters.durationNs.value += Math.round((clock.now() - startedAt) * nsPerMs);
+  countTime(lane, clock.now() - startedAt, 1);
   return isAbandoned(pursuit) ? { kind: "abandoned" } : end;
 }
 

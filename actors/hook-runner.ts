@@ -9,7 +9,7 @@ import type { Counters } from "./counters.ts";
 import { type AnswerLimits, checkAnswer, checkMessageAnswer } from "./hook-answer.ts";
 import type { HookCall } from "./hook-call.ts";
 import { createHookCounters } from "./hook-counters.ts";
-import { allHooks, type HookLane, invokerOf } from "./hook-lane.ts";
+import { allHooks, countTime, type HookLane, invokerOf } from "./hook-lane.ts";
 import { type HookMark, noMark } from "./hook-mark.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import { createHookPursuits } from "./hook-pursuit.ts";
@@ -67,7 +67,6 @@ const denied: HookOutcome = Object.freeze({ kind: "decision", allowed: false });
 
 // Reading the clock twice costs more than the rest of a call: all of the first calls are timed, later one of sixteen.
 const timedCalls = 16;
-const nsPerMs = 1e6;
 
 /** A runner of the table's hooks. */
 export function createHookRunner(options: HookRunnerOptions): HookRunner {
@@ -95,7 +94,7 @@ export function createHookRunner(options: HookRunnerOptions): HookRunner {
     }
     mark.leave();
     if (isThenable(returned)) return pursuits.follow(lane, call, { context, answer: returned });
-    if (weight !== 0) lane.counters.durationNs.value += Math.round((clock.now() - startedAt) * nsPerMs * weight);
+    if (weight !== 0) countTime(lane, clock.now() - startedAt, weight);
     return judge(lane, returned, 1);
   }
 

@@ -4,6 +4,7 @@ import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { Cell, CellSystem } from "./cell.ts";
 import { owns } from "./commit.ts";
+import type { Counters } from "./counters.ts";
 import { noFailPoint, type OnFailPoint } from "./fail-point.ts";
 import type { Effect, Lane, LaneMessage, Offer } from "./lane.ts";
 import type { Part, PartListener } from "./part.ts";
@@ -198,6 +199,7 @@ function createPerformer(
   /** Runs a store call and posts what came of it. Never rejects. */
   const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
     after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
+  const timed = createTimer(lane.world.counters, world.clock);
   const deliver = createDeliverer(lane, world, post, after);
   return (effect) => {
     switch (effect.kind) {
@@ -206,7 +208,7 @@ function createPerformer(
           effect.delayMs,
           () => {
             onFailPoint("before-append");
-            return store.append(identity.id, effect.request);
+            return timed("append_seconds", store.append(identity.id, effect.request));
           },
           (result) => {
             onFailPoint("committed-not-acknowledged");
@@ -220,7 +222,7 @@ function createPerformer(
           effect.delayMs,
           () => {
             onFailPoint("before-flush");
-            return store.flush(identity.id, effect.request);
+            return timed("flush_seconds", store.flush(identity.id, effect.request));
           },
           (result) => {
             onFailPoint("between-flush-and-watermark");
@@ -233,7 +235,7 @@ function createPerformer(
         const keys = wanted.map(({ shard, entity }) => ({ shard: shard.id, type: entity.spec.id, eid: entity.eid }));
         return call(
           effect.delayMs,
-          () => store.load(keys),
+          () => timed("load_seconds", store.load(keys)),
           (found) => post({ kind: "loaded", wanted, found }),
           (error) => post({ kind: "load-failed", wanted, error }),
         );
@@ -277,5 +279,15 @@ function createPerformer(
       default:
         return unreachable(effect);
     }
+  };
+}
+
+/** Notes how long store calls take that succeed. */
+function createTimer(counters: Counters, clock: Clock) {
+  return async <T>(name: string, started: Promise<T>): Promise<T> => {
+    const sinceMs = clock.now();
+    const value = await started;
+    counters.histogram(name).observe((clock.now() - sinceMs) / 1000);
+    return value;
   };
 }

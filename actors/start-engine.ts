@@ -159,7 +159,11 @@ interface Joined {
 }
 
 /** Links to all others; who does not answer is suspected; and what this node owned goes when the others have given it up. */
-function watchOthers({ links, log }: EngineOptions, membership: Membership, local: LocalEngine): (() => void)[] {
+function watchOthers(
+  { links, log, counters }: EngineOptions,
+  membership: Membership,
+  local: LocalEngine,
+): (() => void)[] {
   const connect = ({ nodes }: MembershipView): void => {
     links.connect(nodes.filter(({ id }) => id !== membership.self.id).map(({ id, address }) => ({ id, address })));
   };
@@ -171,10 +175,13 @@ function watchOthers({ links, log }: EngineOptions, membership: Membership, loca
       onUp: (peer) => membership.clear(peer),
       // One that another node relays to is alive; and a link may be told down only because a better one took over.
       onDown: (peer, problem) => {
-        if (!links.isUp(peer)) membership.suspect(peer, problem.message);
+        if (links.isUp(peer)) return;
+        counters.add("suspicions");
+        membership.suspect(peer, problem.message);
       },
     }),
     membership.onExpelled(async (reason) => {
+      counters.add("expulsions");
       const owned = local.status().shards.map(({ shard }) => shard);
       log.warn({ reason, shards: owned.length }, "this node was given up by the others: its shards are dropped");
       local.drop(owned);

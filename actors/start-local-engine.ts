@@ -212,6 +212,7 @@ function createResidence(options: LocalEngineOptions, lanes: Lanes): Residence {
     const settled = deferred();
     for (const one of acquired) arriving.set(one.shard, { acquired: one, settled: settled.promise });
     const isComing = ({ shard, epoch }: Fence) => status === "open" && arriving.get(shard)?.acquired.epoch === epoch;
+    options.counters.add("shards_acquired", acquired.length);
     try {
       const shards = acquired.map((one) => createShard(one, model));
       const logs = await readLogs({ store, clock }, shards, (shard) =>
@@ -342,6 +343,12 @@ function statusOf(shard: Shard) {
     watermark: shard.watermark,
     residentEntities: shard.residents,
     undelivered: shard.outbox.sent.length - shard.outbox.first,
+    lagEntries: shard.backlog.tasks,
+    lagBytes: shard.backlog.bytes,
+    outboxBytes: shard.outbox.bytes,
+    residentBytes: shard.residentBytes,
+    dirtyEntities: shard.dirty.length,
+    obligations: shard.obligations.size,
   };
 }
 

@@ -84,7 +84,9 @@ export type StreamEffect =
   | { readonly kind: "open"; readonly session: string; readonly named: boolean }
   | { readonly kind: "welcome"; readonly session: SessionId; readonly opening: number }
   | { readonly kind: "send"; readonly message: NodeMessageInit }
-  | Extract<SessionEffect, { kind: "offer" | "rest" }>
+  | Extract<SessionEffect, { kind: "opened" | "offer" | "rest" }>
+  /** Batches of which the client is told that they have reached a level. */
+  | { readonly kind: "acked"; readonly level: AckLevel; readonly batches: readonly OpenBatch[] }
   /** Send the message `turn` when this turn of the event loop is over and the connection takes writes. */
   | { readonly kind: "turn" }
   | { readonly kind: "close-session"; readonly session: SessionId }
@@ -211,6 +213,7 @@ function onTracks(state: StreamState, message: SessionMessage): StreamEffect[] {
       case "opened":
         state.durable.waiting.push(effect.batch);
         if (state.tracks.awaitsProcessed) state.processed.waiting.push(effect.batch);
+        effects.push(effect);
         break;
       case "failed":
         return [...effects, ...end(state, effect.error, effect.batch.number)];
@@ -237,11 +240,14 @@ function onTurn(state: StreamState): StreamEffect[] {
   const limit = tracks.awaitsProcessed ? Math.max(limits.unprocessedMax - waitsProcessed, 0) : Number.POSITIVE_INFINITY;
   const first = takeAcks(durable, { limit, withTokens: !tracks.awaitsProcessed });
   for (const batch of first.taken) returnCredit(state, batch);
+  if (first.taken.length > 0) effects.push({ kind: "acked", level: AckLevel.DURABLE, batches: first.taken });
   const acks = first.acks;
   if (tracks.awaitsProcessed) {
     const unacked = durable.waiting.length;
     const ready = processed.waiting.length - unacked;
-    acks.push(...takeAcks(processed, { limit: ready, withTokens: true }).acks);
+    const second = takeAcks(processed, { limit: ready, withTokens: true });
+    if (second.taken.length > 0) effects.push({ kind: "acked", level: AckLevel.PROCESSED, batches: second.taken });
+    acks.push(...second.acks);
   }
   for (const ack of acks) effects.push({ kind: "send", message: { kind: { case: "ack", value: ack } } });
   if (canAck(durable) && processed.waiting.length - durable.waiting.length < limits.unprocessedMax) {

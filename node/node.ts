@@ -26,6 +26,7 @@ import { loadModules, type Modules } from "./module-loader.ts";
 import { moduleStatuses } from "./module-status.ts";
 import { type Cluster, openCluster } from "./open-cluster.ts";
 import { type Database, openDatabase } from "./open-database.ts";
+import { openHttp } from "./open-http.ts";
 import { version } from "./version.ts";
 
 /** One node, serving. */
@@ -33,6 +34,8 @@ export interface Node extends AsyncDisposable {
   readonly id: string;
   /** gRPC, `host:port`. */
   readonly address: string;
+  /** Metrics and health, `host:port`; null: nowhere. */
+  readonly httpAddress: string | null;
   readonly config: LoadedConfig;
   readonly engine: Engine;
   readonly modules: Modules;
@@ -71,6 +74,9 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   log.level = settings.logLevel;
   for (const sentence of config.ignored) log.info({}, sentence);
   const dataDir = resolve(settings.dataDir);
+  const counters = createCounters();
+  const http = await openHttp({ settings, counters, clock: systemClock, log });
+  opened.push(() => http.close());
 
   const database = await openDatabase({
     settings,
@@ -78,6 +84,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     log,
     node: id,
     model,
+    counters,
     ...(options.signal && { signal: options.signal }),
   });
   opened.push(() => database.close());
@@ -99,7 +106,6 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   });
   checkSchedules(modules.scheduled);
   const actorModel = modelWithBehaviours(model, modules.behaviours);
-  const counters = createCounters();
   const watch = startLoopWatch({ hooks: allHooks(modules.hooks).map((hook) => hook.id), clock: systemClock, log });
   opened.push(() => watch.close());
 
@@ -156,14 +162,22 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   opened.push(() => server.close());
   const membership = await cluster.join(server.address);
   await serving.join(membership, { alone: cluster.alone });
+  const { clusterId, ping } = database;
+  const hooks = allHooks(modules.hooks);
+  http.serve({ engine: serving, membership, links: cluster.links, hooks, model: actorModel, clusterId, ping });
   opened.push(async () => {
+    http.leave();
     if (cluster.alone) return;
     server.leaving();
     await serving.handOver(handOverWithinMs);
   });
   opened.push(openActors(modules, { messenger, engine: serving, counters, log }));
   const { name } = membership.self;
-  log.info({ address: server.address, name, node: id, model: model.hash, cluster: database.clusterId }, "serving");
+  const httpAddress = http.address;
+  log.info(
+    { address: server.address, http: httpAddress, name, node: id, model: model.hash, cluster: database.clusterId },
+    "serving",
+  );
   const failed = new Promise<StarlingError>((fail) => {
     serving.onHealth((problem) => {
       if (problem !== null && (problem.code === "FENCED" || problem.code === "INTERNAL")) fail(problem);
@@ -171,7 +185,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     void database.lost.then(fail);
   });
   const { address } = server;
-  return { id, address, config, engine: serving, modules, failed, close, [Symbol.asyncDispose]: close };
+  return { id, address, httpAddress, config, engine: serving, modules, failed, close, [Symbol.asyncDispose]: close };
 }
 
 /** How long messages of modules may be on their way at the end. */

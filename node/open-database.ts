@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { Counters } from "../actors/counters.ts";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
 import { createShardedStore } from "../actors/store/sharded-store.ts";
 import type { Queries, Store } from "../actors/store/store.ts";
@@ -13,6 +14,8 @@ export interface Database {
   readonly store: Store;
   readonly queries: Queries;
   readonly clusterId: string;
+  /** One round trip to each database. Raises STORE. */
+  ping(): Promise<void>;
   /** See {@link PostgresStore.keepCoordinator}. */
   keepCoordinator(identity: string | null): Promise<string | null>;
   /** Settles when this node no longer holds the database. */
@@ -27,6 +30,7 @@ export interface DatabaseOptions {
   readonly log: Log;
   readonly node: string;
   readonly model: Model;
+  readonly counters: Counters;
   readonly signal?: AbortSignal;
 }
 
@@ -73,7 +77,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     const spread =
       stores.length === 1 ? first : createShardedStore(stores, (shard) => stores[shard % stores.length] ?? first);
     const keepCoordinator = first.keepCoordinator;
-    return { store: spread, queries: spread, clusterId: first.clusterId, keepCoordinator, lost, close };
+    const ping = async (): Promise<void> => void (await Promise.all(stores.map((store) => store.ping())));
+    return { store: spread, queries: spread, clusterId: first.clusterId, ping, keepCoordinator, lost, close };
   } catch (error) {
     await close();
     throw error;
@@ -82,7 +87,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
 
 async function openStore(
   url: string,
-  { settings, log, signal }: DatabaseOptions,
+  { settings, log, signal, counters }: DatabaseOptions,
   onOtherWorld: (error: StarlingError) => void,
 ): Promise<PostgresStore> {
   for (let attempt = 0; ; attempt++) {
@@ -91,7 +96,9 @@ async function openStore(
       const shards = { entity: entityShards, system: systemShards };
       // PostgreSQL's connections are few, and nodes share them.
       const readers = etcd === null ? 4 : 2;
-      return await openPostgresStore({ url, lanes, readers, shards, statementTimeoutMs: storeTimeoutMs, onOtherWorld });
+      const onError = (errorClass: string) => counters.add(`database_errors/${errorClass}`);
+      const on = { onOtherWorld, onError };
+      return await openPostgresStore({ url, lanes, readers, shards, statementTimeoutMs: storeTimeoutMs, ...on });
     } catch (error) {
       if (!(error instanceof StarlingError) || !error.retryable) throw error;
       if (attempt === 0) log.warn({ problem: error.message }, "waiting for postgresql");

@@ -27,6 +27,7 @@ const doors: Readonly<Record<string, RegExp>> = {
   "@bufbuild/protobuf": /^(proto|cluster|actors|node)\//,
   postgres: /^actors\/store\//,
   croner: /schedule[^/]*\.ts$/,
+  "prom-client": /^node\/metrics\/exposition\.ts$/,
   pino: /^node\/log\.ts$/,
   "pino-pretty": /^node\/log\.ts$/,
   esbuild: /^node\/module-(loader|bundle)[^/]*\.ts$/,

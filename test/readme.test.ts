@@ -73,6 +73,7 @@ describe("the README's commands", () => {
   let folder = "";
   let demo: ChildProcess;
   let address = "";
+  let http = "";
   let said = "";
 
   beforeAll(async () => {
@@ -88,6 +89,7 @@ describe("the README's commands", () => {
       });
     });
     address = /^gRPC +(\S+)/m.exec(said)?.[1] ?? "";
+    http = /^HTTP +(\S+)/m.exec(said)?.[1] ?? "";
   }, 120_000);
 
   afterAll(async () => {
@@ -131,6 +133,12 @@ describe("the README's commands", () => {
       expect({ command, code: ran.code, err: ran.code === 0 ? "" : ran.err }).toEqual({ command, code: 0, err: "" });
       expect(ran.out).not.toBe("");
     }
+  });
+
+  it("and what it asks by HTTP is answered", async () => {
+    const urls = commands.filter((one) => one.startsWith("curl ")).map((one) => one.split(" ").at(-1) ?? "");
+    expect(urls.length).toBeGreaterThan(1);
+    for (const url of urls) expect((await fetch(url.replace("127.0.0.1:4780", http))).status, url).toBe(200);
   });
 
   it("and its client's three lines run", async () => {

@@ -44,6 +44,8 @@ export interface ConnectionOptions {
   readonly connectTimeoutMs: number;
   /** Called when the connection has gone, whoever ended it. */
   readonly onClose?: () => void;
+  /** Told of each statement that failed: PostgreSQL's class of errors, or the system's code. */
+  readonly onError?: (errorClass: string) => void;
   /** Runs before the first statement of each session, the first one's too; what it raises, the statement raises. */
   readonly onSession?: (session: Pick<Connection, "query">) => Promise<void>;
 }
@@ -117,7 +119,8 @@ export function createConnection(options: ConnectionOptions): Connection {
   const bounded = <T>(started: Promise<T>): Promise<T> => {
     const guarded = watchSilence(started, runs, () => socket?.destroy());
     const result = withDeadline(guarded, giveUpMs, () => socket?.destroy());
-    work = result.catch(() => undefined); // the caller has the error
+    // The caller has the error.
+    work = result.catch((error: unknown) => options.onError?.(classOf(error)));
     return result;
   };
   const query = async <Row extends object>(text: string, parameters: readonly Parameter[] = []): Promise<Row[]> =>
@@ -237,6 +240,13 @@ export function codeOf(error: unknown): string | null {
   if (typeof code === "string") return code;
   const inner = error instanceof AggregateError ? error.errors[0] : undefined;
   return inner === undefined ? null : codeOf(inner);
+}
+
+/** The first two digits of an SQLSTATE stand for its class; other codes are few. */
+function classOf(error: unknown): string {
+  const code = codeOf(error);
+  if (code === null) return "unknown";
+  return /^[0-9A-Z]{5}$/.test(code) ? code.slice(0, 2) : code;
 }
 
 /** A URL as libpq knows it: `?host=/folder` is a unix socket. */

@@ -54,6 +54,8 @@ export interface PostgresStoreOptions extends ClusterExpectation {
   readonly waitingMax?: number;
   /** The server, or its timeline, became another: every call raises FENCED from now on, and writes lose their shards (R25). */
   readonly onOtherWorld?: (error: StarlingError) => void;
+  /** See {@link ConnectionOptions.onError}. */
+  readonly onError?: (errorClass: string) => void;
 }
 
 interface Pools {
@@ -73,6 +75,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     application: options.application ?? "starling",
     statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
     connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+    ...(options.onError && { onError: options.onError }),
   };
   const pool = (size: number) => createPool({ ...connect, size, waitingMax: options.waitingMax ?? 10_000 });
   const pools: Pools = {

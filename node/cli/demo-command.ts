@@ -66,7 +66,7 @@ async function runDemo(context: CommandContext, options: DemoOptions): Promise<v
       const storedIn = settings.databaseUrl === null ? join(settings.dataDir, "postgres") : "your database";
       const mark = await feedOnce(context, client, options.dataDir, join(example, "data"));
       if (mark !== null && !signal.aborted)
-        await printSummary(context, client, { mark, address: node.address, storedIn });
+        await printSummary(context, client, { mark, address: node.address, http: node.httpAddress, storedIn });
     });
     const failure = await Promise.race([untilAborted(signal), node.failed]);
     if (failure !== null) throw failure;
@@ -122,12 +122,13 @@ async function readMark(path: string): Promise<FedMark | null> {
 interface Summary {
   readonly mark: FedMark;
   readonly address: string;
+  readonly http: string | null;
   readonly storedIn: string;
 }
 
 async function printSummary(context: CommandContext, client: Client, summary: Summary): Promise<void> {
   const { output } = context;
-  const { mark, address, storedIn } = summary;
+  const { mark, address, http, storedIn } = summary;
   const heading = (text: string) => output.print(`\n${output.paint("bold", text)}`);
   heading("What went in");
   printFeed(output, mark);
@@ -141,6 +142,7 @@ async function printSummary(context: CommandContext, client: Client, summary: Su
   printRecord(output, await client.entities.get({ type: "route", eid: exampleRoute }));
   heading("What serves where");
   output.print(`gRPC        ${output.paint("cyan", address)}  Ingest, Entities, Admin, health, reflection`);
+  if (http !== null) output.print(`HTTP        ${output.paint("cyan", http)}  /metrics, /healthz, /readyz`);
   output.print(`PostgreSQL  ${storedIn}  the log, the records, dead letters`);
   heading("What to try next");
   const at = address === defaultAddress ? "" : ` -a ${address}`;

@@ -12,7 +12,13 @@ const shardsMax = 4096;
  * overridden by flags. Durations are also taken as text (`30s`), bytes as `64MiB`.
  */
 export const settingsSchema = z.object({
-  listen: address("127.0.0.1:4700", "address and port of gRPC and HTTP"),
+  listen: address("127.0.0.1:4700", "address and port of gRPC"),
+  httpListen: z
+    .string()
+    .regex(/^(?:auto|none|(?:\[[0-9a-fA-F:.]+\]|[^:\s/]+):\d{1,5})$/, "auto, none or host:port")
+    .refine((value) => !(Number(value.replace(/^.*:/, "")) > 65_535), "a port up to 65535")
+    .default("auto")
+    .describe("metrics and health; auto: on loopback, 80 above the port of listen; none: nowhere"),
   name: z
     .string()
     .regex(/^[\w.-]{1,100}$/, "letters, digits, `.`, `_` and `-`, at most 100")

@@ -1,5 +1,6 @@
 import { splitBatch } from "../../actors/batch.ts";
 import { hashFields } from "../../actors/batch-hash.ts";
+import { type BatchMeter, createBatchMeter } from "../../actors/batch-meter.ts";
 import { type CallSession, replyOf } from "../../actors/call-session.ts";
 import type { Engine } from "../../actors/engine.ts";
 import type { StreamLimits } from "../../actors/stream.ts";
@@ -16,6 +17,8 @@ export interface IngestOptions {
   readonly clock: Clock;
   readonly limits: StreamLimits;
   readonly calls: CallSession;
+  /** Default: one that counts with the engine's counters. */
+  readonly meter?: BatchMeter;
   readonly helloMs: number;
   readonly stalledMs: number;
   readonly maxStreams: number;
@@ -28,12 +31,14 @@ export class IngestService {
     send: (request, context) => this.#onSend(request, context),
   };
   readonly #options: IngestOptions;
+  readonly #meter: BatchMeter;
   readonly #streams = new Set<IngestSession>();
   readonly #bySession = new Map<SessionId, { readonly stream: IngestSession; readonly opening: number }>();
   #addresses: readonly string[] | null = null;
 
   constructor(options: IngestOptions) {
     this.#options = options;
+    this.#meter = options.meter ?? createBatchMeter({ counters: options.engine.counters, clock: options.clock });
   }
 
   /** Streams that are open now. */
@@ -67,6 +72,7 @@ export class IngestService {
       engine,
       clock,
       limits,
+      meter: this.#meter,
       helloMs,
       stalledMs,
       onWelcome: (opened, opening) => {

@@ -1,6 +1,8 @@
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { bytesOfField, hashFields } from "../../actors/batch-hash.ts";
+import type { BatchMeter } from "../../actors/batch-meter.ts";
 import type { Engine } from "../../actors/engine.ts";
+import type { OpenBatch } from "../../actors/session.ts";
 import {
   createStreamState,
   type NodeMessageInit,
@@ -11,7 +13,7 @@ import {
   stepStream,
 } from "../../actors/stream.ts";
 import type { Clock } from "../../proto/clock.ts";
-import type { Batch } from "../../proto/gen/starling_pb.ts";
+import { AckLevel, type Batch } from "../../proto/gen/starling_pb.ts";
 import type { SessionId, ShardId } from "../../proto/ids.ts";
 import type { PlainBatch, ReadMessage } from "../../proto/read-batch.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
@@ -25,6 +27,7 @@ export interface IngestSessionOptions {
   readonly engine: Engine;
   readonly clock: Clock;
   readonly limits: StreamLimits;
+  readonly meter: BatchMeter;
   /** Bound on the time before the hello, and on the time in which a client reads nothing. */
   readonly helloMs: number;
   readonly stalledMs: number;
@@ -40,6 +43,8 @@ export class IngestSession {
   readonly #state: StreamState;
   readonly #queue: StreamMessage[] = [];
   readonly #rests = new Set<() => void>();
+  /** Batches whose last acknowledgement is not sent. */
+  readonly #open = new Set<OpenBatch>();
   #turn: "none" | "wanted" | "planned" = "none";
   /** Messages that the connection has not taken; while there are any, acknowledgements gather (T3). */
   #unsent = 0;
@@ -114,11 +119,16 @@ export class IngestSession {
     const { engine } = this.#options;
     switch (effect.kind) {
       case "open":
-        return this.#open(effect.session, effect.named);
+        return this.#openSession(effect.session, effect.named);
       case "welcome":
         return this.#options.onWelcome(effect.session, effect.opening);
       case "send":
         return this.#send(effect.message);
+      case "opened":
+        this.#open.add(effect.batch);
+        return this.#options.meter.opened(effect.batch);
+      case "acked":
+        return this.#onAcked(effect.level, effect.batches);
       case "offer": {
         const { batch, parts, offer } = effect;
         return engine.offer(parts, (news) => {
@@ -139,7 +149,21 @@ export class IngestSession {
     }
   }
 
-  #open(session: string, named: boolean): void {
+  #onAcked(level: AckLevel, batches: readonly OpenBatch[]): void {
+    const { meter } = this.#options;
+    for (const batch of batches) {
+      if (level === AckLevel.PROCESSED) meter.processed(batch);
+      else meter.durable(batch);
+      if (level === this.#state.level) this.#close(batch);
+    }
+  }
+
+  #close(batch: OpenBatch): void {
+    this.#open.delete(batch);
+    this.#options.meter.closed(batch);
+  }
+
+  #openSession(session: string, named: boolean): void {
     this.#cancelWatch();
     // Nothing is read until the session is open, so that nothing piles up.
     this.#call.pause();
@@ -208,6 +232,7 @@ export class IngestSession {
     this.#cancelWatch();
     for (const cancel of this.#rests) cancel();
     this.#rests.clear();
+    for (const batch of this.#open) this.#close(batch);
     this.#options.onEnd();
   }
 }

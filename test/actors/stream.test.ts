@@ -37,6 +37,7 @@ function start(level: AckLevel = AckLevel.DURABLE) {
     effects.push(...stepStream(state, message));
   };
   const take = () => effects.splice(0);
+  const offers = () => take().filter(({ kind }) => kind === "offer");
   const hello = (rest: object = {}) =>
     step({ kind: "hello", hello: create(HelloSchema, { versionMin: 1, versionMax: 1, level, ...rest }) });
   const open = () => {
@@ -53,7 +54,7 @@ function start(level: AckLevel = AckLevel.DURABLE) {
     if (offer?.kind !== "offer") throw new Error("no offer");
     step({ kind: "tracks", message: { ...offer, kind: "news", news: [event] } });
   };
-  return { state, step, take, hello, open, batch, answer };
+  return { state, step, take, offers, hello, open, batch, answer };
 }
 
 const sent = (effects: StreamEffect[]): NodeMessageInit["kind"][] =>
@@ -132,7 +133,7 @@ describe("credits and acknowledgements", () => {
     stream.batch(1, null, "a");
     stream.batch(2, 1, "b");
     stream.batch(3, 2, "c");
-    const [first, second, third] = stream.take();
+    const [first, second, third] = stream.offers();
     stream.answer(third, durable);
     stream.answer(second, durable);
     expect(stream.take()).toEqual([{ kind: "turn" }]);
@@ -149,7 +150,7 @@ describe("credits and acknowledgements", () => {
     const stream = start(AckLevel.PROCESSED);
     stream.open();
     stream.batch(1, null, "a");
-    const [first] = stream.take();
+    const [first] = stream.offers();
     stream.answer(first, durable);
     stream.step({ kind: "turn" });
     stream.answer(first, { kind: "processed", position: 0, obligations: 2 });
@@ -159,6 +160,27 @@ describe("credits and acknowledgements", () => {
       { value: { level: AckLevel.DURABLE, tokens: [] } },
       { value: { level: AckLevel.PROCESSED, obligations: 2, tokens: [{ seq: 5n }] } },
     ]);
+  });
+
+  test("a batch is told as opened once, and once as acknowledged at each level", () => {
+    const stream = start(AckLevel.PROCESSED);
+    stream.open();
+    stream.batch(1, null, "a");
+    stream.batch(2, 1, "b");
+    const effects = stream.take();
+    for (const offer of effects.filter(({ kind }) => kind === "offer")) {
+      stream.answer(offer, durable);
+      stream.answer(offer, { kind: "processed", position: 0, obligations: 0 });
+    }
+    stream.step({ kind: "turn" });
+    stream.step({ kind: "turn" });
+    const told = [...effects, ...stream.take()].flatMap((effect) => {
+      if (effect.kind === "opened") return [`opened ${effect.batch.number}`];
+      if (effect.kind !== "acked") return [];
+      const level = effect.level === AckLevel.DURABLE ? "durable" : "processed";
+      return effect.batches.map(({ number }) => `${level} ${number}`);
+    });
+    expect(told).toEqual(["opened 1", "opened 2", "durable 1", "durable 2", "processed 1", "processed 2"]);
   });
 
   test("T4: when too many batches wait to be processed, no durable acknowledgement leaves", () => {
@@ -200,7 +222,7 @@ describe("endings", () => {
     const stream = start();
     stream.open();
     stream.batch(1, null);
-    const [offer] = stream.take();
+    const [offer] = stream.offers();
     stream.answer(offer, { kind: "refused", position: 0, error: new StarlingError("BATCH_CHANGED", "no") });
     const effects = stream.take();
     expect(sent(effects)).toMatchObject([{ case: "problem", value: { code: "BATCH_CHANGED", number: 1n } }]);
@@ -211,7 +233,7 @@ describe("endings", () => {
     const stream = start();
     stream.open();
     stream.batch(1, null);
-    const [offer] = stream.take();
+    const [offer] = stream.offers();
     stream.step({ kind: "close" });
     stream.step({ kind: "ended" });
     expect(stream.take()).toEqual([]);

@@ -9,6 +9,8 @@ export interface NodeProcess {
   readonly pid: number;
   /** gRPC, `host:port`. */
   readonly address: string;
+  /** Metrics and health, `host:port`; a free one unless the environment says otherwise. */
+  readonly httpAddress: string | null;
   /** Everything that it logged, as JSON lines. */
   readonly log: readonly string[];
   /** Resolves with the exit code, or the signal that ended it. */
@@ -34,6 +36,9 @@ export interface NodeProcessOptions {
 /** Variables that tests read: a node would take them for settings with a slip. */
 const variablesOfTests = { STARLING_SEED: "", STARLING_KILLS: "" };
 
+/** The default is beside gRPC's port, which may be another node's in a test. */
+const anyHttpPort = { STARLING_HTTP_LISTEN: "127.0.0.1:0" };
+
 const main = join(repository, "dist/node/cli/main.js");
 
 /** Starts a node and waits until it serves. Its end before that rejects with what it logged. */
@@ -45,7 +50,7 @@ export async function startNodeProcess(options: NodeProcessOptions): Promise<Nod
     process.execPath,
     ["--max-semi-space-size=32", main, "node", options.configDir, "--listen", "127.0.0.1:0", ...flags],
     {
-      env: { ...process.env, ...variablesOfTests, ...options.env },
+      env: { ...process.env, ...variablesOfTests, ...anyHttpPort, ...options.env },
       stdio: ["ignore", "ignore", "pipe"],
     },
   );
@@ -59,11 +64,11 @@ export async function startNodeProcess(options: NodeProcessOptions): Promise<Nod
     await node.kill(); // one that is late would be nobody's
     throw error;
   });
-  const { address } = JSON.parse(line) as { address: string };
-  return { ...node, address };
+  const { address, http } = JSON.parse(line) as { address: string; http: string | null };
+  return { ...node, address, httpAddress: http };
 }
 
-function watch(child: ChildProcess): Omit<NodeProcess, "address"> {
+function watch(child: ChildProcess): Omit<NodeProcess, "address" | "httpAddress"> {
   const log: string[] = [];
   const waiting = new Set<{ matches: (line: string) => boolean; found: (line: string) => void }>();
   if (child.stderr === null || child.pid === undefined) throw new Error("the node could not be started");

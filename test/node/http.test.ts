@@ -1,0 +1,103 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createLog } from "../../node/log.ts";
+import { type Node, startNode } from "../../node/node.ts";
+import { planHttpPort } from "../../node/open-http.ts";
+import { type Client, connect } from "../../proto/client.ts";
+import { type ReadSample, readExposition } from "../support/exposition.ts";
+import { startTestPostgres, type TestPostgres } from "../support/postgres-server.ts";
+import { isOnPath } from "../support/program.ts";
+import { repository } from "../support/repository.ts";
+
+/** What a real node tells of itself over HTTP. */
+const dataDir = mkdtempSync(join(tmpdir(), "starling-http-"));
+let postgres: TestPostgres;
+let node: Node;
+let client: Client;
+
+beforeAll(async () => {
+  postgres = await startTestPostgres();
+  const { url } = await postgres.createDatabase();
+  node = await startNode({
+    configDir: join(repository, "test/support/node-config"),
+    env: {},
+    flags: { dataDir, databaseUrl: url, listen: "127.0.0.1:0", logLevel: "silent" },
+    log: createLog({ level: "silent" }),
+  });
+  client = await connect({ address: node.address, level: "processed" });
+}, 60_000);
+
+afterAll(async () => {
+  await client?.close();
+  await node?.close();
+  await postgres?.close();
+  rmSync(dataDir, { recursive: true, force: true });
+});
+
+async function ask(path: string): Promise<{ status: number; body: string }> {
+  const response = await fetch(`http://${node.httpAddress}${path}`);
+  return { status: response.status, body: await response.text() };
+}
+
+async function samples(): Promise<readonly ReadSample[]> {
+  return readExposition((await ask("/metrics")).body).flatMap((metric) => metric.samples);
+}
+
+async function value(name: string, labels: Record<string, string> = {}): Promise<number | undefined> {
+  const all = await samples();
+  return all.find((one) => one.name === name && Object.entries(labels).every(([k, v]) => one.labels[k] === v))?.value;
+}
+
+test("the metrics of a node that works are what it was sent, and what became of that", async () => {
+  const level = (eid: string, v: unknown, t1: number) => ({ type: "device", eid, attr: "level", v, t1 });
+  const good = Array.from({ length: 40 }, (_, index) => level(`d${index}`, index, 1000));
+  await client.send([...good, level("d1", "no number", 2000), level("refused", 1, 1000)]);
+  await client.send([{ type: "device", eid: "d2", attr: "label", v: "throw" }]);
+  await expect.poll(() => value("starling_entities_created_total"), { timeout: 30_000 }).toBe(43);
+  await expect.poll(() => value("starling_lag_entries"), { timeout: 30_000 }).toBe(0);
+  expect(await value("starling_datapoints_total", { result: "accepted" })).toBe(42);
+  expect(await value("starling_datapoints_total", { result: "INVALID_VALUE" })).toBe(1);
+  expect(await value("starling_creations_refused_total")).toBe(1);
+  const hook = { module: "derive", hook: "derive", kind: "on_new_attr", target: "device.level" };
+  expect(await value("starling_hook_runs_total", hook)).toBe(40);
+  expect(await value("starling_hook_tasks_total", hook)).toBe(80);
+  expect(await value("starling_hook_seconds_count", hook)).toBeGreaterThanOrEqual(16);
+  expect(await value("starling_ack_seconds_count", { level: "durable" })).toBe(2);
+  expect(await value("starling_ack_seconds_count", { level: "processed" })).toBe(2);
+  for (const histogram of ["append", "flush", "load"]) {
+    expect(await value(`starling_${histogram}_seconds_count`), histogram).toBeGreaterThan(0);
+  }
+  expect(await value("starling_shards", { group: "entity" })).toBe(256);
+  expect(await value("starling_shards_acquired_total")).toBe(272);
+  expect(await value("starling_queue_bound_bytes", { queue: "shard" })).toBe(64 * 1024 * 1024);
+  expect(await value("starling_nodes", { state: "serving" })).toBe(1);
+  expect(await value("starling_serving")).toBe(1);
+  expect(await value("starling_info", { cluster: (await client.admin.status()).clusterId })).toBe(1);
+});
+
+test.runIf(isOnPath("promtool"))("promtool finds nothing to say about them", async () => {
+  const input = (await ask("/metrics")).body;
+  expect(execFileSync("promtool", ["check", "metrics"], { input, encoding: "utf8", stdio: "pipe" })).toBe("");
+});
+
+test("a node without its PostgreSQL is alive and not ready, says why and counts it, and comes back", async () => {
+  expect(await ask("/healthz")).toEqual({ status: 200, body: "alive\n" });
+  await expect.poll(() => ask("/readyz"), { timeout: 30_000 }).toEqual({ status: 200, body: "ready\n" });
+  process.kill(postgres.pid, "SIGQUIT");
+  const gone = { status: 503, body: expect.stringMatching(/^not ready: (STORE|UNAVAILABLE|DEADLINE): ./) };
+  await expect.poll(() => ask("/readyz"), { timeout: 30_000 }).toEqual(gone);
+  expect((await ask("/healthz")).status).toBe(200);
+  const failures = async () => (await samples()).filter(({ name }) => name === "starling_database_errors_total");
+  await expect.poll(failures, { timeout: 30_000 }).not.toEqual([]);
+  postgres = await postgres.restart();
+  await expect.poll(() => ask("/readyz"), { timeout: 30_000 }).toEqual({ status: 200, body: "ready\n" });
+}, 120_000);
+
+test("the port is gRPC's plus 80, or a free one beside a free one", () => {
+  expect(planHttpPort(4700)).toBe(4780);
+  expect(planHttpPort(0)).toBe(0);
+  expect(planHttpPort(65_500)).toBe(0);
+});
