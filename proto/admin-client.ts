@@ -1,5 +1,5 @@
 import { callUnary, type Dialled } from "./client-call.ts";
-import { Admin, type DeadLetter as WireDeadLetter } from "./gen/starling_pb.ts";
+import { Admin, type HookStatus, type DeadLetter as WireDeadLetter } from "./gen/starling_pb.ts";
 
 export interface NodeStatus {
   readonly node: string;
@@ -43,12 +43,21 @@ export interface DeadLetterEntry {
 export interface ModuleState {
   readonly name: string;
   readonly file: string;
-  readonly hooks: readonly {
-    readonly kind: string;
-    readonly target: string;
-    readonly name: string;
-    readonly counters: Readonly<Record<string, number>>;
-  }[];
+  readonly hooks: readonly HookState[];
+}
+
+export interface HookState {
+  readonly kind: string;
+  /** The entity type, or `type.attr`; empty: neither. */
+  readonly target: string;
+  readonly name: string;
+  readonly counters: Readonly<Record<string, number>>;
+  /** Of a hook of snapshots: paths over links such as `destination.state`. */
+  readonly dependsOn: readonly string[];
+  readonly mayChange: readonly string[];
+  readonly pure: boolean;
+  /** Its place in the hook graph's order, from 1; 0: it has none. */
+  readonly order: number;
 }
 
 /** Typed calls of the service Admin; each raises the StarlingError that the node sends. */
@@ -87,18 +96,13 @@ export function createAdminClient(connected: () => Promise<Dialled>, deadlineMs:
     discard: async (id) => toEntry(await callUnary(await connected(), method.discardDeadLetter, { id }, deadlineMs)),
     modules: async () => {
       const { modules } = await callUnary(await connected(), method.listModules, {}, deadlineMs);
-      return modules.map(({ name, file, hooks }) => ({
-        name,
-        file,
-        hooks: hooks.map((hook) => ({
-          kind: hook.kind,
-          target: hook.target,
-          name: hook.name,
-          counters: hook.counters,
-        })),
-      }));
+      return modules.map(({ name, file, hooks }) => ({ name, file, hooks: hooks.map(toHookState) }));
     },
   };
+}
+
+function toHookState({ $typeName: _, ...hook }: HookStatus): HookState {
+  return hook;
 }
 
 function toShardState(wire: {

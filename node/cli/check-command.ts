@@ -2,9 +2,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { ModuleConfig } from "../../modules/base-module.ts";
-import type { ModuleLog } from "../../modules/hook.ts";
-import { systemClock } from "../../proto/clock.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { LoadedConfig } from "../config/load-config.ts";
 import { type CommandContext, examples } from "./command-context.ts";
@@ -92,25 +89,9 @@ async function checkModule(
   name: string,
   cacheDir: string,
 ): Promise<string | StarlingError> {
-  const { loadModules } = await import("../module-loader.ts");
-  const { settings, model } = config;
-  const moduleConfigs = Object.fromEntries(config.moduleConfigs) as Record<string, ModuleConfig>;
+  const { loadConfigured } = await import("./load-configured.ts");
   try {
-    const { modules } = await loadModules({
-      modulesDir,
-      enabled: [name],
-      moduleConfigs,
-      model,
-      platformConfig: { nodeName: "check", model, config: {} },
-      hookDefaults: {
-        concurrency: settings.hookConcurrency,
-        timeoutMs: settings.hookTimeoutMs,
-        retries: settings.hookRetries,
-      },
-      log: () => silentLog,
-      cacheDir,
-      clock: systemClock,
-    });
+    const { modules } = await loadConfigured(config, { modulesDir, enabled: [name], cacheDir });
     return modules[0]?.file ?? "";
   } catch (error) {
     if (error instanceof StarlingError) return error;
@@ -125,13 +106,6 @@ async function checkTypes(files: readonly string[], scratchDir: string): Promise
   const checked = await checkModuleTypes(sources, scratchDir);
   return (checked?.problems ?? []).map((problem) => new StarlingError("MODULE", problem));
 }
-
-const silentLog: ModuleLog = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 
 function printResult(context: CommandContext, dir: string, result: CheckResult, json: boolean): void {
   const { output } = context;

@@ -8,6 +8,7 @@ import { type CommandAdder, type CommandContext, examples } from "./command-cont
 import { addDeadLetterCommand } from "./dead-letter-command.ts";
 import { addDemoCommand } from "./demo-command.ts";
 import { addEntityCommand } from "./entity-command.ts";
+import { addHooksCommand } from "./hooks-command.ts";
 import { addModulesCommand } from "./modules-command.ts";
 import { addNodeCommand } from "./node-command.ts";
 import { addRawCommand } from "./raw-command.ts";
@@ -26,6 +27,7 @@ const adders: readonly CommandAdder[] = [
   addDeadLetterCommand,
   addActorCommand,
   addModulesCommand,
+  addHooksCommand,
 ];
 
 /** The exit codes of the command line. */
