@@ -1,8 +1,8 @@
-import type { Seq } from "../proto/ids.ts";
+import { type Seq, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { countBacklog } from "./backlog.ts";
 import { type Channel, planAdmission, type WaitingPart } from "./channel.ts";
-import type { Lane, LaneMessage, Offer } from "./lane.ts";
+import type { Lane, LaneMessage, LookUp, Offer } from "./lane.ts";
 import { countOwed } from "./obligation.ts";
 import type { Part, PartEvent, PartListener, PartRejection } from "./part.ts";
 import { PartNews } from "./part-news.ts";
@@ -15,8 +15,9 @@ import {
   type RecentParts,
   recentAt,
 } from "./recent-parts.ts";
-import { findPart } from "./segment.ts";
+import { type ReadPart, readParts } from "./segment.ts";
 import { createChannel, isSealed, type Shard } from "./shard.ts";
+import type { AskedPart, SegmentHead } from "./store/store.ts";
 
 /** Whether a channel belongs to a shard's outbox; bounds refuse only outside senders (R13). */
 export function isOutboxChannel(channel: string): boolean {
@@ -24,17 +25,35 @@ export function isOutboxChannel(channel: string): boolean {
 }
 
 /** Takes each offered part, recognises it as a repeat, or refuses it with a code. */
-export function admit(lane: Lane, { parts, listener }: Offer): void {
+export function admit(lane: Lane, offers: readonly Offer[]): void {
+  const lookUps: LookUp[] = [];
+  for (const offer of offers) admitOffer(lane, offer, lookUps);
+  for (let from = 0; from < lookUps.length; from += lookUpsMax) {
+    lane.effects.push({ kind: "look-up", asked: lookUps.slice(from, from + lookUpsMax) });
+  }
+}
+
+/** Parts that are looked up by one statement. */
+const lookUpsMax = 2_000;
+
+function admitOffer(lane: Lane, { parts, listener }: Offer, lookUps: LookUp[]): void {
   let batch: RecentBatch | null = null;
   for (const part of parts) {
     const { number, hash } = part;
     if (batch === null || batch.number !== number || batch.hash !== hash)
       batch = { number, hash, size: parts.length, listener };
-    admitPart(lane, part, batch, listener);
+    admitPart(lane, part, { batch, listener, lookUps });
   }
 }
 
-function admitPart(lane: Lane, part: Part, batch: RecentBatch, listener: PartListener): void {
+interface Admitting {
+  readonly batch: RecentBatch;
+  readonly listener: PartListener;
+  /** Takes what only the log knows. */
+  readonly lookUps: LookUp[];
+}
+
+function admitPart(lane: Lane, part: Part, { batch, listener, lookUps }: Admitting): void {
   const { position } = part;
   const shard = lane.shards.get(part.shard);
   if (shard === undefined || isSealed(shard)) {
@@ -60,7 +79,7 @@ function admitPart(lane: Lane, part: Part, batch: RecentBatch, listener: PartLis
       return tellRepeat(lane, shard, admission, { position, listener });
     case "look-up":
       lane.world.counters.add("repeats");
-      lane.effects.push({ kind: "look-up", part, listener });
+      lookUps.push({ place: askedPart(channel, part), hash: part.hash, position, listener });
       return;
     case "append":
       break;
@@ -68,6 +87,11 @@ function admitPart(lane: Lane, part: Part, batch: RecentBatch, listener: PartLis
   const full = isOutboxChannel(part.channel) ? null : findFullBound(lane, shard);
   if (full !== null) return refuse(lane, { position, listener }, "BUSY", full);
   take(lane, shard, channel, part, batch);
+}
+
+/** Where to look for a part: a sender repeats upward, from the last one that was found. */
+function askedPart({ found }: Channel, { shard, channel, number }: Part): AskedPart {
+  return { shard, channel, number, from: found !== null && found.number <= number ? found.seq : toSeq(0) };
 }
 
 function take(lane: Lane, shard: Shard, channel: Channel, part: Part, batch: RecentBatch): void {
@@ -149,19 +173,42 @@ export function tellPassed(lane: Lane, shard: Shard, recent: RecentParts, passed
   }
 }
 
-/** Answers a repeat from the log: the same content, other content, or a number that has no entry (R10). */
-export function answerLookUp(lane: Lane, message: Extract<LaneMessage, { kind: "looked-up" }>): void {
-  const { part, listener, segment } = message;
-  const asked = { position: part.position, listener };
-  const shard = lane.shards.get(part.shard);
+/** Answers repeats from the log: the same content, other content, or a number that has no entry (R10). */
+export function answerLookUps(lane: Lane, { asked, found }: Extract<LaneMessage, { kind: "looked-up" }>): void {
+  const partsOf = createPartsReader();
+  for (const [index, lookUp] of asked.entries()) {
+    const head = found[index] ?? null;
+    const part = head === null ? null : partsOf(head).get(keyOf(lookUp.place));
+    answerLookUp(lane, lookUp, part ?? null);
+  }
+}
+
+function answerLookUp(lane: Lane, { place, hash, position, listener }: LookUp, found: ReadPart | null): void {
+  const asked = { position, listener };
+  const shard = lane.shards.get(place.shard);
   if (shard === undefined || isSealed(shard))
-    return refuse(lane, asked, "MOVED", `this node does not own shard ${part.shard}`);
-  const found = segment === null ? null : findPart(segment, part.channel, part.number);
-  if (found === null || found.hash !== part.hash) {
-    return refuse(lane, asked, "BATCH_CHANGED", `batch ${part.number} was taken with other content, or not at all`);
+    return refuse(lane, asked, "MOVED", `this node does not own shard ${place.shard}`);
+  if (found === null || found.hash !== hash) {
+    return refuse(lane, asked, "BATCH_CHANGED", `batch ${place.number} was taken with other content, or not at all`);
   }
   const { firstSeq, lastSeq, rejections } = found;
+  const channel = shard.channels.get(place.channel);
+  if (channel !== undefined) channel.found = { number: place.number, seq: firstSeq };
   answerRepeat(lane, shard, { ...asked, firstSeq, lastSeq }, rejections);
+}
+
+/** Reads the parts of heads; one that holds several is read once. */
+function createPartsReader(): (head: SegmentHead) => ReadonlyMap<string, ReadPart> {
+  const read = new Map<SegmentHead, ReadonlyMap<string, ReadPart>>();
+  return (head) => {
+    const known = read.get(head) ?? new Map(readParts(head).map((part) => [keyOf(part), part]));
+    read.set(head, known);
+    return known;
+  };
+}
+
+function keyOf({ channel, number }: Pick<AskedPart, "channel" | "number">): string {
+  return `${number} ${channel}`;
 }
 
 /** Tells a listener, together with all else that the step has for it. */

@@ -25,6 +25,8 @@ export interface Channel {
   recent: RecentParts | null;
   /** Changed since the last checkpoint. */
   dirty: boolean;
+  /** The newest look-up's part: repeats after it stand above; null: there was none. */
+  found: { readonly number: number; readonly seq: Seq } | null;
 }
 
 /** A part and who waits for its end. */

@@ -241,13 +241,14 @@ function createPerformer(
         );
       }
       case "look-up": {
-        const { part, listener } = effect;
-        const { shard, channel, number, position } = part;
+        const { asked } = effect;
         return call(
           0,
-          () => store.findPart(shard, channel, number),
-          (segment) => post({ kind: "looked-up", part, listener, segment }),
-          (error) => listener([{ kind: "refused", position, error }]),
+          () => store.findParts(asked.map(({ place }) => place)),
+          (found) => post({ kind: "looked-up", asked, found }),
+          (error) => {
+            for (const { listener, position } of asked) listener([{ kind: "refused", position, error }]);
+          },
         );
       }
       case "deliver":

@@ -17,10 +17,12 @@ import type { GiveUpReply, PendingBlock, Shard } from "./shard.ts";
 
 import type {
   AppendRequest,
+  AskedPart,
   EntityKey,
   Fence,
   FlushRequest,
   Segment,
+  SegmentHead,
   ShardProgress,
   StoredDeadLetter,
   StoredEntity,
@@ -167,11 +169,11 @@ export type LaneMessage =
   /** Forget shards at once: another node has them. */
   | { readonly kind: "drop"; readonly shards: readonly ShardId[] }
   | { readonly kind: "offer"; readonly offers: readonly Offer[] }
+  /** What the log has of parts that came again, one for one. */
   | {
       readonly kind: "looked-up";
-      readonly part: Part;
-      readonly listener: PartListener;
-      readonly segment: Segment | null;
+      readonly asked: readonly LookUp[];
+      readonly found: readonly (SegmentHead | null)[];
     }
   | { readonly kind: "committed"; readonly result: WriteResult }
   | { readonly kind: "commit-failed"; readonly error: StarlingError }
@@ -235,6 +237,15 @@ export type LetterReply = (error: StarlingError | null) => void;
 
 export type GetReply = (record: OwnedRecord | null | StarlingError) => void;
 
+/** A part that only the log knows, and who offers it. */
+export interface LookUp {
+  readonly place: AskedPart;
+  readonly hash: string;
+  /** Which of its batch's parts it is. */
+  readonly position: number;
+  readonly listener: PartListener;
+}
+
 /** All that one step has to tell a listener. */
 export interface Tell {
   readonly kind: "tell";
@@ -246,7 +257,7 @@ export type Effect =
   | { readonly kind: "append"; readonly request: AppendRequest; readonly delayMs: number }
   | { readonly kind: "flush"; readonly request: FlushRequest; readonly delayMs: number }
   | { readonly kind: "load"; readonly wanted: readonly LoadWanted[]; readonly delayMs: number }
-  | { readonly kind: "look-up"; readonly part: Part; readonly listener: PartListener }
+  | { readonly kind: "look-up"; readonly asked: readonly LookUp[] }
   /** An outbox part for its target's owner; when it is durable there, `delivered` comes back, then `lines-done`. */
   | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
   | Tell

@@ -7,7 +7,7 @@ import { createLineText, type LineText, put, putQuoted, putUnit, takeText } from
 import { type MessageResult, readResult, writeResult } from "./message-result.ts";
 import { putHex32, putNumber } from "./number-text.ts";
 import { type Cause, type Part, type PartRejection, type PartTask, taskFrom } from "./part.ts";
-import type { Segment } from "./store/store.ts";
+import type { Segment, SegmentHead } from "./store/store.ts";
 
 /**
  * A segment: what one commit appends to one shard's log, made of blocks. A block is a part of a channel, or the answer of
@@ -245,11 +245,9 @@ function readPart(p: PartFields, start: Seq): ReadPart {
   return { channel: p[0], number: p[1], hash: p[3], firstSeq, lastSeq, rejections: p[6] ?? [] };
 }
 
-/** The part of a channel in a segment, if it is there. */
-export function findPart(segment: Segment, channel: string, number: number): ReadPart | null {
-  const head = JSON.parse(segment.head) as Head;
-  const found = head.p.find((p) => p[0] === channel && p[1] === number);
-  return found === undefined ? null : readPart(found, segment.seq);
+/** The parts of a segment. */
+export function readParts({ seq, head }: SegmentHead): ReadPart[] {
+  return (JSON.parse(head) as Head).p.map((p) => readPart(p, seq));
 }
 
 /** What a message came to, if a segment says so. */

@@ -153,7 +153,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
 }
 
 export function createChannel(last: number): Channel {
-  return { last, recent: null, dirty: false };
+  return { last, recent: null, dirty: false, found: null };
 }
 
 export function isPart(pending: PendingBlock): pending is Part {

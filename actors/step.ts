@@ -1,5 +1,5 @@
 import { unreachable } from "../proto/unreachable.ts";
-import { admit, answerLookUp } from "./admission.ts";
+import { admit, answerLookUps } from "./admission.ts";
 import { dropShards, onCommitFailed, onCommitted, startCommit } from "./commit.ts";
 import { onFlushed, onFlushFailed, onFlushTimer, planNextFlush, startFlush } from "./flush.ts";
 import { beginHandOff, onGraceOver, refuseLetter, tendHandOffs } from "./hand-off.ts";
@@ -45,10 +45,9 @@ function take(lane: Lane, message: LaneMessage): void {
     case "drop":
       return dropShards(lane, message.shards);
     case "offer":
-      for (const offer of message.offers) admit(lane, offer);
-      return;
+      return admit(lane, message.offers);
     case "looked-up":
-      return answerLookUp(lane, message);
+      return answerLookUps(lane, message);
     case "committed":
       return onCommitted(lane, message.result);
     case "commit-failed":

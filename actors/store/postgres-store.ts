@@ -6,12 +6,13 @@ import { type ConnectionOptions, createConnection, createPool, type Pool } from 
 import { adoptCoordinator, keepCoordinator } from "./coordinator.ts";
 import { discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
+import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
 import { load } from "./load.ts";
 import { type ClusterExpectation, migrate } from "./migrations.ts";
 import { createPartitions, dropPartitions, type Partitions } from "./partition.ts";
 import { countEntities, findRaw, listEntities, readHistory } from "./query.ts";
-import { findPart, readChannel, readLog } from "./read-log.ts";
+import { readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
 import type { Fence, Queries, Store, WriteResult } from "./store.ts";
 import { keepModel } from "./stored-model.ts";
@@ -124,7 +125,7 @@ function createStore(parts: {
     flush: (node, request) => flush(pools.flush, node, request).catch(unlessFenced(lostAll(request.fences))),
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
-    findPart: (shard, channel, number) => findPart(reads, shard, channel, number),
+    findParts: (asked) => findParts(reads, asked),
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
     openSession: (session, named) => openSession(control, session, named),
     closeSession: (session) => closeSession(control, session),

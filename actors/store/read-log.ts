@@ -63,18 +63,6 @@ export async function readLog(reads: Pool, shard: ShardId, after: Seq, limit: nu
   return (await reads.query<SegmentRow>(text, [shard, after, limit])).map(toSegment);
 }
 
-/** See {@link Store.findPart}. */
-export async function findPart(reads: Pool, shard: ShardId, channel: string, number: number): Promise<Segment | null> {
-  const text = "select * from starling.find_part_1($1, $2)";
-  const [row] = await reads.query<SegmentRow>(text, [shard, partNeedle(channel, number)]);
-  return row === undefined ? null : toSegment(row);
-}
-
-/** How a part begins in a segment's head (see segment.ts). No string inside the head can look so: its quotes are escaped. */
-export function partNeedle(channel: string, number: number): string {
-  return `[${JSON.stringify(channel)},${number},`;
-}
-
 /** See {@link Store.readChannel}. */
 export async function readChannel(reads: Pool, shard: ShardId, channel: string): Promise<number> {
   const text = "select number::float8 as number from starling.channel where shard = $1 and channel = $2";

@@ -1,7 +1,16 @@
 import assert from "node:assert";
 import { type ShardId, toShardId } from "../../proto/ids.ts";
 import { parseLetterId } from "./dead-letter.ts";
-import type { AppendRequest, FlushRequest, Queries, ShardOwner, Store, WriteResult } from "./store.ts";
+import type {
+  AppendRequest,
+  AskedPart,
+  FlushRequest,
+  Queries,
+  SegmentHead,
+  ShardOwner,
+  Store,
+  WriteResult,
+} from "./store.ts";
 
 /**
  * One store over several databases, each with its own shards; sessions live in the first. A flush is split per database:
@@ -61,7 +70,17 @@ export function createShardedStore<S extends Store & Queries>(
     },
     load: (keys) => each(keys, (store, part) => store.load(part)),
     readLog: (shard, after, limit) => storeOf(shard).readLog(shard, after, limit),
-    findPart: (shard, channel, number) => storeOf(shard).findPart(shard, channel, number),
+    findParts: async (asked) => {
+      const found = new Map<AskedPart, SegmentHead | null>();
+      await each(asked, async (store, part) => {
+        for (const [index, head] of (await store.findParts(part)).entries()) {
+          const one = part[index];
+          if (one !== undefined) found.set(one, head);
+        }
+        return [];
+      });
+      return asked.map((one) => found.get(one) ?? null);
+    },
     readChannel: (shard, channel) => storeOf(shard).readChannel(shard, channel),
     openSession: (session, named) => first.openSession(session, named),
     closeSession: (session) => first.closeSession(session),

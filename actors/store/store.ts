@@ -27,8 +27,8 @@ export interface Store {
   load(keys: readonly EntityKey[]): Promise<StoredEntity[]>;
   /** Segments of a shard whose last seq is above `after`, in order, at most `limit`. */
   readLog(shard: ShardId, after: Seq, limit: number): Promise<Segment[]>;
-  /** The segment that holds part `number` of a channel, if the log still has it (R10). */
-  findPart(shard: ShardId, channel: string, number: number): Promise<Segment | null>;
+  /** For each part the head of the segment that holds it; null: the log does not have it (any more) (R10). */
+  findParts(asked: readonly AskedPart[]): Promise<(SegmentHead | null)[]>;
   /** Last numbers of channels that the checkpoint knows, for channels that memory has forgotten. */
   readChannel(shard: ShardId, channel: string): Promise<number>;
   /** Opens a session or reads it (R11). */
@@ -108,7 +108,7 @@ export interface AttemptMark {
   readonly deaths: number;
 }
 
-/** One row of the log: what one commit appended to one shard. See `actors/log-format.ts` for head and body. */
+/** One row of the log: what one commit appended to one shard. See `actors/segment.ts` for head and body. */
 export interface Segment {
   readonly shard: ShardId;
   /** Seq of the first body line. A segment without body lines takes one seq all the same. */
@@ -122,6 +122,18 @@ export interface Segment {
   readonly body: string;
   /** 32-bit hashes (`hashOf`) of the entities in the segment, 8 hex digits each. */
   readonly keys: string;
+}
+
+/** What says which parts and answers a segment holds. */
+export type SegmentHead = Pick<Segment, "shard" | "seq" | "head">;
+
+/** A part that a sender says it has sent before. */
+export interface AskedPart {
+  readonly shard: ShardId;
+  readonly channel: string;
+  readonly number: number;
+  /** A segment of the channel that holds an earlier part: what is asked for stands there or above; 0: none is known. */
+  readonly from: Seq;
 }
 
 export interface AppendRequest {

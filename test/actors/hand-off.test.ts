@@ -248,7 +248,9 @@ test("reads, look-ups and replays of dead letters are refused as moved from the 
   const listener = (news: News): void => {
     for (const event of news) said.push(event.kind === "refused" ? event.error : event);
   };
-  node.tell({ kind: "looked-up", part, listener, segment: null });
+  const { shard, channel, number, hash, position } = part;
+  const lookUp = { place: { shard, channel, number, from: toSeq(0) }, hash, position, listener };
+  node.tell({ kind: "looked-up", asked: [lookUp], found: [null] });
   node.offer([part], listener);
   for (let i = 0; i < 10; i++) await node.next();
   expect(said.map((error) => (error instanceof StarlingError ? error.code : error))).toEqual(Array(4).fill("MOVED"));

@@ -42,7 +42,7 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
     flush: wrap("flush", database.flush),
     load: wrap("load", database.load),
     readLog: wrap("readLog", database.readLog),
-    findPart: wrap("findPart", database.findPart),
+    findParts: wrap("findParts", database.findParts),
     readChannel: wrap("readChannel", database.readChannel),
     openSession: wrap("openSession", database.openSession),
     closeSession: wrap("closeSession", database.closeSession),

@@ -1,4 +1,4 @@
-import { partNeedle } from "../../actors/store/read-log.ts";
+import { partNeedle } from "../../actors/store/find-parts.ts";
 import type {
   AcquiredShard,
   AcquireTerms,
@@ -184,10 +184,11 @@ export function createMemoryStore(
       }),
     load: async (keys) => keys.flatMap((key) => shardOf(key.shard).entities.get(keyOf(key)) ?? []),
     readLog: async (id, after, limit) => readLog(shardOf(id).log, after, limit),
-    findPart: async (id, channel, number) => {
-      const needle = partNeedle(channel, number);
-      return shardOf(id).log.findLast((segment) => segment.head.includes(needle)) ?? null;
-    },
+    findParts: async (asked) =>
+      asked.map(({ shard, channel, number }) => {
+        const needle = partNeedle(channel, number);
+        return shardOf(shard).log.findLast(({ head }) => head.includes(needle)) ?? null;
+      }),
     readChannel: async (id, channel) => shardOf(id).channels.get(channel) ?? 0,
     openSession: async (session, named) => {
       const known = sessions.get(session) ?? { session, named, closed: false, opening: 0 };

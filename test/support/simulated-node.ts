@@ -162,9 +162,8 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
         return;
       }
       case "look-up": {
-        const { part, listener } = effect;
-        const segment = await store.findPart(part.shard, part.channel, part.number);
-        inbox.push({ kind: "looked-up", part, listener, segment });
+        const { asked } = effect;
+        inbox.push({ kind: "looked-up", asked, found: await store.findParts(asked.map(({ place }) => place)) });
         return;
       }
       case "deliver": {

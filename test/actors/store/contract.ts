@@ -160,14 +160,38 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       expect(acquired).toMatchObject({ lastSeq: 70, watermark: 70, delivered: 60 });
     });
 
-    it("finds the part of a channel", async () => {
-      const fences = await own(shard1);
+    it("finds the parts of channels, whatever is asked together, and from wherever they are looked for", async () => {
+      const fences = await own(shard1, shard2);
       const head = (number: number) => `{"p":[["c:a\\"b",${number},null,"00ff",0,1]],"a":[],"c":[]}`;
-      const segments = [1, 2, 12].map((number, i) => segmentOf(i + 1, ["a"], { head: head(number) }));
-      await store.append(nodeA, { fences, segments });
-      expect((await store.findPart(shard1, 'c:a"b', 2))?.seq).toBe(2);
-      expect(await store.findPart(shard1, 'c:a"b', 3)).toBeNull();
-      expect(await store.findPart(shard2, 'c:a"b', 2)).toBeNull();
+      const other = '{"p":[["c:other",2,null,"00ff",0,1],["c:other",3,null,"00ff",0,1]],"a":[],"c":[]}';
+      const heads = [head(1), head(2), other, head(12), head(14)];
+      const segments = heads.map((text, i) => segmentOf(i + 1, ["a"], { head: text }));
+      const elsewhere = { ...segmentOf(1, ["a"], { head: head(2) }), shard: shard2 };
+      await store.append(nodeA, { fences, segments: [...segments, elsewhere] });
+      const seqs = async (...asked: [ShardId, string, number, number?][]) => {
+        const parts = asked.map(([shard, channel, number, from = 0]) => ({
+          shard,
+          channel,
+          number,
+          from: toSeq(from),
+        }));
+        return (await store.findParts(parts)).map((found) => found && [found.shard, found.seq, found.head]);
+      };
+      const name = 'c:a"b';
+      expect(await seqs()).toEqual([]);
+      expect(await seqs([shard1, name, 2])).toEqual([[shard1, 2, head(2)]]);
+      expect(await seqs([shard1, name, 3], [shard1, "c:a", 2], [shard1, name, 1])).toEqual([
+        null,
+        null,
+        [shard1, 1, head(1)],
+      ]);
+      // Several of two channels and shards, not in order, the first and the last of a run not there.
+      const many: [ShardId, string, number][] = [13, 12, 0, 2, 14, 15, 2].map((number) => [shard1, name, number]);
+      const found = await seqs(...many, [shard1, "c:other", 3], [shard2, name, 2], [shard2, name, 12]);
+      expect(found.map((one) => one?.[1])).toEqual([undefined, 4, undefined, 2, 5, undefined, 2, 3, 1, undefined]);
+      // A place to begin at, below and above what is asked for.
+      const places = await seqs([shard1, name, 12, 2], [shard1, "c:other", 2, 3], [shard1, "c:other", 3, 4]);
+      expect(places.map((one) => one?.[1])).toEqual([4, 3, 3]);
     });
 
     it("keeps odd characters", async () => {
