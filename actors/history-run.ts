@@ -60,9 +60,9 @@ export function compareRuns(a: Piece, b: Piece): number {
   return a.t2 - b.t2 || a.t1 - b.t1 || compareText(a.value, b.value) || a.c - b.c;
 }
 
-/** The order in which equally confident values come: by beginning, end and value. */
+/** The order in which equally confident values come: by beginning, end and value; and confidence, as above. */
 export function compareStarts(a: Piece, b: Piece): number {
-  return a.t1 - b.t1 || a.t2 - b.t2 || compareText(a.value, b.value);
+  return a.t1 - b.t1 || a.t2 - b.t2 || compareText(a.value, b.value) || a.c - b.c;
 }
 
 function compareText(a: string, b: string): number {

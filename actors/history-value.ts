@@ -87,5 +87,5 @@ export function isComplete(rule: HistoryRule, { runs, cut }: Kept, at: number): 
   if (expireMs === null) return at > cut && at >= cut + postMs;
   if (at > cut + expireMs) return true;
   const overtaken = !multiValue && runs.some(({ t1 }) => t1 <= at);
-  return overtaken && at > cut && at >= cut + Math.min(postMs, expireMs);
+  return overtaken && at > cut && at >= cut + postMs;
 }

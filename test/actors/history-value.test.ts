@@ -148,7 +148,7 @@ describe(`with observations drawn by seed ${seed}`, () => {
   const random = createRandom(seed);
 
   it("a value is current exactly where the definition says", () => {
-    for (let draw = 0; draw < 300; draw++) {
+    for (let draw = 0; draw < 100; draw++) {
       const rule = drawRule(random);
       const history = mergeRuns(rule, [], drawPoints(random));
       for (let at = -5; at < 55; at += 0.5) {
@@ -163,7 +163,7 @@ describe(`with observations drawn by seed ${seed}`, () => {
 
   it("what retention took is answered as incomplete wherever it would change the answer", () => {
     let differing = 0;
-    for (let draw = 0; draw < 300; draw++) {
+    for (let draw = 0; draw < 100; draw++) {
       const rule = { ...drawRule(random), maxAgeMs: random.between(0, 40), maxItems: random.between(1, 6) };
       const history = mergeRuns(rule, [], drawPoints(random));
       const kept = keepNewest(rule, history, 50, Number.NEGATIVE_INFINITY);
