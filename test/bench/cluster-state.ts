@@ -21,10 +21,24 @@ export async function untilBalanced(
   await until(`${addresses.length} nodes share ${shards.entity + shards.system} shards`, signal, async () => {
     const statuses = await readStatuses(addresses);
     const owned = statuses.flatMap((status) => status.shards.map(({ shard }) => shard));
-    const least = Math.floor(shards.entity / addresses.length) + Math.floor(shards.system / addresses.length);
+    const least = leastOf(shards.entity, addresses.length) + leastOf(shards.system, addresses.length);
     const isShared = statuses.every((status) => status.state === "serving" && status.shards.length >= least);
     const isWhole = owned.length === shards.entity + shards.system && new Set(owned).size === owned.length;
     return isShared && isWhole ? null : statuses.map((one) => `${one.state} ${one.shards.length}`).join(", ");
+  });
+}
+
+/** Waits until every shard is owned by one of the nodes, whatever their shares. */
+export async function untilOwned(
+  addresses: readonly string[],
+  shards: { readonly entity: number; readonly system: number },
+  signal: AbortSignal,
+): Promise<void> {
+  await until(`${shards.entity + shards.system} shards are owned`, signal, async () => {
+    const statuses = await readStatuses(addresses);
+    const owned = new Set(statuses.flatMap((status) => status.shards.map(({ shard }) => shard)));
+    const missing = shards.entity + shards.system - owned.size;
+    return missing === 0 ? null : `${missing} shards have no owner`;
   });
 }
 
@@ -38,6 +52,11 @@ export async function untilCaughtUp(addresses: readonly string[], signal: AbortS
     const behind = shards.filter(({ shard, watermark }) => watermark < (ends.get(shard) ?? 0));
     return behind.length === 0 ? null : `${behind.length} shards are behind`;
   });
+}
+
+/** Nodes may be one shard away from their share of a group, so that nothing moves without need. */
+function leastOf(shards: number, nodes: number): number {
+  return Math.ceil(shards / nodes - 1);
 }
 
 const callMs = 2_000;

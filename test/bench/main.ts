@@ -9,6 +9,7 @@ import { handoff } from "./handoff.ts";
 import { ingest } from "./ingest.ts";
 import { latency } from "./latency.ts";
 import { longHistory } from "./long-history.ts";
+import { nodes } from "./nodes.ts";
 import { raw } from "./raw.ts";
 import { residency } from "./residency.ts";
 import { slowDatabase } from "./slow-database.ts";
@@ -30,6 +31,7 @@ const benchmarks: readonly Benchmark[] = [
   cluster,
   failover,
   handoff,
+  nodes,
 ];
 
 const help = `npm run --silent bench -- NAME [OPTIONS]
