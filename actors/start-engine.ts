@@ -90,7 +90,10 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       ...{ membership, owners, store, keeper, alone, clock, log },
       shards: allShards({ entity: options.entityShards, system: options.systemShards }),
       announce: (news) => router.announce(news),
-      onReading: health.onReading,
+      onReading: (outcome) => {
+        health.onReading(outcome);
+        trouble.read(outcome === "fine" || ownership.fresh);
+      },
       ...(options.ownership && { limits: options.ownership }),
     });
     const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone), health.close];
@@ -229,12 +232,13 @@ function stale(): StarlingError {
   return new StarlingError("UNAVAILABLE", "this node has not read for a while which shards it owns");
 }
 
-/** What keeps the node from serving: trouble of its lanes, or that it has not joined. */
+/** What keeps the node from serving: trouble of its lanes, that it has not joined, or that it does not know what it owns. */
 function createTrouble(local: LocalEngine) {
   const listeners = new Set<(problem: StarlingError | null) => void>();
   let own: StarlingError | null = new StarlingError("UNAVAILABLE", "the node is joining the cluster");
   let lanes: StarlingError | null = null;
-  const problem = (): StarlingError | null => own ?? lanes;
+  let reading: StarlingError | null = null;
+  const problem = (): StarlingError | null => own ?? lanes ?? reading;
   const change = (set: () => void): void => {
     const before = problem();
     set();
@@ -252,6 +256,12 @@ function createTrouble(local: LocalEngine) {
       change(() => {
         // What only a restart mends stays.
         if (own === null || own.code !== "FENCED") own = next;
+      }),
+    /** An idle node commits nothing that could fail: that PostgreSQL is away it sees by its readings (R24). */
+    read: (isFresh: boolean): void =>
+      change(() => {
+        if (isFresh) reading = null;
+        else reading ??= new StarlingError("STORE", "postgresql does not say which shards are this node's");
       }),
     on: (listener: (problem: StarlingError | null) => void): (() => void) => {
       listeners.add(listener);

@@ -28,6 +28,8 @@ export interface EtcdConnectionOptions {
   readonly endpoints: readonly string[];
   readonly clock: Clock;
   readonly timeoutMs: number;
+  /** Whether a call waits for the connection instead of failing at once; default: with one member (4). */
+  readonly isPatient?: boolean;
 }
 
 /** A stream in both directions. */
@@ -95,7 +97,7 @@ export class EtcdConnection {
     if (this.#members.length === 0) throw new StarlingError("CONFIG", "no endpoint of etcd is given");
     this.#clock = options.clock;
     this.#timeoutMs = options.timeoutMs;
-    this.#metadata = new Metadata({ waitForReady: this.#members.length === 1 });
+    this.#metadata = new Metadata({ waitForReady: options.isPatient ?? this.#members.length === 1 });
     this.#metadata.set("hasleader", "true");
   }
 

@@ -23,6 +23,8 @@ export interface EtcdOptions {
   readonly clock: Clock;
   /** Bounds every call; default 2,000. */
   readonly timeoutMs?: number;
+  /** See {@link EtcdConnectionOptions}. */
+  readonly isPatient?: boolean;
   /** Hears why a watch was lost; it begins anew by itself. */
   readonly onProblem?: (problem: StarlingError) => void;
 }
@@ -42,8 +44,9 @@ class EtcdCoordinator implements Coordinator {
   readonly #onProblem: (problem: StarlingError) => void;
   readonly #watches = new Set<EtcdWatch>();
 
-  constructor({ endpoints, clock, timeoutMs = timeoutDefaultMs, onProblem = () => {} }: EtcdOptions) {
-    this.#connection = new EtcdConnection({ endpoints, clock, timeoutMs });
+  constructor(options: EtcdOptions) {
+    const { clock, timeoutMs = timeoutDefaultMs, onProblem = () => {} } = options;
+    this.#connection = new EtcdConnection({ ...options, timeoutMs });
     this.#clock = clock;
     this.#timeoutMs = timeoutMs;
     this.#onProblem = onProblem;

@@ -72,6 +72,12 @@ async function removeStale(lock: string, aside: string): Promise<void> {
   await rm(aside, { force: true });
 }
 
+/** The process that uses a data folder now; null: none does. */
+export async function userOf(path: string): Promise<number | null> {
+  const holder = await readHolder(join(path, lockName));
+  return holder !== null && (await isRunning(holder)) ? holder.pid : null;
+}
+
 async function readHolder(file: string): Promise<LockHolder | null> {
   try {
     const holder = JSON.parse(await readFile(file, "utf8")) as Partial<LockHolder>;

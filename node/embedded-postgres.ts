@@ -63,6 +63,11 @@ interface Server {
   readonly tcp: boolean;
 }
 
+/** The URL of the PostgreSQL that a node runs in this data folder, if it does. Not on Windows, where there is no unix socket. */
+export function embeddedUrl(dataDir: string): string {
+  return socketUrl(socketFolderOf(resolve(dataDir)));
+}
+
 /** Starts PostgreSQL in a data folder. Raises DATA_FOLDER_TAKEN, CONFIG, ADDRESS_IN_USE, STORE_FATAL. */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const folder = await openDataFolder(resolve(options.dataDir));
@@ -83,14 +88,18 @@ async function prepare(dataDir: string, options: EmbeddedPostgresOptions): Promi
   const binaries = await openPostgresBinaries();
   const pgData = join(dataDir, "postgres");
   const account = await findAccount(pgData, [binaries.postgres, dataDir]);
-  const inside = join(dataDir, "socket");
-  const hash = createHash("sha256").update(dataDir).digest("hex").slice(0, 16);
-  // A unix socket's path holds at most 107 bytes.
-  const socketDir = Buffer.byteLength(inside) < 80 ? inside : join(tmpdir(), `starling-${hash}`);
+  const socketDir = socketFolderOf(dataDir);
   await mkdir(socketDir, { recursive: true, mode: 0o700 });
   await own(socketDir, account);
   const tcp = options.port !== undefined || process.platform === "win32";
   return { binaries, account, dataDir, pgData, socketDir, port: options.port ?? 5432, tcp };
+}
+
+/** A unix socket's path holds at most 107 bytes. */
+function socketFolderOf(dataDir: string): string {
+  const inside = join(dataDir, "socket");
+  const hash = createHash("sha256").update(dataDir).digest("hex").slice(0, 16);
+  return Buffer.byteLength(inside) < 80 ? inside : join(tmpdir(), `starling-${hash}`);
 }
 
 async function own(path: string, account: PostgresAccount): Promise<void> {
@@ -242,9 +251,13 @@ function running(
 
 /** Over TCP there is a password; the unix socket's folder admits only this account and root. */
 async function urlOf(server: Server): Promise<string> {
-  if (!server.tcp) return `postgres://${user}@localhost/postgres?host=${encodeURIComponent(server.socketDir)}`;
+  if (!server.tcp) return socketUrl(server.socketDir);
   const password = await readFile(join(server.dataDir, passwordName), "utf8");
   return `postgres://${user}:${password.trim()}@127.0.0.1:${server.port}/postgres`;
+}
+
+function socketUrl(socketDir: string): string {
+  return `postgres://${user}@localhost/postgres?host=${encodeURIComponent(socketDir)}`;
 }
 
 /** Ends PostgreSQL when this process dies without closing it. */

@@ -85,6 +85,11 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   }
 }
 
+/** Connections for reads: PostgreSQL's are few, and nodes of a cluster share them. */
+export function readersOf({ etcd }: Pick<Settings, "etcd">): number {
+  return etcd === null ? 4 : 2;
+}
+
 async function openStore(
   url: string,
   { settings, log, signal, counters }: DatabaseOptions,
@@ -92,10 +97,9 @@ async function openStore(
 ): Promise<PostgresStore> {
   for (let attempt = 0; ; attempt++) {
     try {
-      const { lanes, entityShards, systemShards, storeTimeoutMs, etcd } = settings;
+      const { lanes, entityShards, systemShards, storeTimeoutMs } = settings;
       const shards = { entity: entityShards, system: systemShards };
-      // PostgreSQL's connections are few, and nodes share them.
-      const readers = etcd === null ? 4 : 2;
+      const readers = readersOf(settings);
       const onError = (errorClass: string) => counters.add(`database_errors/${errorClass}`);
       const on = { onOtherWorld, onError };
       return await openPostgresStore({ url, lanes, readers, shards, statementTimeoutMs: storeTimeoutMs, ...on });

@@ -39,8 +39,10 @@ export interface ConnectionOptions {
   readonly url: string;
   /** Shown in pg_stat_activity. */
   readonly application: string;
-  /** Bound of one statement, on the server; the client gives up 5 s later. */
+  /** Bound of one statement, on the server. */
   readonly statementTimeoutMs: number;
+  /** How much later the client gives it up; default 5 s. */
+  readonly graceMs?: number;
   readonly connectTimeoutMs: number;
   /** Called when the connection has gone, whoever ended it. */
   readonly onClose?: () => void;
@@ -56,7 +58,7 @@ export interface PoolOptions extends ConnectionOptions {
   readonly waitingMax: number;
 }
 
-const graceMs = 5_000;
+const graceDefaultMs = 5_000;
 /** Silence after which a statement is looked for, and the pause until it is looked for again. */
 const silentMs = 2_000;
 const lookAgainMs = 1_000;
@@ -97,7 +99,8 @@ export function createConnection(options: ConnectionOptions): Connection {
       work_mem: "64MB",
     },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
-  const giveUpMs = options.statementTimeoutMs === 0 ? 0 : options.statementTimeoutMs + graceMs;
+  const { statementTimeoutMs, graceMs = graceDefaultMs } = options;
+  const giveUpMs = statementTimeoutMs === 0 ? 0 : statementTimeoutMs + graceMs;
   let work: Promise<unknown> = Promise.resolve();
   /** Whether the server runs a statement of ours, or cannot say. */
   const runs = async (pid: number): Promise<boolean> => {

@@ -34,6 +34,9 @@ export const schemaSteps: readonly string[] = [
   [claimFunctions, sessionOpenings, orderedFlushFunctions].join("\n"),
 ];
 
+/** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */
+export const postgresMajorMin = 16;
+
 export interface ClusterExpectation {
   /** Number of shards by group: fixed for the life of a cluster. */
   readonly shards: Readonly<Record<string, number>>;
@@ -42,10 +45,11 @@ export interface ClusterExpectation {
 }
 
 /**
- * Brings the database to this version's schema and returns the cluster's id. Raises STORE_FATAL for a database that is
- * newer or not durable, CONFIG for other numbers of shards, WRONG_CLUSTER for another cluster's.
+ * Brings the database to this version's schema and returns the cluster's id. Raises STORE_FATAL for a server that is too
+ * old or not durable and for a database that is newer, CONFIG for other numbers of shards, WRONG_CLUSTER for another cluster's.
  */
 export async function migrate(connection: Connection, expected: ClusterExpectation): Promise<string> {
+  await checkVersion(connection);
   await checkDurability(connection);
   await connection.query("select pg_advisory_lock($1, 1)", [clusterLockClass]);
   try {
@@ -62,6 +66,16 @@ create schema if not exists starling;
 create table if not exists starling.meta (key text primary key, value text not null);
 insert into starling.meta values ('schema_version', '0') on conflict do nothing;
 `;
+
+async function checkVersion(connection: Connection): Promise<void> {
+  const [row] = await connection.query<{ value: string }>("select current_setting('server_version_num') as value");
+  const major = Math.floor(Number(row?.value) / 10_000);
+  if (major >= postgresMajorMin) return;
+  throw new StarlingError(
+    "STORE_FATAL",
+    `PostgreSQL is of version ${major}: it has to be ${postgresMajorMin} or newer`,
+  );
+}
 
 /** R8: what the server acknowledges has to be on the disk. */
 async function checkDurability(connection: Connection): Promise<void> {

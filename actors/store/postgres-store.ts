@@ -59,6 +59,14 @@ export interface PostgresStoreOptions extends ClusterExpectation {
   readonly onError?: (errorClass: string) => void;
 }
 
+/** Connections that a node may have to one database: its pools, the lock, the upkeep of partitions, a look for a lost statement. */
+export function connectionsOf({ lanes, readers }: { readonly lanes: number; readonly readers: number }): number {
+  return 2 * lanes + readers + controlSize + guardSize + 3;
+}
+
+const controlSize = 2;
+const guardSize = 1;
+
 interface Pools {
   readonly append: Pool;
   readonly flush: Pool;
@@ -83,8 +91,8 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     append: pool(options.lanes),
     flush: pool(options.lanes),
     reads: pool(options.readers ?? 4),
-    control: pool(2),
-    guard: pool(1),
+    control: pool(controlSize),
+    guard: pool(guardSize),
   };
   const partitions = createPartitions(pools.control);
   try {

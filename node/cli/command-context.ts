@@ -28,8 +28,8 @@ export async function withClient<T>(
   options: { readonly address?: string | undefined } & Omit<ConnectOptions, "address">,
   run: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const reach = reachOf(context, options.address);
-  const { address } = reach;
+  const address = parseAddress(options.address, context.env);
+  const reach = { ...reachOf(context), connectMs };
   const client = await connect({ ...reach, ...options, address }).catch((error: unknown) => {
     if (!(error instanceof StarlingError)) throw error;
     throw new StarlingError(error.code, `${address}: ${error.message}`, { cause: error });
@@ -47,7 +47,8 @@ export async function withCalls<T>(
   options: { readonly address?: string | undefined },
   run: (calls: Calls) => Promise<T>,
 ): Promise<T> {
-  const calls = await openCalls(reachOf(context, options.address));
+  const address = parseAddress(options.address, context.env);
+  const calls = await openCalls({ ...reachOf(context), address, connectMs });
   try {
     return await run(calls);
   } finally {
@@ -55,10 +56,10 @@ export async function withCalls<T>(
   }
 }
 
-/** Where the node is, and what it wants to see. */
-function reachOf({ env }: CommandContext, address: string | undefined) {
+/** What a node wants to see of whoever asks. */
+export function reachOf({ env }: CommandContext): { readonly token?: string } {
   const token = env.STARLING_TOKEN;
-  return { address: parseAddress(address, env), connectMs, ...(token === undefined ? {} : { token }) };
+  return token === undefined ? {} : { token };
 }
 
 /** A parser of an option whose complaints count as wrong usage. */

@@ -7,6 +7,7 @@ import { addClusterCommand } from "./cluster-command.ts";
 import { type CommandAdder, type CommandContext, examples } from "./command-context.ts";
 import { addDeadLetterCommand } from "./dead-letter-command.ts";
 import { addDemoCommand } from "./demo-command.ts";
+import { addDoctorCommand } from "./doctor-command.ts";
 import { addEntityCommand } from "./entity-command.ts";
 import { addHooksCommand } from "./hooks-command.ts";
 import { addModulesCommand } from "./modules-command.ts";
@@ -19,6 +20,7 @@ const adders: readonly CommandAdder[] = [
   addDemoCommand,
   addNodeCommand,
   addCheckCommand,
+  addDoctorCommand,
   addStatusCommand,
   addSendCommand,
   addEntityCommand,

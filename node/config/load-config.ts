@@ -43,6 +43,25 @@ export async function loadConfig(
   return { settings, model, platform, modulesDir, enabledModules, moduleConfigs, ignored };
 }
 
+/** The settings alone, where the rest of a directory may be wrong; null: they are wrong, too, or cannot be read. */
+export async function loadSettings(
+  directory: string,
+  { env, flags }: Pick<SettingSources, "env" | "flags">,
+): Promise<Settings | null> {
+  const problems: ConfigProblem[] = [];
+  try {
+    const { files } = await readConfigDirectory(directory, []);
+    const settings = readSettings(
+      { file: files.find(({ file }) => file === "starling.yml") ?? null, env, flags },
+      problems,
+      [],
+    );
+    return problems.length === 0 ? settings : null;
+  } catch {
+    return null; // the directory cannot be read, which `loadConfig` has said
+  }
+}
+
 function listProblems(path: string, problems: readonly ConfigProblem[]): string {
   const sorted = [...problems].sort((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1));
   return [`the configuration in ${path} has ${problems.length} problem(s):`, ...sorted.map(writeProblem)].join("\n");

@@ -7,6 +7,7 @@ const commands = [
   ["demo"],
   ["node"],
   ["check"],
+  ["doctor"],
   ["status"],
   ["send"],
   ["entity", "get"],
