@@ -29,7 +29,7 @@ interface FedMark extends FeedResult {
 
 const markName = "flights-fed.json";
 const exampleRoute = "ATL-SEA";
-const listWaitMs = 10_000;
+const listWaitMs = 30_000;
 
 /** `starling demo`: the flights example on one node, fed once. */
 export function addDemoCommand(program: Command, context: CommandContext): void {
