@@ -21,6 +21,30 @@ export interface EntityRecord {
   readonly history: Readonly<Record<string, readonly HistoryEntry[]>>;
   readonly ttlTokens: Readonly<Record<string, number>>;
   readonly token: ClientToken | null;
+  /** When asked for. */
+  readonly at: RecordAt | null;
+}
+
+/** What was current at an instant. */
+export interface RecordAt {
+  readonly at: number;
+  /** False: retention took what could change the answer. */
+  readonly complete: boolean;
+  readonly attributes: Readonly<Record<string, AttributeAt>>;
+}
+
+/** Plain attributes have no past: `present` says that the value is that of now. */
+export type AttributeAt =
+  | { readonly values: readonly ObservedValue[]; readonly complete: boolean; readonly present?: undefined }
+  | { readonly values: readonly [{ readonly v: unknown; readonly t1: number }]; readonly present: true };
+
+/** A value that was current; `c` is its confidence at that instant, `n` how many observations agree. */
+export interface ObservedValue {
+  readonly v: unknown;
+  readonly c: number;
+  readonly t1: number;
+  readonly t2: number;
+  readonly n: number;
 }
 
 export interface HistoryEntry {
@@ -46,8 +70,14 @@ export interface RawEntry {
 
 /** Typed calls of the service Entities; each raises the StarlingError that the node sends. */
 export interface EntitiesClient {
-  /** NOT_FOUND if there is none; BEHIND if the owner has not reached the token yet. */
-  get(key: { type: string; eid: string; token?: ClientToken; historyLimit?: number }): Promise<EntityRecord>;
+  /** NOT_FOUND if there is none; BEHIND if the owner has not reached the token yet. `at`: what was current then, too. */
+  get(key: {
+    type: string;
+    eid: string;
+    token?: ClientToken;
+    historyLimit?: number;
+    at?: number;
+  }): Promise<EntityRecord>;
   list(query: { type: string; cursor?: string; limit?: number }): Promise<EntityPage>;
   /** Without a type: all types. */
   count(type?: string): Promise<{ readonly counts: Readonly<Record<string, number>>; readonly asOf: number }>;
@@ -120,6 +150,7 @@ function toRecord(record: WireRecord): EntityRecord {
     history: parseObject(record.historyJson),
     ttlTokens: parseObject(record.ttlJson),
     token: token === undefined ? null : toClientToken(token),
+    at: record.atJson === "" ? null : (JSON.parse(record.atJson) as RecordAt),
   };
 }
 

@@ -31,15 +31,27 @@ export function addEntityCommand(program: Command, context: CommandContext): voi
 function addGet(entity: Command, context: CommandContext): void {
   withAddress(entity.command("get").description("Shows the record of one entity.").argument("<type>").argument("<eid>"))
     .option("--history <entries>", "stored history of each attribute, newest first", wholeNumber(0, 100_000), 0)
+    .option("--at <time>", "what was current at a time, from the history", usage(parseTime))
     .option("--json", "the record as JSON")
-    .addHelpText("after", examples("entity get route ATL-SEA", "entity get route ATL-SEA --history 10 --json"))
-    .action((type: string, eid: string, options: NodeOptions & { readonly history: number }) =>
+    .addHelpText(
+      "after",
+      examples("entity get route ATL-SEA", "entity get route ATL-SEA --history 10 --json", getAtExample),
+    )
+    .action((type: string, eid: string, options: GetOptions) =>
       withCalls(context, options, async ({ entities }) => {
-        const record = await entities.get({ type, eid, historyLimit: options.history });
+        const at = options.at === undefined ? {} : { at: options.at };
+        const record = await entities.get({ type, eid, historyLimit: options.history, ...at });
         if (options.json === true) context.output.json(recordJson(record));
         else printRecord(context.output, record);
       }),
     );
+}
+
+const getAtExample = "entity get route ATL-SEA --at 2001-02-12T09:00:00Z";
+
+interface GetOptions extends NodeOptions {
+  readonly history: number;
+  readonly at?: number;
 }
 
 interface ListOptions extends NodeOptions {

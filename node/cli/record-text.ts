@@ -1,5 +1,5 @@
 import { timeFromMs } from "../../modules/time-text.ts";
-import type { EntityRecord, RawEntry } from "../../proto/entities-client.ts";
+import type { AttributeAt, EntityRecord, RawEntry, RecordAt } from "../../proto/entities-client.ts";
 import { formatCount, formatTime, type Output, shorten, toJson } from "./output.ts";
 
 const valueWidth = 60;
@@ -8,11 +8,13 @@ const valueWidth = 60;
 export function printRecord(output: Output, record: EntityRecord): void {
   const title = output.paint("bold", `${record.type} ${shorten(record.eid, 200)}`);
   output.print(`${title}  ${output.paint("dim", `since ${formatTime(record.createdAt)}`)}`);
-  const rows = Object.entries(record.attributes).map(([attr, { v, t1, t2, n }]) => {
-    const validity = t1 === t2 ? formatTime(t1) : `${formatTime(t1)} … ${formatTime(t2)}`;
-    return [attr, valueText(v), formatCount(n), validity];
-  });
-  output.table(["attribute", "value", "datapoints", "valid"], rows);
+  if (record.at !== null) printAt(output, record.at);
+  else {
+    const rows = Object.entries(record.attributes).map(([attr, { v, t1, t2, n }]) => {
+      return [attr, valueText(v), formatCount(n), validityText(t1, t2)];
+    });
+    output.table(["attribute", "value", "datapoints", "valid"], rows);
+  }
   for (const [token, until] of Object.entries(record.ttlTokens))
     output.print(`lives until ${formatTime(until)} (${token})`);
   for (const [attr, entries] of Object.entries(record.history)) {
@@ -23,6 +25,25 @@ export function printRecord(output: Output, record: EntityRecord): void {
   }
 }
 
+/** What was current at an instant, a value a line. */
+function printAt(output: Output, { at, complete, attributes }: RecordAt): void {
+  const rows = Object.entries(attributes).flatMap(([attr, known]) => {
+    if (known.present === true) return known.values.map(({ v }) => [attr, valueText(v), "", "present value"]);
+    const note = known.complete ? "" : " (incomplete)";
+    if (known.values.length === 0) return [[attr, "", "", "not kept so long"]];
+    return known.values.map(({ v, c, t1, t2 }) => {
+      return [attr, valueText(v), String(Math.round(c * 1e4) / 1e4), `${validityText(t1, t2)}${note}`];
+    });
+  });
+  output.print(`at ${formatTime(at)}`);
+  output.table(["attribute", "value", "confidence", "valid"], rows);
+  if (!complete) output.note("incomplete: retention has taken what could have been current then");
+}
+
+function validityText(t1: number, t2: number): string {
+  return t1 === t2 ? formatTime(t1) : `${formatTime(t1)} … ${formatTime(t2)}`;
+}
+
 /** A value in at most one line of a table. */
 export function valueText(v: unknown): string {
   return shorten(typeof v === "string" ? v : toJson(v), valueWidth);
@@ -30,7 +51,9 @@ export function valueText(v: unknown): string {
 
 /** A record for programs: times as text. */
 export function recordJson(record: EntityRecord): object {
-  const { type, eid, createdAt, attributes, history, ttlTokens, token } = record;
+  const { type, eid, createdAt, attributes, history, ttlTokens, token, at } = record;
+  if (at !== null)
+    return { type, eid, ...at, at: timeFromMs(at.at), attributes: mapValues(at.attributes, attributeAtJson) };
   return {
     type,
     eid,
@@ -51,6 +74,11 @@ export function rawJson(entry: RawEntry): object {
     ...(t2 === null ? {} : { t2: timeFromMs(t2) }),
     at: timeFromMs(at),
   };
+}
+
+function attributeAtJson(known: AttributeAt): object {
+  if (known.present === true) return { ...known, values: known.values.map(({ v, t1 }) => ({ v, t1: timeFromMs(t1) })) };
+  return { ...known, values: known.values.map(validityJson) };
 }
 
 function validityJson<T extends { readonly t1: number; readonly t2: number }>(value: T): object {

@@ -19,7 +19,8 @@ export function attributesJson(entity: EntitySpec, view: RecordView): string {
   return `{${members.join(",")}}`;
 }
 
-function writeValue(spec: AttributeSpec, value: Value): string {
+/** A value as the node stores it. */
+export function writeValue(spec: AttributeSpec, value: Value): string {
   if (spec.dataType !== null) return spec.dataType.write(value);
   return JSON.stringify(value, (_, inner: unknown) => (typeof inner === "bigint" ? String(inner) : inner)) ?? "null";
 }

@@ -1,9 +1,11 @@
 import { splitBatch } from "../../actors/batch.ts";
 import { type CallChannel, type CallSession, replyOf } from "../../actors/call-session.ts";
 import type { Engine, LogPlace, OwnedRecord } from "../../actors/engine.ts";
+import { observedAt } from "../../actors/history-at.ts";
+import { readHistories } from "../../actors/history-read.ts";
 import type { Part } from "../../actors/part.ts";
 import { tokensOf } from "../../actors/session.ts";
-import type { RawRow, StoredEntity } from "../../actors/store/store.ts";
+import type { EntityKey, Queries, RawRow, StoredEntity } from "../../actors/store/store.ts";
 import { looseOf } from "../../actors/wire-datapoint.ts";
 import { wireToken } from "../../actors/wire-token.ts";
 import { isActorType } from "../../modules/behaviour.ts";
@@ -22,6 +24,7 @@ import type {
 import { toEpoch, toSeq, toShardId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
+import { atJson } from "./at-json.ts";
 import { attributesJson } from "./attributes-json.ts";
 import { historyJson } from "./history-json.ts";
 import type { CallContext, Handlers } from "./service.ts";
@@ -62,7 +65,18 @@ async function getRecord({ engine, model }: EntitiesOptions, request: GetRequest
   const limit = Math.min(request.historyLimit, limitMax);
   const key = { shard, type: entity.id, eid };
   const history = limit === 0 ? "" : historyJson(await engine.queries.history(key, limit), limit);
-  return { ...recordOf(entity, eid, owned), historyJson: history };
+  const atJson = request.at === undefined ? "" : await recordAt(engine.queries, entity, { key, owned, at: request.at });
+  return { ...recordOf(entity, eid, owned), historyJson: history, atJson };
+}
+
+async function recordAt(
+  queries: Queries,
+  entity: EntitySpec,
+  { key, owned, at }: { readonly key: EntityKey; readonly owned: OwnedRecord; readonly at: number },
+): Promise<string> {
+  if (!Number.isFinite(at)) throw new StarlingError("INVALID_ARGUMENT", "`at` is a time in Unix milliseconds");
+  const histories = await readHistories(queries, entity, key);
+  return atJson(entity, owned.view, observedAt(entity, histories, { at, now: Date.now() }), at);
 }
 
 function recordOf(entity: EntitySpec, eid: string, owned: OwnedRecord) {
