@@ -93,6 +93,8 @@ interface Track {
   rests: number;
   /** The head was refused as a gap: say "unknown". */
   gap: boolean;
+  /** The last refusal was of an owner that has too much to do. */
+  busy: boolean;
 }
 
 export type SessionMessage =
@@ -119,6 +121,8 @@ const noItems = new Int32Array(0);
 const noRejections: readonly PartRejection[] = [];
 export const restMinMs = 20;
 export const restMaxMs = 500;
+/** The same for a shard that has no owner now: it will have one soon, and to ask costs its owner nothing. */
+export const awayRestMaxMs = 150;
 
 /** A session without batches. */
 export function createSessionState(awaitsProcessed: boolean): SessionState {
@@ -281,6 +285,7 @@ function holdBack(state: SessionState, track: Track, open: OpenPart, error: Star
   const { position } = open;
   track.waiting ??= findWaiting(state, shardOfPart(columns, position));
   if (track.status !== "resting") track.status = "draining";
+  track.busy = error.code !== "MOVED" && error.code !== "UNAVAILABLE";
   if (columns.statuses[position] === "offered") {
     track.unanswered -= 1;
     if (error.code === "GAP" && isSame(track.waiting[0], open)) track.gap = true;
@@ -348,7 +353,8 @@ function settle(track: Track, shard: ShardId, effects: SessionEffect[]): void {
     return;
   }
   track.status = "resting";
-  effects.push({ kind: "rest", shard, ms: Math.min(restMinMs * 2 ** Math.min(track.rests, 10), restMaxMs) });
+  const maxMs = track.busy ? restMaxMs : awayRestMaxMs;
+  effects.push({ kind: "rest", shard, ms: Math.min(restMinMs * 2 ** Math.min(track.rests, 10), maxMs) });
   track.rests += 1;
 }
 
@@ -377,7 +383,15 @@ function markOffered(track: Track, { statuses, offers }: PartColumns, position: 
 function trackOf(state: SessionState, shard: ShardId): Track {
   const known = state.tracks[shard];
   if (known !== undefined) return known;
-  const track: Track = { status: "flowing", lastNumber: null, waiting: null, unanswered: 0, rests: 0, gap: false };
+  const track: Track = {
+    status: "flowing",
+    lastNumber: null,
+    waiting: null,
+    unanswered: 0,
+    rests: 0,
+    gap: false,
+    busy: false,
+  };
   state.tracks[shard] = track;
   return track;
 }

@@ -8,19 +8,27 @@ import type { AskedPart, SegmentHead } from "./store.ts";
  * where to look first; else what is asked for is usually new, and found from the log's end.
  */
 const findText = `
-select a.at as asked, l.shard, l.seq::float8 as seq, l.head
-  from json_to_recordset($1::text::json)
+with asked as materialized (
+  select * from json_to_recordset($1::text::json)
     as a(at int, shard int, any_part text, first_part text, last_part text, from_seq bigint)
-  cross join lateral (select coalesce(
-    (select b.seq from starling.log b where a.from_seq > 0 and b.shard = a.shard and b.seq >= a.from_seq
-      and strpos(b.head, a.first_part) > 0 order by b.seq limit 1),
-    (select b.seq from starling.log b where b.shard = a.shard and strpos(b.head, a.first_part) > 0
-      order by b.seq desc limit 1)) as seq) f
-  cross join lateral (select coalesce(
-    (select c.seq from starling.log c where c.shard = a.shard and c.seq >= f.seq and strpos(c.head, a.last_part) > 0
-      order by c.seq limit 1), f.seq) as seq) e
-  cross join lateral (select l.shard, l.seq, l.head from starling.log l where l.shard = a.shard
-    and l.seq between f.seq and e.seq and strpos(l.head, a.any_part) > 0) l
+), begun as materialized (
+  select a.*, coalesce(
+    (select l.seq from starling.log l where a.from_seq > 0 and l.shard = a.shard and l.seq >= a.from_seq
+      and strpos(l.head, a.first_part) > 0 order by l.seq limit 1),
+    (select l.seq from starling.log l where l.shard = a.shard and strpos(l.head, a.first_part) > 0
+      order by l.seq desc limit 1)) as first_seq
+  from asked a
+), bounded as materialized (
+  select b.*, coalesce(
+    (select l.seq from starling.log l where l.shard = b.shard and l.seq >= b.first_seq
+      and strpos(l.head, b.last_part) > 0 order by l.seq limit 1), b.first_seq) as last_seq
+  from begun b
+)
+select b.at as asked, l.shard, l.seq::float8 as seq, l.head
+  from bounded b cross join lateral (
+    select l.* from starling.log l where l.shard = b.shard and l.seq between b.first_seq and b.last_seq
+      and strpos(l.head, b.any_part) > 0 order by l.seq offset 0
+  ) l
   order by l.seq`;
 
 interface HeadRow {

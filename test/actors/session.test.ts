@@ -4,6 +4,7 @@ import { type News, type Part, type PartEvent, type PartRejection, wholePart } f
 import { PartNews } from "../../actors/part-news.ts";
 import {
   acceptedOf,
+  awayRestMaxMs,
   createSessionState,
   type OpenBatch,
   restMaxMs,
@@ -207,6 +208,18 @@ test("rests grow to half a second and start anew after a success", () => {
   session.send(batch(2, [a]));
   session.answer(session.offers.at(-1), refused("BUSY"));
   expect(session.rests.at(-1)).toBe(20);
+});
+
+test("a shard that has no owner is asked for again soon, for as long as that lasts", () => {
+  const session = start();
+  session.send(batch(1, [a]));
+  for (const code of ["MOVED", "UNAVAILABLE", "MOVED", "UNAVAILABLE", "MOVED"] as const) {
+    session.answer(session.offers.at(-1), refused(code));
+    session.rested();
+  }
+  expect(session.rests).toEqual([20, 40, 80, awayRestMaxMs, awayRestMaxMs]);
+  session.answer(session.offers.at(-1), refused("BUSY"));
+  expect(session.rests.at(-1)).toBe(restMaxMs);
 });
 
 test("S4: what the store refuses becomes rejections of the part's datapoints, and the number goes on", () => {
