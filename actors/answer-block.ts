@@ -22,6 +22,7 @@ export function createAnswer(
   let ordinal = 0;
   for (const task of tasks) {
     const derived = taskFrom(task, { shard: shard.id, seq: cause, hook, ordinal, depth });
+    lane.world.traces?.carry(task, derived);
     const target = lane.world.shardOf(task.entity.id, task.eid);
     const known = target === shard.id ? own : others.find((other) => other.target === target)?.tasks;
     if (known === undefined) others.push({ target, tasks: [derived] });

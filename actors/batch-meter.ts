@@ -1,11 +1,12 @@
 import type { Clock } from "../proto/clock.ts";
 import type { Counters } from "./counters.ts";
 import { acceptedOf, type OpenBatch } from "./session.ts";
+import type { Traces } from "./traces.ts";
 
 /** Counts what comes of the batches at a node's edge, and how long that takes: per batch, never per datapoint. */
 export interface BatchMeter {
-  /** A batch has arrived and was checked. */
-  opened(batch: OpenBatch): void;
+  /** A batch has arrived and was checked, and is not offered yet; `traceparent`: its sender's trace, null if there is none. */
+  opened(batch: OpenBatch, traceparent: string | null): void;
   /** Its sender is told that it is durable. */
   durable(batch: OpenBatch): void;
   /** Its sender is told that it is processed. */
@@ -17,10 +18,11 @@ export interface BatchMeter {
 export interface BatchMeterOptions {
   readonly counters: Counters;
   readonly clock: Clock;
+  readonly traces?: Traces | undefined;
 }
 
 /** A meter of all batches of one node. Who opens a batch closes it. */
-export function createBatchMeter({ counters, clock }: BatchMeterOptions): BatchMeter {
+export function createBatchMeter({ counters, clock, traces }: BatchMeterOptions): BatchMeter {
   const arrivals = new Map<OpenBatch, number>();
   const batches = counters.counter("batches");
   const accepted = counters.counter("datapoints/accepted");
@@ -28,18 +30,26 @@ export function createBatchMeter({ counters, clock }: BatchMeterOptions): BatchM
   const processedSeconds = counters.histogram("ack_seconds/processed");
   const secondsOf = (batch: OpenBatch): number => (clock.now() - (arrivals.get(batch) ?? clock.now())) / 1000;
   return {
-    opened: (batch) => {
+    opened: (batch, traceparent) => {
+      traces?.batchOpened(batch, traceparent);
       arrivals.set(batch, clock.now());
       batches.value++;
     },
     durable: (batch) => {
+      traces?.batchAcked(batch, "durable");
       accepted.value += acceptedOf(batch);
       durableSeconds.observe(secondsOf(batch));
       const { rejections, whole, items } = batch;
       if (whole) counters.add(`datapoints/${rejections[0]?.code}`, items);
       else for (const { code } of rejections) counters.add(`datapoints/${code}`);
     },
-    processed: (batch) => processedSeconds.observe(secondsOf(batch)),
-    closed: (batch) => void arrivals.delete(batch),
+    processed: (batch) => {
+      traces?.batchAcked(batch, "processed");
+      processedSeconds.observe(secondsOf(batch));
+    },
+    closed: (batch) => {
+      traces?.batchClosed(batch);
+      arrivals.delete(batch);
+    },
   };
 }

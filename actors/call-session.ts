@@ -31,6 +31,8 @@ export interface CallOptions {
   readonly signal: AbortSignal;
   /** The call is recognised when it is repeated with the same key; empty: at-least-once. */
   readonly idempotencyKey: string;
+  /** The caller's trace (W3C); default none. */
+  readonly traceparent?: string | null;
 }
 
 export type CallLevel = "durable" | "processed";
@@ -110,7 +112,7 @@ export class CallSession {
     this.#bytes += batch.bytes;
     try {
       return await new Promise<OpenBatch>((resolve, reject) => {
-        this.#dispatch(run, { kind: "batch", batch }, { level: call.level, resolve, reject });
+        this.#dispatch(run, { kind: "batch", batch }, { ...call, resolve, reject });
       });
     } finally {
       this.#bytes -= batch.bytes;
@@ -150,7 +152,7 @@ export class CallSession {
     for (const effect of stepSession(run.state, message)) {
       switch (effect.kind) {
         case "opened":
-          this.#meter.opened(effect.batch);
+          this.#meter.opened(effect.batch, waiter?.traceparent ?? null);
           if (waiter !== null) run.waiters.set(effect.batch, waiter);
           break;
         case "offer": {
@@ -208,7 +210,7 @@ export function replyOf(batch: OpenBatch) {
 }
 
 interface Waiter {
-  readonly level: CallLevel;
+  readonly traceparent?: string | null;
   readonly resolve: (batch: OpenBatch) => void;
   readonly reject: (error: StarlingError) => void;
 }

@@ -12,7 +12,8 @@ export class HookCall {
   readonly now: number;
   readonly record: RecordView | null;
   readonly datapoint: Datapoint | null;
-  readonly #task: PartTask;
+  /** The task that it is about. */
+  readonly source: PartTask;
 
   constructor(
     at: { shard: ShardId; seq: Seq; now: number },
@@ -25,21 +26,21 @@ export class HookCall {
     this.hookId = hookId;
     this.record = subject.record;
     this.datapoint = subject.datapoint;
-    this.#task = subject.task;
+    this.source = subject.task;
   }
 
   /** Of a message its actor's key. */
   get self(): string {
-    return this.#task.eid;
+    return this.source.eid;
   }
 
   get eid(): Eid {
-    return this.#task.eidValue;
+    return this.source.eidValue;
   }
 
   get task(): DataPointTask {
-    const { entity, eidValue, datapoints, ttlTokens } = this.#task;
-    const task = { type: entity.id, eid: eidValue, datapoints, delete: this.#task.delete };
+    const { entity, eidValue, datapoints, ttlTokens } = this.source;
+    const task = { type: entity.id, eid: eidValue, datapoints, delete: this.source.delete };
     return ttlTokens === null ? task : { ...task, ttlTokens };
   }
 

@@ -28,6 +28,7 @@ import type {
   StoredEntity,
   WriteResult,
 } from "./store/store.ts";
+import type { Traces } from "./traces.ts";
 import type { Turn } from "./turn.ts";
 
 /**
@@ -129,6 +130,8 @@ export interface LaneWorld {
   readonly turn: Turn;
   /** Runs a hook; a promise when it did not end at once. */
   readonly runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
+  /** Set where tasks are traced. */
+  readonly traces?: Traces | undefined;
   /** Sends a message to the lane, from a hook's promise. */
   readonly post: (message: LaneMessage) => void;
 }

@@ -17,6 +17,7 @@ import type { Part, PartListener } from "./part.ts";
 import { OutgoingNews } from "./peer-news.ts";
 import { groupOffers, writeOffer } from "./peer-parts.ts";
 import { PeerSlots } from "./peer-slots.ts";
+import type { Traces } from "./traces.ts";
 
 /**
  * What this node has to do with another one over one connection: from `onUp` to `onDown` of the link. What comes up in
@@ -228,6 +229,7 @@ export class PeerConnection {
   #sendQuestions(): void {
     if (this.#status === "down") return;
     const { offers, questions } = this.#outgoing;
+    const { traces } = this.#world;
     this.#outgoing.questions = [];
     this.#outgoing.offers = [];
     if (questions.length > 0 && !this.#send({ questions })) {
@@ -238,7 +240,7 @@ export class PeerConnection {
     }
     let taken = true;
     for (const some of chunk(offers)) {
-      taken &&= this.#send({ offers: some.map(({ parts, slots }) => writeOffer(parts, slots)) });
+      taken &&= this.#send({ offers: some.map(({ parts, slots }) => writeOffer(parts, slots, traces)) });
       if (!taken) for (const { slots } of some) this.#slots.refuse(slots, busy("bytes"));
     }
   }
@@ -298,6 +300,8 @@ export interface ConnectionWorld {
   readonly clock: Clock;
   readonly counters: Counters;
   readonly limits: ConnectionLimits;
+  /** Set where tasks are traced. */
+  readonly traces?: Traces | undefined;
 }
 
 export interface ConnectionLimits {

@@ -1,11 +1,18 @@
 import { create } from "@bufbuild/protobuf";
 import type { Model } from "../modules/model.ts";
-import { type CauseOfTasks, CauseOfTasksSchema, type Offer, OfferSchema } from "../proto/gen/peer_pb.ts";
+import {
+  type CauseOfTasks,
+  CauseOfTasksSchema,
+  type Offer,
+  OfferSchema,
+  TraceOfTaskSchema,
+} from "../proto/gen/peer_pb.ts";
 import { type ShardId, toSeq, toShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { linesOf, readTask, writeTask } from "./line.ts";
 import { createLineText, takeText } from "./line-text.ts";
 import { type Cause, type Part, type PartRejection, type PartTask, taskFrom } from "./part.ts";
+import type { Traces } from "./traces.ts";
 
 /**
  * Parts as they travel to another node: columns by part, and the tasks as the lines that the log will hold. Whoever
@@ -14,7 +21,7 @@ import { type Cause, type Part, type PartRejection, type PartTask, taskFrom } fr
 const unknownPredecessor = -1;
 
 /** Parts of one batch of one channel, never none; `slots`: under which its sender hears of each. */
-export function writeOffer(parts: readonly Part[], slots: readonly number[]): Offer {
+export function writeOffer(parts: readonly Part[], slots: readonly number[], traces?: Traces): Offer {
   const text = createLineText(page);
   const offer = create(OfferSchema, batchOf(parts));
   let task = 0;
@@ -24,6 +31,8 @@ export function writeOffer(parts: readonly Part[], slots: readonly number[]): Of
       writeTask(each, text, "\n");
       lines += linesOf(each);
       if (each.cause !== null) addCause(offer.causes, task, each.cause);
+      const context = traces?.contextOf(each) ?? null;
+      if (context !== null) offer.traces.push(create(TraceOfTaskSchema, { task, context }));
       task++;
     }
     offer.slots.push(slots[index] ?? 0);
@@ -43,13 +52,20 @@ export interface MisfitPart {
   readonly error: StarlingError;
 }
 
+interface ReadOffer {
+  readonly parts: Part[];
+  readonly misfits: MisfitPart[];
+}
+
 /**
  * What {@link writeOffer} wrote; a part's position is its slot. Parts with tasks that do not fit stand apart, without
  * tasks.
  */
-export function readOffer(offer: Offer, model: Model): { readonly parts: Part[]; readonly misfits: MisfitPart[] } {
+export function readOffer(offer: Offer, model: Model, traces?: Traces): ReadOffer {
   const lines = readLines(offer.text);
   const causes = readCauses(offer.causes);
+  const contexts =
+    offer.traces.length === 0 ? undefined : new Map(offer.traces.map(({ task, context }) => [task, context]));
   const parts: Part[] = [];
   const misfits: MisfitPart[] = [];
   let line = 0;
@@ -61,9 +77,15 @@ export function readOffer(offer: Offer, model: Model): { readonly parts: Part[];
     while (line < end) {
       const logged = readTask(lines, line, model);
       line += logged.lines;
-      const cause = causes?.get(index++) ?? null;
+      const cause = causes?.get(index) ?? null;
       if (logged.task instanceof StarlingError) error ??= logged.task;
-      else tasks.push(cause === null ? logged.task : taskFrom(logged.task, cause));
+      else {
+        const task = cause === null ? logged.task : taskFrom(logged.task, cause);
+        const context = contexts?.get(index);
+        if (context !== undefined) traces?.follow(task, context);
+        tasks.push(task);
+      }
+      index++;
     }
     const part = partOf(offer, at, slot, error === null ? tasks : []);
     if (error === null) parts.push(part);

@@ -17,6 +17,7 @@ import { writeProblem } from "./peer-problem.ts";
 import { readPlace, writeRecord, writeResult, writeRow } from "./peer-record.ts";
 import { shardOfType } from "./shard-of-type.ts";
 import type { RawRow } from "./store/store.ts";
+import type { Traces } from "./traces.ts";
 
 /** What a node needs to answer another one. */
 export interface ServiceWorld {
@@ -27,6 +28,8 @@ export interface ServiceWorld {
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: { warn(fields: object, message: string): void };
+  /** Set where tasks are traced. */
+  readonly traces?: Traces | undefined;
   readonly entityShards: number;
   readonly systemShards?: number;
   readonly limits: ConnectionLimits & { readonly readDeadlineMs: number; readonly letterDeadlineMs: number };
@@ -70,11 +73,11 @@ export class PeerService {
   }
 
   #offer(offers: readonly Offer[]): void {
-    const { local, model, counters } = this.#world;
+    const { local, model, counters, traces } = this.#world;
     const here: Part[] = [];
     for (const offer of offers) {
       for (const [at, slot] of offer.slots.entries()) this.#shards[slot] = toShardId(offer.shards[at] ?? 0);
-      const { parts, misfits } = readOffer(offer, model);
+      const { parts, misfits } = readOffer(offer, model, traces);
       for (const part of parts) here.push(part);
       for (const misfit of misfits) this.#takeMisfit(misfit, here);
     }

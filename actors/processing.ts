@@ -28,6 +28,7 @@ export function takeUp(lane: Lane, shard: Shard, task: PartTask, { seq, lastSeq,
   const entry = spare === null ? createEntry(task, seq, lastSeq, at) : reuseEntry(spare, task, seq, lastSeq, at);
   lane.spare = null;
   entry.delivery = delivery;
+  lane.world.traces?.takenUp(task, { shard: shard.id, seq });
   deliver(lane, shard, entry);
   // What ended at once is known by nobody: of a datapoint nothing remains but what it changed.
   if (isSettled(entry)) lane.spare = entry;
@@ -89,6 +90,7 @@ export function settle(lane: Lane, shard: Shard, entry: Entry): void {
   lane.touched.add(shard);
   if (entry.entity !== null) entry.entity.open--;
   if (entry.delivery !== null) countOut(lane, shard, entry.delivery);
+  if (entry.task !== null) lane.world.traces?.settled(entry.task);
   // The watermark may be a flush away: what waits for it should be small.
   entry.task = null;
 }

@@ -17,6 +17,7 @@ import { followSources, type RowSource } from "./peer-follow.ts";
 import { createPeers } from "./peer-table.ts";
 import { shardOfType } from "./shard-of-type.ts";
 import type { Queries, StoredDeadLetter } from "./store/store.ts";
+import type { Traces } from "./traces.ts";
 
 /**
  * What an edge asks reaches the owner of the shard, here or on another node. The router guesses owners and keeps
@@ -59,6 +60,8 @@ export interface RouterOptions {
   readonly counters: Counters;
   readonly log: { warn(fields: object, message: string): void; error(fields: object, message: string): void };
   readonly limits: RouterLimits;
+  /** Set where tasks are traced. */
+  readonly traces?: Traces | undefined;
 }
 
 export interface RouterLimits extends ConnectionLimits {

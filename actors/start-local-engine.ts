@@ -23,6 +23,7 @@ import { runLetter } from "./run-letter.ts";
 import { createShard, type Shard } from "./shard.ts";
 import { shardOfType } from "./shard-of-type.ts";
 import type { AcquiredShard, Fence, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
+import { type Traces, tracedBy } from "./traces.ts";
 import { createTurn } from "./turn.ts";
 
 export interface LocalEngineOptions {
@@ -52,6 +53,8 @@ export interface LocalEngineOptions {
   readonly log: EngineLog;
   /** What the lanes run in; default nact's actors. */
   readonly cells?: CellSystem;
+  /** Set where tasks are traced. */
+  readonly traces?: Traces | undefined;
   /** Where tests end the process; default nothing. */
   readonly onFailPoint?: OnFailPoint;
 }
@@ -141,7 +144,8 @@ function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneList
     ...{ model, hooks: options.hooks, limits: options.limits, counters: options.counters },
     ...{ now: options.wall, monotonic: clock.now, turn: createTurn() },
     shardOf: shardsOf(options),
-    runHook: withHookFailPoints(options.runHook, onFailPoint),
+    runHook: withHookFailPoints(tracedBy(options.traces, options.runHook), onFailPoint),
+    traces: options.traces,
   };
   const surroundings = { store, identity, clock, abandon, onFailPoint, ...on, onHealth: on.health.report };
   const crashed = new Set<number>();

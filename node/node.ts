@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { join, resolve } from "node:path";
+import { createBatchMeter } from "../actors/batch-meter.ts";
 import { CallSession, defaultCallLimits } from "../actors/call-session.ts";
 import { type Counters, createCounters } from "../actors/counters.ts";
 import type { Engine } from "../actors/engine.ts";
@@ -27,6 +28,7 @@ import { moduleStatuses } from "./module-status.ts";
 import { type Cluster, openCluster } from "./open-cluster.ts";
 import { type Database, openDatabase } from "./open-database.ts";
 import { openHttp } from "./open-http.ts";
+import { openTracing, type Tracing } from "./open-tracing.ts";
 import { version } from "./version.ts";
 
 /** One node, serving. */
@@ -77,6 +79,9 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   const counters = createCounters();
   const http = await openHttp({ settings, counters, clock: systemClock, log });
   opened.push(() => http.close());
+  const tracing = await openTracing({ settings, node: id, counters, clock: systemClock, log });
+  opened.push(() => tracing.close());
+  const meter = createBatchMeter({ counters, clock: systemClock, traces: tracing.traces });
 
   const database = await openDatabase({
     settings,
@@ -131,11 +136,11 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   const cluster = await openCluster({ settings, database, node: id, likeness, counters, log });
   opened.push(() => cluster.close());
   const serving = startEngine(
-    engineOptions(options, { id, config, database, modules, counters, runner, cluster, actorModel }),
+    engineOptions(options, { id, config, database, modules, counters, runner, cluster, actorModel, tracing }),
   );
   engine = serving;
   opened.push(() => serving.close());
-  const calls = new CallSession({ engine: serving, clock: systemClock, ...defaultCallLimits });
+  const calls = new CallSession({ engine: serving, clock: systemClock, meter, ...defaultCallLimits });
   opened.push(() => calls.close(callsGraceMs));
   const messenger = createMessenger({ engine: serving, calls, model: actorModel, clock: systemClock });
 
@@ -152,6 +157,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     addServices: (grpc) => cluster.links.addTo(grpc),
     onSessionTaken: serving.onSessionTaken,
     owners: serving.owners,
+    meter,
     log,
     limits: {
       creditBatches: settings.creditBatches,
@@ -217,6 +223,7 @@ interface EngineParts {
   readonly runner: HookRunner;
   readonly cluster: Cluster;
   readonly actorModel: Model;
+  readonly tracing: Tracing;
 }
 
 function engineOptions({ env, log }: NodeOptions, parts: EngineParts): EngineOptions {
@@ -237,6 +244,7 @@ function engineOptions({ env, log }: NodeOptions, parts: EngineParts): EngineOpt
     lanes: settings.lanes,
     databases: 1 + settings.databaseUrls.length,
     counters: parts.counters,
+    traces: parts.tracing.traces,
     clock: systemClock,
     wall: Date.now,
     newSessionId: randomUUID,

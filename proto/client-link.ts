@@ -14,6 +14,8 @@ export interface LinkOptions {
   readonly named: boolean;
   readonly hello: Pick<MessageInitShape<typeof HelloSchema>, "level" | "clusterId">;
   readonly token: string | null;
+  /** The trace (W3C) that everything sent belongs to. */
+  readonly traceparent: string | null;
   readonly clock: Clock;
   readonly random: () => number;
   /** How long to go on trying before the first welcome, and after a break. */
@@ -109,19 +111,25 @@ export class ClientLink {
     const dialled = dial(address, token);
     this.#dialled = dialled;
     const greeting = { ...hello, versionMin: 1, versionMax: 1, session: this.#sessionId, named };
-    const stream = openClientStream(dialled, greeting, {
-      onWelcome: (welcome) => this.#onWelcome(welcome, dialled, stream),
-      onAck: (ack) => {
-        this.#options.session.onAck(ack);
-        this.#options.onAck(ack);
-        this.#moveIfDone();
+    const { traceparent } = this.#options;
+    const stream = openClientStream(
+      dialled,
+      greeting,
+      {
+        onWelcome: (welcome) => this.#onWelcome(welcome, dialled, stream),
+        onAck: (ack) => {
+          this.#options.session.onAck(ack);
+          this.#options.onAck(ack);
+          this.#moveIfDone();
+        },
+        onLeaving: (addresses) => this.#onLeaving(addresses),
+        onDrain: () => this.#options.session.onDrain(),
+        onEnd: (error) => {
+          if (this.#stream === stream) this.#onBreak(error);
+        },
       },
-      onLeaving: (addresses) => this.#onLeaving(addresses),
-      onDrain: () => this.#options.session.onDrain(),
-      onEnd: (error) => {
-        if (this.#stream === stream) this.#onBreak(error);
-      },
-    });
+      traceparent,
+    );
     this.#stream = stream;
     // One that stands still keeps nobody for long; where all are slow, each is given more time with every failure.
     const patienceMs = Math.min(welcomeMinMs * 2 ** Math.min(this.#failures, 10), welcomeMaxMs);

@@ -32,17 +32,20 @@ export interface ClientStream {
   cancel(): void;
 }
 
-/** Opens a stream and greets. */
+/** Opens a stream and greets; `traceparent`: the trace (W3C) that its batches belong to. */
 export function openClientStream(
   dialled: Dialled,
   hello: MessageInitShape<typeof HelloSchema>,
   listener: StreamListener,
+  traceparent: string | null = null,
 ): ClientStream {
+  const metadata = metadataOf(dialled);
+  if (traceparent !== null) metadata.set("traceparent", traceparent);
   const call: ClientDuplexStream<Buffer, NodeMessage> = dialled.grpc.makeBidiStreamRequest(
     pathOf(Ingest.method.stream),
     (message: Buffer) => message,
     (bytes: Buffer) => fromBinary(NodeMessageSchema, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
-    metadataOf(dialled),
+    metadata,
   );
   let ended = false;
   const end = (error: StarlingError | null) => {

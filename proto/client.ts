@@ -38,6 +38,8 @@ export interface ConnectOptions {
   readonly clusterId?: string;
   /** Sent as `authorization: Bearer …`; reserved. */
   readonly token?: string;
+  /** The trace (W3C) that everything sent belongs to: nodes that trace follow it, if it is sampled. */
+  readonly traceparent?: string;
   /** How long `connect` tries; default 60 s. */
   readonly connectMs?: number;
   /** How long a broken connection is tried again before everything in flight fails; default 60 s. */
@@ -103,6 +105,7 @@ export async function connect(options: ConnectOptions): Promise<Client> {
     addresses,
     hello: { level, clusterId: options.clusterId ?? "" },
     token: options.token ?? null,
+    traceparent: options.traceparent ?? null,
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     connectMs: options.connectMs ?? 60_000,

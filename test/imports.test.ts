@@ -27,6 +27,7 @@ const doors: Readonly<Record<string, RegExp>> = {
   "@bufbuild/protobuf": /^(proto|cluster|actors|node)\//,
   postgres: /^actors\/store\//,
   croner: /schedule[^/]*\.ts$/,
+  "@opentelemetry": /^node\/tracing\//,
   "prom-client": /^node\/metrics\/exposition\.ts$/,
   pino: /^node\/log\.ts$/,
   "pino-pretty": /^node\/log\.ts$/,
@@ -107,6 +108,14 @@ describe("imports", () => {
         return door.test(source.path) ? null : `${source.path} imports ${name}, whose door is ${door.source}`;
       }),
     ).toEqual([]);
+  });
+
+  it("of traces is loaded only where there is tracing", () => {
+    const early = complaints((source, { target, typeOnly }) => {
+      if (typeOnly || !target.startsWith("node/tracing/") || /^(node\/tracing|test)\//.test(source.path)) return null;
+      return source.text.includes(`await import("./${target.slice("node/".length)}")`) ? null : source.path;
+    });
+    expect(early).toEqual([]);
   });
 
   it("name a file that exists, with its .ts ending", () => {

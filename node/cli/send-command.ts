@@ -18,6 +18,7 @@ interface SendOptions {
   readonly session?: string;
   readonly batch: number;
   readonly level: "durable" | "processed";
+  readonly traceparent?: string;
   readonly json?: boolean;
   readonly type?: string;
   readonly eid?: string;
@@ -58,6 +59,7 @@ export function addSendCommand(program: Command, context: CommandContext): void 
         .choices(["durable", "processed"])
         .default("durable"),
     )
+    .option("--traceparent <context>", "the trace (W3C) that the datapoints belong to")
     .option("--json", "the summary as JSON")
     .optionsGroup("CSV columns (without them the columns are type, eid, attr, v, t1, t2, c, src):")
     .option("--type <type>", "entity type of all rows")
@@ -92,8 +94,10 @@ async function send(context: CommandContext, files: string[], options: SendOptio
   }
   const tally = createSendTally();
   const started = performance.now();
+  const { address, level, traceparent } = options;
   const session = options.session === undefined ? {} : { session: { name: options.session } };
-  const complete = await withClient(context, { address: options.address, level: options.level, ...session }, (client) =>
+  const reach = { address, level, ...session, ...(traceparent !== undefined && { traceparent }) };
+  const complete = await withClient(context, reach, (client) =>
     sendAll(context, readers, createBatchSender({ client, batchMaxItems: options.batch, tally }), tally),
   );
   const counts = tally.read();

@@ -77,6 +77,18 @@ export const settingsSchema = z.object({
     .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"])
     .default("info")
     .describe("how much is logged"),
+  trace: z
+    .string()
+    .regex(/^(?:none|file:.+|otlp:https?:\/\/.+)$/, "none, file:PATH or otlp:http://host:port/v1/traces")
+    .default("none")
+    .describe("where traces go: none, file:PATH (lines of JSON) or otlp:URL (OpenTelemetry over HTTP)"),
+  traceRatio: z
+    .preprocess(
+      (input) => (typeof input === "string" && input.trim() !== "" ? Number(input) : input),
+      z.number().min(0).max(1),
+    )
+    .default(0.01)
+    .describe("share of batches that are traced, of those whose sender does not say"),
   retentionDays: count(7, 1, 36_500, "days that raw datapoints are kept"),
 });
 

@@ -10,7 +10,7 @@ import { AckLevel, type Ingest, type SendRequest } from "../../proto/gen/starlin
 import type { SessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { type IngestCall, IngestSession } from "./ingest-session.ts";
-import type { Handlers, Received } from "./service.ts";
+import type { CallContext, Handlers, Received } from "./service.ts";
 
 export interface IngestOptions {
   readonly engine: Engine;
@@ -94,7 +94,7 @@ export class IngestService {
     }
   }
 
-  async #onSend(request: Received<SendRequest>, context: { deadlineMs: number; signal: AbortSignal }) {
+  async #onSend(request: Received<SendRequest>, context: CallContext) {
     const { message, bytes } = request;
     const { model, entityShards } = this.#options.limits;
     const { atomic, datapoints, idempotencyKey } = message;

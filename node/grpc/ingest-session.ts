@@ -19,7 +19,7 @@ import type { PlainBatch, ReadMessage } from "../../proto/read-batch.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import { resetCall } from "./http2-door.ts";
-import type { Received } from "./service.ts";
+import { type Received, traceparentOf } from "./service.ts";
 
 export type IngestCall = ServerDuplexStream<Received<ReadMessage>, NodeMessageInit>;
 
@@ -41,6 +41,7 @@ export class IngestSession {
   readonly #call: IngestCall;
   readonly #options: IngestSessionOptions;
   readonly #state: StreamState;
+  readonly #traceparent: string | null;
   readonly #queue: StreamMessage[] = [];
   readonly #rests = new Set<() => void>();
   /** Batches whose last acknowledgement is not sent. */
@@ -55,6 +56,7 @@ export class IngestSession {
     this.#call = call;
     this.#options = options;
     this.#state = createStreamState(options.limits);
+    this.#traceparent = traceparentOf(call);
     const text = `there was no hello within ${options.helloMs} ms`;
     this.#cancelWatch = options.clock.after(options.helloMs, () => this.cut(new StarlingError("DEADLINE", text)));
     call.on("data", (received: Received<ReadMessage>) => this.#onData(received));
@@ -126,7 +128,7 @@ export class IngestSession {
         return this.#send(effect.message);
       case "opened":
         this.#open.add(effect.batch);
-        return this.#options.meter.opened(effect.batch);
+        return this.#options.meter.opened(effect.batch, this.#traceparent);
       case "acked":
         return this.#onAcked(effect.level, effect.batches);
       case "offer": {

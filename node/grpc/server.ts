@@ -1,4 +1,5 @@
 import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
+import { type BatchMeter, createBatchMeter } from "../../actors/batch-meter.ts";
 import { CallSession, defaultCallLimits } from "../../actors/call-session.ts";
 import type { Engine } from "../../actors/engine.ts";
 import { createMessenger } from "../../actors/messenger.ts";
@@ -38,6 +39,8 @@ export interface GrpcServerOptions {
   readonly onSessionTaken?: (listener: (session: SessionId, opening: number) => void) => () => void;
   /** Where the shards of entities are; default: nobody knows. */
   readonly owners?: AdminOptions["owners"];
+  /** Default: one that counts with the engine's counters. */
+  readonly meter?: BatchMeter;
   readonly log: GrpcLog;
   readonly clock?: Clock;
   readonly limits?: Partial<GrpcLimits>;
@@ -125,8 +128,9 @@ class GrpcEdge implements GrpcServer {
     this.#options = options;
     this.#clock = clock;
     this.#limits = limits;
-    this.#calls = new CallSession({ engine, clock, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
-    this.#ingest = new IngestService({ ...limits, engine, clock, calls: this.#calls, limits: streamLimits });
+    const meter = options.meter ?? createBatchMeter({ counters: engine.counters, clock });
+    this.#calls = new CallSession({ engine, clock, meter, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
+    this.#ingest = new IngestService({ ...limits, engine, clock, meter, calls: this.#calls, limits: streamLimits });
     this.#health = new HealthService(engine, [Ingest.typeName, Entities.typeName, Admin.typeName, Actors.typeName]);
     this.#addServices();
     this.#unsubscribe =

@@ -9,6 +9,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import type {
+  Metadata,
   MethodDefinition,
   Server,
   ServerDuplexStream,
@@ -36,6 +37,8 @@ export interface CallContext {
   readonly deadlineMs: number;
   /** The text after `authorization: Bearer `; reserved, nothing checks it yet. */
   readonly bearer: string | null;
+  /** The client's trace (W3C). */
+  readonly traceparent: string | null;
 }
 
 type Init<M extends DescMethod> = MessageInitShape<M["output"]>;
@@ -156,5 +159,16 @@ function contextOf(call: ServerUnaryCall<unknown, unknown> | ServerWritableStrea
   const leftMs = Number(deadline) - Date.now();
   const [authorization] = call.metadata.get("authorization");
   const bearer = /^Bearer (.+)$/i.exec(String(authorization ?? ""))?.[1] ?? null;
-  return { signal: gone.signal, deadlineMs: Math.max(0, Math.min(leftMs, deadlineMaxMs)), bearer };
+  return {
+    signal: gone.signal,
+    deadlineMs: Math.max(0, Math.min(leftMs, deadlineMaxMs)),
+    bearer,
+    traceparent: traceparentOf(call),
+  };
+}
+
+/** The trace that a call is a part of, as its client says (W3C). */
+export function traceparentOf({ metadata }: { readonly metadata: Metadata }): string | null {
+  const [traceparent] = metadata.get("traceparent");
+  return traceparent === undefined ? null : String(traceparent);
 }

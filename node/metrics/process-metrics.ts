@@ -1,5 +1,5 @@
 import type { Metric, Scene } from "./metric.ts";
-import { gauge } from "./metric.ts";
+import { counter, gauge } from "./metric.ts";
 
 /** The process: names that begin with `process_` are those of every Prometheus client. */
 export const processMetrics: readonly Metric[] = [
@@ -27,6 +27,8 @@ export const processMetrics: readonly Metric[] = [
     labels: [],
     read: ({ usage }) => [{ labels: {}, value: usage().cpuSeconds }],
   },
+  counter("starling_spans_exported_total", "spans of traces that reached their file or collector", "spans/exported"),
+  counter("starling_spans_failed_total", "spans of traces that did not", "spans/failed"),
   gauge("process_resident_memory_bytes", "memory of the process", ({ usage }) => usage().rssBytes),
   gauge("process_start_time_seconds", "when the process started, Unix time", ({ usage }) => usage().startedAt),
   gauge("starling_heap_used_bytes", "memory of JavaScript objects", ({ usage }) => usage().heapUsedBytes),

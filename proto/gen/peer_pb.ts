@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file peer.proto.
  */
 export const file_peer: GenFile = /*@__PURE__*/
-  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIpADCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISMQoIc2Vzc2lvbnMYCCADKAsyHy5zdGFybGluZy5wZWVyLnYxLk9wZW5lZFNlc3Npb24SGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIxCg1PcGVuZWRTZXNzaW9uEg8KB3Nlc3Npb24YASABKAkSDwoHb3BlbmluZxgCIAEoDSIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIvkBCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASK9AQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEioKBXJlcGx5GAYgASgLMhkuc3RhcmxpbmcucGVlci52MS5SZXBseU9mSAASDQoDZW5kGAUgASgISABCBgoEa2luZCJLCgNHZXQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSKQoIYXRfbGVhc3QYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlIjoKB1JlcGx5T2YSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEhMKC2RlYWRsaW5lX21zGAMgASgBIlwKBkZvbGxvdxIMCgR0eXBlGAEgASgJEhAKA2VpZBgCIAEoCUgAiAEBEhEKBGF0dHIYAyABKAlIAYgBARIOCgZzaGFyZHMYBCADKA1CBgoEX2VpZEIHCgVfYXR0ciLzAQoGQW5zd2VyEgoKAmlkGAEgASgNEiwKB3Byb2JsZW0YAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLlByb2JsZW1IABIqCgZyZWNvcmQYAyABKAsyGC5zdGFybGluZy5wZWVyLnYxLlJlY29yZEgAEg4KBG5vbmUYBCABKAhIABIQCgZsZXR0ZXIYBSABKAlIABImCgRyb3dzGAYgASgLMhYuc3RhcmxpbmcucGVlci52MS5Sb3dzSAASMQoGcmVzdWx0GAcgASgLMh8uc3RhcmxpbmcucGVlci52MS5NZXNzYWdlUmVzdWx0SABCBgoEa2luZCJWCg1NZXNzYWdlUmVzdWx0Eg8KBXJlcGx5GAEgASgJSAASLAoHZmFpbHVyZRgCIAEoCzIZLnN0YXJsaW5nLnBlZXIudjEuUHJvYmxlbUgAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
+  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIpADCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISMQoIc2Vzc2lvbnMYCCADKAsyHy5zdGFybGluZy5wZWVyLnYxLk9wZW5lZFNlc3Npb24SGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIxCg1PcGVuZWRTZXNzaW9uEg8KB3Nlc3Npb24YASABKAkSDwoHb3BlbmluZxgCIAEoDSIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIqgCCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zEi0KBnRyYWNlcxgMIAMoCzIdLnN0YXJsaW5nLnBlZXIudjEuVHJhY2VPZlRhc2siLAoLVHJhY2VPZlRhc2sSDAoEdGFzaxgBIAEoDRIPCgdjb250ZXh0GAIgASgJImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASK9AQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEioKBXJlcGx5GAYgASgLMhkuc3RhcmxpbmcucGVlci52MS5SZXBseU9mSAASDQoDZW5kGAUgASgISABCBgoEa2luZCJLCgNHZXQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSKQoIYXRfbGVhc3QYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlIjoKB1JlcGx5T2YSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEhMKC2RlYWRsaW5lX21zGAMgASgBIlwKBkZvbGxvdxIMCgR0eXBlGAEgASgJEhAKA2VpZBgCIAEoCUgAiAEBEhEKBGF0dHIYAyABKAlIAYgBARIOCgZzaGFyZHMYBCADKA1CBgoEX2VpZEIHCgVfYXR0ciLzAQoGQW5zd2VyEgoKAmlkGAEgASgNEiwKB3Byb2JsZW0YAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLlByb2JsZW1IABIqCgZyZWNvcmQYAyABKAsyGC5zdGFybGluZy5wZWVyLnYxLlJlY29yZEgAEg4KBG5vbmUYBCABKAhIABIQCgZsZXR0ZXIYBSABKAlIABImCgRyb3dzGAYgASgLMhYuc3RhcmxpbmcucGVlci52MS5Sb3dzSAASMQoGcmVzdWx0GAcgASgLMh8uc3RhcmxpbmcucGVlci52MS5NZXNzYWdlUmVzdWx0SABCBgoEa2luZCJWCg1NZXNzYWdlUmVzdWx0Eg8KBXJlcGx5GAEgASgJSAASLAoHZmFpbHVyZRgCIAEoCzIZLnN0YXJsaW5nLnBlZXIudjEuUHJvYmxlbUgAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
 
 /**
  * What one node has for another one in one turn. Questions name the connection that asks, answers the one that asked: what
@@ -207,6 +207,11 @@ export type Offer = Message<"starling.peer.v1.Offer"> & {
    * @generated from field: repeated starling.peer.v1.Rejections rejections = 11;
    */
   rejections: Rejections[];
+
+  /**
+   * @generated from field: repeated starling.peer.v1.TraceOfTask traces = 12;
+   */
+  traces: TraceOfTask[];
 };
 
 /**
@@ -215,6 +220,34 @@ export type Offer = Message<"starling.peer.v1.Offer"> & {
  */
 export const OfferSchema: GenMessage<Offer> = /*@__PURE__*/
   messageDesc(file_peer, 3);
+
+/**
+ * The trace that a task is followed in.
+ *
+ * @generated from message starling.peer.v1.TraceOfTask
+ */
+export type TraceOfTask = Message<"starling.peer.v1.TraceOfTask"> & {
+  /**
+   * Index of the task among all of the offer.
+   *
+   * @generated from field: uint32 task = 1;
+   */
+  task: number;
+
+  /**
+   * W3C traceparent.
+   *
+   * @generated from field: string context = 2;
+   */
+  context: string;
+};
+
+/**
+ * Describes the message starling.peer.v1.TraceOfTask.
+ * Use `create(TraceOfTaskSchema)` to create a new message.
+ */
+export const TraceOfTaskSchema: GenMessage<TraceOfTask> = /*@__PURE__*/
+  messageDesc(file_peer, 4);
 
 /**
  * Where derived tasks come from. Columns by task.
@@ -260,7 +293,7 @@ export type CauseOfTasks = Message<"starling.peer.v1.CauseOfTasks"> & {
  * Use `create(CauseOfTasksSchema)` to create a new message.
  */
 export const CauseOfTasksSchema: GenMessage<CauseOfTasks> = /*@__PURE__*/
-  messageDesc(file_peer, 4);
+  messageDesc(file_peer, 5);
 
 /**
  * The refusals of a batch that a part keeps for repeats.
@@ -286,7 +319,7 @@ export type Rejections = Message<"starling.peer.v1.Rejections"> & {
  * Use `create(RejectionsSchema)` to create a new message.
  */
 export const RejectionsSchema: GenMessage<Rejections> = /*@__PURE__*/
-  messageDesc(file_peer, 5);
+  messageDesc(file_peer, 6);
 
 /**
  * @generated from message starling.peer.v1.Rejection
@@ -313,7 +346,7 @@ export type Rejection = Message<"starling.peer.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_peer, 6);
+  messageDesc(file_peer, 7);
 
 /**
  * What became of parts, told in this order: appended, others, passed.
@@ -356,7 +389,7 @@ export type News = Message<"starling.peer.v1.News"> & {
  * Use `create(NewsSchema)` to create a new message.
  */
 export const NewsSchema: GenMessage<News> = /*@__PURE__*/
-  messageDesc(file_peer, 7);
+  messageDesc(file_peer, 8);
 
 /**
  * @generated from message starling.peer.v1.PartEvent
@@ -396,7 +429,7 @@ export type PartEvent = Message<"starling.peer.v1.PartEvent"> & {
  * Use `create(PartEventSchema)` to create a new message.
  */
 export const PartEventSchema: GenMessage<PartEvent> = /*@__PURE__*/
-  messageDesc(file_peer, 8);
+  messageDesc(file_peer, 9);
 
 /**
  * @generated from message starling.peer.v1.Durable
@@ -428,7 +461,7 @@ export type Durable = Message<"starling.peer.v1.Durable"> & {
  * Use `create(DurableSchema)` to create a new message.
  */
 export const DurableSchema: GenMessage<Durable> = /*@__PURE__*/
-  messageDesc(file_peer, 9);
+  messageDesc(file_peer, 10);
 
 /**
  * @generated from message starling.peer.v1.Problem
@@ -450,7 +483,7 @@ export type Problem = Message<"starling.peer.v1.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_peer, 10);
+  messageDesc(file_peer, 11);
 
 /**
  * @generated from message starling.peer.v1.Owner
@@ -479,7 +512,7 @@ export type Owner = Message<"starling.peer.v1.Owner"> & {
  * Use `create(OwnerSchema)` to create a new message.
  */
 export const OwnerSchema: GenMessage<Owner> = /*@__PURE__*/
-  messageDesc(file_peer, 11);
+  messageDesc(file_peer, 12);
 
 /**
  * @generated from message starling.peer.v1.Place
@@ -506,7 +539,7 @@ export type Place = Message<"starling.peer.v1.Place"> & {
  * Use `create(PlaceSchema)` to create a new message.
  */
 export const PlaceSchema: GenMessage<Place> = /*@__PURE__*/
-  messageDesc(file_peer, 12);
+  messageDesc(file_peer, 13);
 
 /**
  * Answered once, a follow again and again until its problem; numbered by the connection that asks.
@@ -564,7 +597,7 @@ export type Question = Message<"starling.peer.v1.Question"> & {
  * Use `create(QuestionSchema)` to create a new message.
  */
 export const QuestionSchema: GenMessage<Question> = /*@__PURE__*/
-  messageDesc(file_peer, 13);
+  messageDesc(file_peer, 14);
 
 /**
  * @generated from message starling.peer.v1.Get
@@ -591,7 +624,7 @@ export type Get = Message<"starling.peer.v1.Get"> & {
  * Use `create(GetSchema)` to create a new message.
  */
 export const GetSchema: GenMessage<Get> = /*@__PURE__*/
-  messageDesc(file_peer, 14);
+  messageDesc(file_peer, 15);
 
 /**
  * What the message with this seq comes to.
@@ -620,7 +653,7 @@ export type ReplyOf = Message<"starling.peer.v1.ReplyOf"> & {
  * Use `create(ReplyOfSchema)` to create a new message.
  */
 export const ReplyOfSchema: GenMessage<ReplyOf> = /*@__PURE__*/
-  messageDesc(file_peer, 15);
+  messageDesc(file_peer, 16);
 
 /**
  * @generated from message starling.peer.v1.Follow
@@ -654,7 +687,7 @@ export type Follow = Message<"starling.peer.v1.Follow"> & {
  * Use `create(FollowSchema)` to create a new message.
  */
 export const FollowSchema: GenMessage<Follow> = /*@__PURE__*/
-  messageDesc(file_peer, 16);
+  messageDesc(file_peer, 17);
 
 /**
  * @generated from message starling.peer.v1.Answer
@@ -716,7 +749,7 @@ export type Answer = Message<"starling.peer.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_peer, 17);
+  messageDesc(file_peer, 18);
 
 /**
  * @generated from message starling.peer.v1.MessageResult
@@ -747,7 +780,7 @@ export type MessageResult = Message<"starling.peer.v1.MessageResult"> & {
  * Use `create(MessageResultSchema)` to create a new message.
  */
 export const MessageResultSchema: GenMessage<MessageResult> = /*@__PURE__*/
-  messageDesc(file_peer, 18);
+  messageDesc(file_peer, 19);
 
 /**
  * @generated from message starling.peer.v1.Record
@@ -781,7 +814,7 @@ export type Record = Message<"starling.peer.v1.Record"> & {
  * Use `create(RecordSchema)` to create a new message.
  */
 export const RecordSchema: GenMessage<Record> = /*@__PURE__*/
-  messageDesc(file_peer, 19);
+  messageDesc(file_peer, 20);
 
 /**
  * @generated from message starling.peer.v1.Rows
@@ -798,7 +831,7 @@ export type Rows = Message<"starling.peer.v1.Rows"> & {
  * Use `create(RowsSchema)` to create a new message.
  */
 export const RowsSchema: GenMessage<Rows> = /*@__PURE__*/
-  messageDesc(file_peer, 20);
+  messageDesc(file_peer, 21);
 
 /**
  * @generated from message starling.peer.v1.Row
@@ -865,5 +898,5 @@ export type Row = Message<"starling.peer.v1.Row"> & {
  * Use `create(RowSchema)` to create a new message.
  */
 export const RowSchema: GenMessage<Row> = /*@__PURE__*/
-  messageDesc(file_peer, 21);
+  messageDesc(file_peer, 22);
 

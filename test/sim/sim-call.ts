@@ -54,6 +54,7 @@ export function openSimStream({ world, process, latencyMs, listener, serve }: Si
     listener.onEnd();
   };
   const call = {
+    metadata: { get: () => [] },
     on: (name: string, handler: (value: unknown) => void) => void handlers.set(name, handler),
     pause: () => {
       flow = "paused";

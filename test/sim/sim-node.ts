@@ -169,7 +169,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
       }),
     send: (request) => {
       const message = create(SendRequestSchema, request);
-      const context = { signal: new AbortController().signal, deadlineMs: 10_000, bearer: null };
+      const context = { signal: new AbortController().signal, deadlineMs: 10_000, bearer: null, traceparent: null };
       return ingest.handlers.send({ message, bytes: toBinary(SendRequestSchema, message) }, context);
     },
     stop: async () => {
