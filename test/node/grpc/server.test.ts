@@ -247,11 +247,12 @@ describe("Admin", () => {
   } as const;
 
   test("status, dead letters and modules travel as plain objects", async () => {
+    const ofNoSnapshot = { dependsOn: [], mayChange: [], pure: false, order: 0 };
     const modules = [
       {
         name: "m",
         file: "m.ts",
-        hooks: [{ kind: "on_new_attr", target: "thing/a", name: "f", counters: { runs: 2 } }],
+        hooks: [{ kind: "on_new_attr", target: "thing/a", name: "f", counters: { runs: 2 }, ...ofNoSnapshot }],
       },
     ];
     const { engine, server } = await edge(createFakeEngine(), { modules: () => modules });
