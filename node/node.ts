@@ -212,7 +212,7 @@ function openActors(
 }
 
 /** A node that leaves hands its shards over first, if there is somebody to have them. */
-const handOverWithinMs = 20_000;
+export const handOverWithinMs = 20_000;
 
 interface EngineParts {
   readonly id: NodeId;
