@@ -168,7 +168,7 @@ function watchOthers(
   local: LocalEngine,
 ): (() => void)[] {
   const connect = ({ nodes }: MembershipView): void => {
-    links.connect(nodes.filter(({ id }) => id !== membership.self.id).map(({ id, address }) => ({ id, address })));
+    links.connect(nodes.filter(({ id }) => id !== membership.self.id));
   };
   connect(membership.view);
   return [

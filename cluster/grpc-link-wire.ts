@@ -1,8 +1,6 @@
-import type { Http2Session } from "node:http2";
 import {
   type ChannelOptions,
   Client,
-  credentials,
   Metadata,
   type MethodDefinition,
   type ServerDuplexStream,
@@ -10,10 +8,13 @@ import {
 } from "@grpc/grpc-js";
 import type { Clock } from "../proto/clock.ts";
 import { Link } from "../proto/gen/link_pb.ts";
-import { StarlingError } from "../proto/starling-error.ts";
+import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
+import { sessionBehind } from "./call-certificate.ts";
 import { decodeFrame, encodeFrame } from "./link-codec.ts";
 import type { LinkFrame, WireKind } from "./link-frame.ts";
+import type { LinkSecurity } from "./link-security.ts";
 import type { Wire, WireListener } from "./link-wire.ts";
+import type { Peer } from "./links.ts";
 
 const channelOptions: ChannelOptions = {
   "grpc.enable_retries": 0,
@@ -49,9 +50,23 @@ export function methodOf(kind: WireKind): MethodDefinition<LinkFrame, LinkFrame>
   };
 }
 
+export interface GrpcWireOptions {
+  readonly kind: WireKind;
+  readonly clock: Clock;
+  readonly security: LinkSecurity;
+}
+
 /** Opens a wire to a node. */
-export function dialGrpcWire(address: string, kind: WireKind, clock: Clock, listener: WireListener): Wire {
-  const client = new Client(address, credentials.createInsecure(), channelOptions);
+export function dialGrpcWire(peer: Peer, options: GrpcWireOptions, listener: WireListener): Wire {
+  const { kind, clock, security } = options;
+  let client: Client;
+  try {
+    const reach = security.dial(peer);
+    client = new Client(peer.address, reach.credentials, { ...channelOptions, ...reach.options });
+  } catch (error) {
+    clock.soon(() => listener.onEnd(toStarlingError(error)));
+    return { kind, write: () => true, end: async () => {}, cut: () => {} };
+  }
   const call = client.makeBidiStreamRequest(paths[kind], encodeFrame, decodeFrame, new Metadata());
   const shut = createShutter(clock, listener, () => {
     call.cancel();
@@ -72,8 +87,7 @@ export function dialGrpcWire(address: string, kind: WireKind, clock: Clock, list
 /** A wire that another node has opened; `accept` says who hears it. */
 export function acceptGrpcWire(
   call: ServerDuplexStream<LinkFrame, LinkFrame>,
-  kind: WireKind,
-  clock: Clock,
+  { kind, clock, security }: GrpcWireOptions,
   accept: (wire: Wire) => WireListener,
 ): void {
   const session = sessionBehind(call);
@@ -89,6 +103,7 @@ export function acceptGrpcWire(
   });
   const ears = accept({
     kind,
+    judge: ({ name }) => security.judgeCaller(call, name),
     write: (frame) => (shut.isOpen() ? call.write(frame) : true),
     end: () => shut.end(() => call.end()),
     cut: () => shut.cut(),
@@ -147,10 +162,4 @@ function createShutter(clock: Clock, listener: WireListener, release: () => void
       if (status !== "closed") close();
     },
   };
-}
-
-/** What grpc-js does not offer: the connection of a server's call. Null when a newer version looks different. */
-function sessionBehind(call: object): Pick<Http2Session, "destroy"> | null {
-  const { stream } = (call as { call?: { stream?: { session?: Http2Session } } }).call ?? {};
-  return typeof stream?.session?.destroy === "function" ? stream.session : null;
 }

@@ -4,6 +4,7 @@ import { acceptGrpcWire, dialGrpcWire, methodOf } from "./grpc-link-wire.ts";
 import type { LinkFrame, WireKind } from "./link-frame.ts";
 import { LinkHub } from "./link-hub.ts";
 import type { LinkOptions } from "./link-options.ts";
+import type { LinkSecurity } from "./link-security.ts";
 import type { Links } from "./links.ts";
 
 /** Links over gRPC. */
@@ -17,11 +18,11 @@ export interface GrpcLinks extends Links {
 }
 
 /** Links of this node; nothing is dialled before `connect`. */
-export function startGrpcLinks(options: LinkOptions): GrpcLinks {
-  const { clock } = options;
-  const hub = new LinkHub(options, ({ address }, kind, listener) => dialGrpcWire(address, kind, clock, listener));
+export function startGrpcLinks(options: LinkOptions & { readonly security: LinkSecurity }): GrpcLinks {
+  const { clock, security } = options;
+  const hub = new LinkHub(options, (peer, kind, listener) => dialGrpcWire(peer, { kind, clock, security }, listener));
   const serve = (kind: WireKind) => (call: ServerDuplexStream<LinkFrame, LinkFrame>) =>
-    acceptGrpcWire(call, kind, clock, (wire) => hub.accept(wire));
+    acceptGrpcWire(call, { kind, clock, security }, (wire) => hub.accept(wire));
   return {
     addTo: (server) =>
       server.addService(

@@ -81,7 +81,7 @@ export class LinkDoor {
       );
     }
     arrival.hello = frame.hello;
-    const problem = this.#options.judge(frame.hello);
+    const problem = arrival.wire.judge?.(frame.hello) ?? this.#options.judge(frame.hello);
     if (problem !== null) return this.#refuse(arrival, problem);
     arrival.wire.write({ kind: "welcome", hello: this.#options.welcome(frame.hello) });
     const other = [...this.#arrivals].find((one) => one !== arrival && isPair(one, arrival));

@@ -79,11 +79,11 @@ export class LinkHub implements Links {
     for (const peer of [...this.#peers.values()]) {
       if (!ids.has(peer.id) && peer.guestUntilMs === Number.POSITIVE_INFINITY) this.#drop(peer);
     }
-    for (const { id, address } of this.#named) {
-      this.#dropped.delete(id);
-      const known = this.#peers.get(id);
-      if (known === undefined) this.#addPeer(id, address, Number.POSITIVE_INFINITY);
-      else known.name(address);
+    for (const named of this.#named) {
+      this.#dropped.delete(named.id);
+      const known = this.#peers.get(named.id);
+      if (known === undefined) this.#addPeer(named, Number.POSITIVE_INFINITY);
+      else this.#name(known, named);
     }
   }
 
@@ -163,11 +163,20 @@ export class LinkHub implements Links {
     };
   }
 
-  #addPeer(id: NodeId, address: string, guestUntilMs: number): LinkPeer {
+  /** A guest may turn out to have come under a name that is not its own. */
+  #name(known: LinkPeer, named: Peer): void {
+    known.name(named);
+    const { link } = known;
+    if (link === null || link.peerName === named.name) return;
+    link.cut();
+    known.lost(link, otherName(link.peerName, named));
+  }
+
+  #addPeer(named: Peer, guestUntilMs: number): LinkPeer {
     const { clock, log, counters } = this.#options;
-    const isDialler = this.#selfId < id;
+    const isDialler = this.#selfId < named.id;
     const peer = new LinkPeer(
-      { id, address, isDialler, guestUntilMs },
+      { ...named, isDialler, guestUntilMs },
       {
         clock,
         limits: this.#limits,
@@ -191,7 +200,7 @@ export class LinkHub implements Links {
         onDirect: (to, isReachable) => this.#tell((listener) => listener.onDirect?.(to.id, isReachable)),
       },
     );
-    this.#peers.set(id, peer);
+    this.#peers.set(named.id, peer);
     return peer;
   }
 
@@ -207,16 +216,16 @@ export class LinkHub implements Links {
     this.#connections += 1;
     const connection = this.#connections;
     const path = via === null ? "direct" : "relayed";
-    const { id, address } = peer;
+    const { id, nodeName: name, address } = peer;
     return dialLink({
       clock: this.#options.clock,
       timeoutMs: this.#limits.dialTimeoutMs,
       hello: planHello(this.#options, this.#limits, id, connection),
       open: (kind, listener) =>
         via === null
-          ? this.#dialWire({ id, address }, kind, listener)
+          ? this.#dialWire({ id, name, address }, kind, listener)
           : this.#relay.open({ peer: id, via, kind, connection }, listener),
-      judge: (hello) => judgeHello(hello, this.#options) ?? judgeAnswer(hello, id),
+      judge: (hello) => judgeHello(hello, this.#options) ?? judgeAnswer(hello, { id, name, address }),
       onGreeted: (greeted) => {
         const link = this.#createLink(greeted, path);
         this.#orders += 1;
@@ -252,6 +261,8 @@ export class LinkHub implements Links {
     this.#renewSelf();
     const problem = judgeHello(hello, this.#options);
     if (problem !== null) return problem;
+    const named = this.#named.find(({ id }) => id === hello.node);
+    if (named !== undefined && named.name !== hello.name) return otherName(hello.name, named);
     if (hello.node > this.#selfId) return new StarlingError("UNAVAILABLE", "the node with the smaller id dials");
     if (this.#dropped.has(hello.node)) return new StarlingError("UNAVAILABLE", "the cluster has given this node up");
     const guests = [...this.#peers.values()].filter(({ guestUntilMs }) => guestUntilMs !== Number.POSITIVE_INFINITY);
@@ -274,7 +285,8 @@ export class LinkHub implements Links {
     if (this.#dropped.has(link.peer) || (known?.link?.order ?? 0) > order) return link.cut();
     link.open(order, false);
     const guestUntilMs = this.#options.clock.now() + this.#limits.guestMs;
-    (known ?? this.#addPeer(link.peer, "", guestUntilMs)).adopt(link);
+    const guest = { id: link.peer, name: "", address: "" };
+    (known ?? this.#addPeer(guest, guestUntilMs)).adopt(link);
   }
 
   #createLink({ hello, control, data }: Greeted, path: ArrivalPath): Link {
@@ -318,7 +330,7 @@ export class LinkHub implements Links {
     for (const link of this.#greeted.keys()) link.cut();
     this.#greeted.clear();
     for (const peer of this.#named) {
-      if (peer.id !== id) this.#addPeer(peer.id, peer.address, Number.POSITIVE_INFINITY);
+      if (peer.id !== id) this.#addPeer(peer, Number.POSITIVE_INFINITY);
     }
   }
 
@@ -367,7 +379,11 @@ export class LinkHub implements Links {
   }
 }
 
-function judgeAnswer(hello: Hello, meant: NodeId): StarlingError | null {
-  if (hello.node === meant) return null;
-  return new StarlingError("UNAVAILABLE", `node ${hello.name} with the id ${hello.node} answers for ${meant}`);
+function judgeAnswer(hello: Hello, meant: Peer): StarlingError | null {
+  if (hello.node === meant.id) return hello.name === meant.name ? null : otherName(hello.name, meant);
+  return new StarlingError("UNAVAILABLE", `node ${hello.name} with the id ${hello.node} answers for ${meant.id}`);
+}
+
+function otherName(said: string, { id, name }: Peer): StarlingError {
+  return new StarlingError("UNAUTHENTICATED", `node ${id} is known as ${name}, and calls itself ${said}`);
 }

@@ -3,6 +3,7 @@ import type { NodeId } from "../proto/ids.ts";
 import { type ErrorCode, StarlingError } from "../proto/starling-error.ts";
 import type { Link } from "./link.ts";
 import type { LinkLimits } from "./link-options.ts";
+import type { Peer } from "./links.ts";
 
 /** What a peer needs of the node. */
 export interface PeerWorld {
@@ -36,6 +37,8 @@ interface Attempts {
 export class LinkPeer {
   readonly id: NodeId;
   readonly isDialler: boolean;
+  /** As membership knows it; empty for a guest. */
+  nodeName: string;
   address: string;
   /** Until when a node may stay that nobody has named; infinite for the others. */
   guestUntilMs: number;
@@ -50,9 +53,10 @@ export class LinkPeer {
   #directSinceMs: number;
   #cancelRetry = () => {};
 
-  constructor(peer: { id: NodeId; address: string; isDialler: boolean; guestUntilMs: number }, world: PeerWorld) {
+  constructor(peer: Peer & { readonly isDialler: boolean; readonly guestUntilMs: number }, world: PeerWorld) {
     const nowMs = world.clock.now();
     this.id = peer.id;
+    this.nodeName = peer.name;
     this.address = peer.address;
     this.isDialler = peer.isDialler;
     this.guestUntilMs = peer.guestUntilMs;
@@ -71,7 +75,8 @@ export class LinkPeer {
   }
 
   /** Someone has named it: from now on it counts when it cannot be reached. */
-  name(address: string): void {
+  name({ name, address }: Peer): void {
+    this.nodeName = name;
     this.address = address;
     if (this.guestUntilMs === Number.POSITIVE_INFINITY) return;
     this.guestUntilMs = Number.POSITIVE_INFINITY;

@@ -1,5 +1,5 @@
 import type { StarlingError } from "../proto/starling-error.ts";
-import type { LinkFrame, WireKind } from "./link-frame.ts";
+import type { Hello, LinkFrame, WireKind } from "./link-frame.ts";
 import type { Peer } from "./links.ts";
 
 /**
@@ -8,6 +8,8 @@ import type { Peer } from "./links.ts";
  */
 export interface Wire {
   readonly kind: WireKind;
+  /** Why who greets here is not whom the connection shows; null: nothing speaks against it. Without it nothing is shown. */
+  readonly judge?: (hello: Hello) => StarlingError | null;
   /** False: hold back until `onDrain`. What was given is sent all the same. After the end it does nothing. */
   write(frame: LinkFrame): boolean;
   /** Sends what was written, then ends. Settles when it has ended, soon in any case. The listener hears no more. */

@@ -37,6 +37,8 @@ const overheadBytes = 16;
  */
 export class Link {
   readonly peer: NodeId;
+  /** As the peer says it, and as its certificate does where there is one. */
+  readonly peerName: string;
   readonly path: "direct" | "relayed";
   readonly modelHash: string;
   readonly openedMs: number;
@@ -66,6 +68,7 @@ export class Link {
     const { hello, path, clock, limits } = parts;
     this.#parts = parts;
     this.peer = hello.node;
+    this.peerName = hello.name;
     this.path = path;
     this.modelHash = hello.modelHash;
     this.openedMs = clock.now();

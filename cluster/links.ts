@@ -22,6 +22,8 @@ export interface Links {
 
 export interface Peer {
   readonly id: NodeId;
+  /** As membership knows it: who answers, or dials, under another one is refused. */
+  readonly name: string;
   /** gRPC, `host:port`. */
   readonly address: string;
 }

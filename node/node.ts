@@ -20,6 +20,7 @@ import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
 import type { Settings } from "./config/settings.ts";
 import { startGrpcServer } from "./grpc/server.ts";
+import type { ServerTls } from "./grpc/server-credentials.ts";
 import { describeLikeness } from "./likeness.ts";
 import type { Log } from "./log.ts";
 import { startLoopWatch } from "./loop-watch.ts";
@@ -28,6 +29,7 @@ import { moduleStatuses } from "./module-status.ts";
 import { type Cluster, openCluster } from "./open-cluster.ts";
 import { type Database, openDatabase } from "./open-database.ts";
 import { openHttp } from "./open-http.ts";
+import { openSecurity, type Security } from "./open-security.ts";
 import { openTracing, type Tracing } from "./open-tracing.ts";
 import { version } from "./version.ts";
 
@@ -43,6 +45,8 @@ export interface Node extends AsyncDisposable {
   readonly modules: Modules;
   /** Settles when the node has lost what it needs to go on, with the reason. */
   readonly failed: Promise<StarlingError>;
+  /** Reads certificates and tokens again. */
+  reload(): Promise<void>;
   /** Finishes what is in hand, hands the shards over, and ends. Idempotent. */
   close(): Promise<void>;
 }
@@ -83,6 +87,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   opened.push(() => tracing.close());
   const meter = createBatchMeter({ counters, clock: systemClock, traces: tracing.traces });
 
+  const security = await openSecurity({ settings, counters, log });
+  opened.push(async () => security.close());
   const database = await openDatabase({
     settings,
     dataDir,
@@ -133,7 +139,15 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   opened.push(() => modules.stop());
 
   const likeness = describeLikeness(config, modules);
-  const cluster = await openCluster({ settings, database, node: id, likeness, counters, log });
+  const cluster = await openCluster({
+    settings,
+    database,
+    node: id,
+    likeness,
+    security: security.links,
+    counters,
+    log,
+  });
   opened.push(() => cluster.close());
   const serving = startEngine(
     engineOptions(options, { id, config, database, modules, counters, runner, cluster, actorModel, tracing }),
@@ -149,6 +163,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     model,
     actorModel,
     listen: settings.listen,
+    tls: serverTls(security, settings),
     node: id,
     clusterId: database.clusterId,
     version,
@@ -191,7 +206,24 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     void database.lost.then(fail);
   });
   const { address } = server;
-  return { id, address, httpAddress, config, engine: serving, modules, failed, close, [Symbol.asyncDispose]: close };
+  const { reload } = security;
+  return {
+    id,
+    address,
+    httpAddress,
+    config,
+    engine: serving,
+    modules,
+    failed,
+    reload,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function serverTls({ tls }: Security, { tlsCa, tlsClientAuth }: Settings): ServerTls | null {
+  if (tls === null) return null;
+  return { files: tls, asksForCertificate: tlsCa !== null, requiresCertificate: tlsClientAuth === "required" };
 }
 
 /** How long messages of modules may be on their way at the end. */

@@ -6,6 +6,7 @@ import { openEtcd } from "../cluster/etcd.ts";
 import { type GrpcLinks, startGrpcLinks } from "../cluster/grpc-links.ts";
 import { guardCoordinator, readMark } from "../cluster/guarded-coordinator.ts";
 import { joinMembership } from "../cluster/join-membership.ts";
+import type { LinkSecurity } from "../cluster/link-security.ts";
 import type { Membership } from "../cluster/membership.ts";
 import { createMemoryCoordinator } from "../cluster/memory-coordinator.ts";
 import { systemClock } from "../proto/clock.ts";
@@ -26,6 +27,7 @@ export interface ClusterOptions {
   /** The id that this node takes first. */
   readonly node: NodeId;
   readonly likeness: Likeness;
+  readonly security: LinkSecurity;
   readonly counters: Counters;
   readonly log: Log;
 }
@@ -47,7 +49,7 @@ export interface Cluster {
  * WRONG_CLUSTER when it is not the one that this cluster was created with.
  */
 export async function openCluster(options: ClusterOptions): Promise<Cluster> {
-  const { settings, database, likeness, counters, log } = options;
+  const { settings, database, likeness, security, counters, log } = options;
   const prefix = `/starling/${database.clusterId}/`;
   const coordinator =
     settings.etcd === null
@@ -55,11 +57,12 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
       : await openKnownEtcd(options, settings.etcd, prefix);
   let membership: Membership | null = null;
   let address = "";
-  const name = (bound: string): string => settings.name ?? `${hostname()}-${bound.replace(/^.*:/, "")}`;
+  let ownName = "";
+  const nameOf = (bound: string): string => settings.name ?? `${hostname()}-${bound.replace(/^.*:/, "")}`;
   const links = startGrpcLinks({
-    self: () => ({ id: membership?.self.id ?? options.node, name: name(address), address }),
+    self: () => ({ id: membership?.self.id ?? options.node, name: ownName, address }),
     ...{ clusterId: database.clusterId, ...linkProtocol, modelHash: likeness.hash },
-    ...{ clock: systemClock, log, counters },
+    ...{ security, clock: systemClock, log, counters },
   });
   const ids = [options.node];
   return {
@@ -67,11 +70,12 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     alone: settings.etcd === null,
     join: async (bound) => {
       address = settings.advertise ?? bound;
+      ownName = nameOf(bound);
       membership = await joinMembership({
         ...{ coordinator, clock: systemClock, random: Math.random, prefix, log },
         newId: () => ids.shift() ?? toNodeId(randomUUID()),
         record: {
-          name: name(bound),
+          name: ownName,
           address,
           version,
           ...linkProtocol,

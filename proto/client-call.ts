@@ -6,7 +6,14 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { type ChannelOptions, Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  type ChannelOptions,
+  Client,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import { type ErrorCode, errorCodes, StarlingError } from "./starling-error.ts";
 
 const channelOptions: ChannelOptions = {
@@ -28,13 +35,25 @@ const channelOptions: ChannelOptions = {
 export interface Dialled {
   readonly address: string;
   readonly grpc: Client;
-  /** Sent as `authorization: Bearer …`; reserved. */
+  /** Sent as `authorization: Bearer …`. */
   readonly token: string | null;
 }
 
+export interface DialOptions {
+  readonly token?: string | null;
+  /** Default: plain text. */
+  readonly credentials?: ChannelCredentials;
+  readonly options?: ChannelOptions;
+}
+
 /** Makes a connection; nothing travels before the first call. */
-export function dial(address: string, token: string | null): Dialled {
-  return { address, token, grpc: new Client(address, credentials.createInsecure(), channelOptions) };
+export function dial(address: string, how: DialOptions = {}): Dialled {
+  const channel = how.credentials ?? credentials.createInsecure();
+  return {
+    address,
+    token: how.token ?? null,
+    grpc: new Client(address, channel, { ...channelOptions, ...how.options }),
+  };
 }
 
 export function metadataOf(dialled: Dialled): Metadata {

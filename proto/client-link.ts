@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type Dialled, dial } from "./client-call.ts";
+import type { Dialled } from "./client-call.ts";
+import type { Dialler } from "./client-dialler.ts";
 import type { ClientSession } from "./client-session.ts";
 import { type ClientStream, openClientStream } from "./client-stream.ts";
 import type { Clock } from "./clock.ts";
@@ -13,7 +14,7 @@ export interface LinkOptions {
   readonly sessionId: string;
   readonly named: boolean;
   readonly hello: Pick<MessageInitShape<typeof HelloSchema>, "level" | "clusterId">;
-  readonly token: string | null;
+  readonly dialler: Dialler;
   /** The trace (W3C) that everything sent belongs to. */
   readonly traceparent: string | null;
   readonly clock: Clock;
@@ -50,7 +51,7 @@ export class ClientLink {
 
   constructor(options: LinkOptions) {
     this.#options = options;
-    this.#addresses = [...options.addresses];
+    this.#addresses = this.#allowed(options.addresses);
     this.#sessionId = options.sessionId;
     this.#brokenSinceMs = options.clock.now();
     this.#patienceMs = options.connectMs;
@@ -69,7 +70,7 @@ export class ClientLink {
   /** Leaves the present node for the first of these that greets; what is in flight goes again there. */
   move(addresses: readonly string[]): void {
     if (this.#status === "closing" || this.#status === "closed") return;
-    this.#addresses = [...new Set([...addresses, ...this.#addresses])];
+    this.#addresses = this.#allowed([...addresses, ...this.#addresses]);
     this.#failures = 0;
     if (this.#status === "connecting") return;
     this.#status = "leaving";
@@ -105,10 +106,10 @@ export class ClientLink {
   }
 
   #connect(): void {
-    const { clock, token, hello, named } = this.#options;
+    const { clock, dialler, hello, named } = this.#options;
     const address = this.#addresses[this.#failures % this.#addresses.length] ?? "";
     this.#dialled?.grpc.close();
-    const dialled = dial(address, token);
+    const dialled = dialler.dial(address);
     this.#dialled = dialled;
     const greeting = { ...hello, versionMin: 1, versionMax: 1, session: this.#sessionId, named };
     const { traceparent } = this.#options;
@@ -145,7 +146,7 @@ export class ClientLink {
     this.#failures = 0;
     this.#sessionId = welcome.session;
     // The node that answers first, then what was given, then what the cluster knows.
-    this.#addresses = [...new Set([dialled.address, ...this.#options.addresses, ...welcome.addresses])];
+    this.#addresses = this.#allowed([dialled.address, ...this.#options.addresses, ...welcome.addresses]);
     const { creditBatches, creditBytes } = welcome;
     for (const { go } of this.#waiters.splice(0)) go(dialled);
     this.#options.session.onConnected({ creditBatches, creditBytes, write: (message) => stream.write(message) });
@@ -155,9 +156,9 @@ export class ClientLink {
   #onLeaving(addresses: readonly string[]): void {
     if (this.#status !== "open") return;
     const here = this.#dialled?.address ?? "";
-    const others = new Set([...addresses, ...this.#addresses].filter((one) => one !== here));
+    const others = this.#allowed([...addresses, ...this.#addresses]).filter((one) => one !== here);
     // With nowhere to go the client stays until the node cuts it.
-    if (others.size === 0) return;
+    if (others.length === 0) return;
     this.#status = "leaving";
     this.#addresses = [...others, here];
     this.#options.session.pause();
@@ -192,6 +193,11 @@ export class ClientLink {
     if (error !== null && !error.retryable) return this.#end(error);
     if (clock.now() - this.#brokenSinceMs > this.#patienceMs) return this.#end(this.#giveUp());
     this.#cancelTimer = clock.after(moved ? backoffMinMs : this.#backoffMs(), () => this.#connect());
+  }
+
+  /** Each once. Nodes tell addresses that this client may not use: they are left out. */
+  #allowed(addresses: readonly string[]): string[] {
+    return [...new Set(addresses)].filter((address) => this.#options.dialler.allows(address));
   }
 
   #backoffMs(): number {

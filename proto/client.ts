@@ -1,5 +1,6 @@
 import { type AdminClient, createAdminClient } from "./admin-client.ts";
 import { type ClientDatapoint, type EncodedBatch, encodeBatches } from "./client-batch.ts";
+import { type Dialler, openDialler, type ReachOptions } from "./client-dialler.ts";
 import { ClientLink } from "./client-link.ts";
 import { type BatchOutcome, type ClientRejection, ClientSession, type ClientToken } from "./client-session.ts";
 import { ClientTally } from "./client-tally.ts";
@@ -13,7 +14,7 @@ import { askOwners, OwnerSessions } from "./owner-sessions.ts";
 import { StarlingError } from "./starling-error.ts";
 import { createBatchWriter } from "./write-batch.ts";
 
-export interface ConnectOptions {
+export interface ConnectOptions extends ReachOptions {
   /** `host:port` of a node; or of several, which are tried in turn. */
   readonly address?: string;
   readonly addresses?: readonly string[];
@@ -36,8 +37,6 @@ export interface ConnectOptions {
   readonly maxInFlight?: number;
   /** Refuses to talk to another cluster. */
   readonly clusterId?: string;
-  /** Sent as `authorization: Bearer …`; reserved. */
-  readonly token?: string;
   /** The trace (W3C) that everything sent belongs to: nodes that trace follow it, if it is sampled. */
   readonly traceparent?: string;
   /** How long `connect` tries; default 60 s. */
@@ -100,19 +99,31 @@ export async function connect(options: ConnectOptions): Promise<Client> {
   const addresses = options.addresses ?? (options.address === undefined ? [] : [options.address]);
   if (addresses.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an address is needed to connect to");
   const level = options.level === "processed" ? AckLevel.PROCESSED : AckLevel.DURABLE;
-  const { startNumber = 1, maxInFlight = 8, onAck } = options;
+  const { maxInFlight = 8, clock = systemClock } = options;
+  const dialler = await openDialler({ ...options, addresses, clock });
   const common = {
     addresses,
     hello: { level, clusterId: options.clusterId ?? "" },
-    token: options.token ?? null,
+    ...{ dialler, clock },
     traceparent: options.traceparent ?? null,
-    clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
     connectMs: options.connectMs ?? 60_000,
     giveUpAfterMs: options.giveUpAfterMs ?? 60_000,
     onBreak: options.onBreak,
   };
-  if (options.ownerAware) return await connectToOwners(options, { ...common, level, maxInFlight });
+  try {
+    return options.ownerAware
+      ? await connectToOwners(options, { ...common, level, maxInFlight })
+      : await connectToOne(options, { ...common, level, maxInFlight });
+  } catch (error) {
+    dialler.close();
+    throw error;
+  }
+}
+
+async function connectToOne(options: ConnectOptions, common: OwnerSessionOptions): Promise<Client> {
+  const { level, maxInFlight, dialler } = common;
+  const { startNumber = 1, onAck } = options;
   const session = new ClientSession({ startNumber, level, maxInFlight });
   const link = new ClientLink({
     ...common,
@@ -122,7 +133,7 @@ export async function connect(options: ConnectOptions): Promise<Client> {
     onAck: (ack) => onAck?.(rangeOf(ack)),
   });
   await link.connected();
-  return new SessionClient(session, link, options.callMs ?? 30_000);
+  return new SessionClient({ session, link, dialler, callMs: options.callMs ?? 30_000 });
 }
 
 async function connectToOwners(options: ConnectOptions, common: OwnerSessionOptions): Promise<Client> {
@@ -131,7 +142,7 @@ async function connectToOwners(options: ConnectOptions, common: OwnerSessionOpti
       "ownerAware goes with neither a named session nor a start number: its batches have no numbers of their own";
     throw new StarlingError("INVALID_ARGUMENT", text);
   }
-  const { clock, token, addresses } = common;
+  const { clock, dialler, addresses } = common;
   const home = new OwnerSession(common);
   try {
     const reply = await askOwners(await home.connected());
@@ -139,7 +150,7 @@ async function connectToOwners(options: ConnectOptions, common: OwnerSessionOpti
     map.learn(reply);
     const open = (owners: readonly string[]) =>
       new OwnerSession({ ...common, addresses: [...owners, ...addresses], connectMs: common.giveUpAfterMs });
-    const sessions = new OwnerSessions({ home, map, open, clock, token });
+    const sessions = new OwnerSessions({ home, map, open, clock, dialler });
     const { level = "durable", callMs = 30_000, onAck = () => {} } = options;
     return createOwnerClient({ sessions, level, clock, callMs, onAck });
   } catch (error) {
@@ -150,18 +161,27 @@ async function connectToOwners(options: ConnectOptions, common: OwnerSessionOpti
 
 const closeGraceMs = 5_000;
 
+interface SessionClientParts {
+  readonly session: ClientSession;
+  readonly link: ClientLink;
+  readonly dialler: Dialler;
+  readonly callMs: number;
+}
+
 class SessionClient implements Client {
   readonly entities: EntitiesClient;
   readonly admin: AdminClient;
   readonly #session: ClientSession;
   readonly #link: ClientLink;
+  readonly #dialler: Dialler;
   readonly #writer = createBatchWriter();
   readonly #written = new ClientTally();
   #closing: Promise<void> | null = null;
 
-  constructor(session: ClientSession, link: ClientLink, callMs: number) {
+  constructor({ session, link, dialler, callMs }: SessionClientParts) {
     this.#session = session;
     this.#link = link;
+    this.#dialler = dialler;
     this.entities = createEntitiesClient(() => link.connected(), callMs);
     this.admin = createAdminClient(() => link.connected(), callMs);
   }
@@ -209,6 +229,7 @@ class SessionClient implements Client {
     const { failure } = this.#session;
     if (failure === null) await this.#session.settled();
     await this.#link.close(closeGraceMs);
+    this.#dialler.close();
   }
 
   #encode(datapoints: readonly ClientDatapoint[], atomic: boolean): EncodedBatch[] {

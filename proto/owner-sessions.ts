@@ -1,4 +1,5 @@
-import { callUnary, type Dialled, dial } from "./client-call.ts";
+import { callUnary, type Dialled } from "./client-call.ts";
+import type { Dialler } from "./client-dialler.ts";
 import type { Clock } from "./clock.ts";
 import { Admin, type OwnersReply } from "./gen/starling_pb.ts";
 import type { OwnerMap } from "./owner-map.ts";
@@ -11,7 +12,7 @@ export interface OwnerSessionsOptions {
   /** A session that tries these addresses in turn. */
   readonly open: (addresses: readonly string[]) => OwnerSession;
   readonly clock: Clock;
-  readonly token: string | null;
+  readonly dialler: Dialler;
 }
 
 /** Who owns what, as a node knows it. */
@@ -79,6 +80,7 @@ export class OwnerSessions {
   async close(graceMs: number): Promise<void> {
     this.stop();
     await Promise.all([...this.#byAddress.values()].map((session) => session.close(graceMs)));
+    this.#options.dialler.close();
   }
 
   #ask(): void {
@@ -123,9 +125,10 @@ export class OwnerSessions {
 
   /** Brings a session back to its owner, if that answers. */
   #callBack(address: string, session: OwnerSession): void {
-    if (this.#probed.has(address)) return;
+    const { dialler } = this.#options;
+    if (this.#probed.has(address) || !dialler.allows(address)) return;
     this.#probed.add(address);
-    const probe = dial(address, this.#options.token);
+    const probe = dialler.dial(address);
     const done = (): void => {
       this.#probed.delete(address);
       probe.grpc.close();

@@ -18,6 +18,12 @@ export const errorCodes = {
   GAP: { retry: true, status: 9, means: "a batch arrived before the one it follows" },
   SESSION_CLOSED: { retry: false, status: 9, means: "the session was closed and takes no more batches" },
   SESSION_TAKEN: { retry: false, status: 9, means: "another connection has taken the session over" },
+  UNAUTHENTICATED: {
+    retry: false,
+    status: 16,
+    means: "who calls, or who answers, is not known: a certificate or a token",
+  },
+  PERMISSION_DENIED: { retry: false, status: 7, means: "the token does not allow it: it lacks a scope" },
   VERSION_MISMATCH: { retry: false, status: 9, means: "client and node share no protocol version" },
   WRONG_CLUSTER: { retry: false, status: 9, means: "the node belongs to another cluster" },
   NOT_FOUND: { retry: false, status: 5, means: "there is no such entity, dead letter or session" },

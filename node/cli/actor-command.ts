@@ -1,11 +1,10 @@
 import type { Command } from "commander";
 import type { ActorsClient, ClientActorAddress } from "../../proto/actors-client.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { withAddress } from "./address.ts";
+import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, wholeNumber, withCalls } from "./command-context.ts";
 
-interface ActorOptions {
-  readonly address?: string;
+interface ActorOptions extends AddressOptions {
   readonly json?: boolean;
   readonly key?: string;
   readonly timeout: number;

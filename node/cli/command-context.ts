@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import { type Client, type ConnectOptions, connect } from "../../proto/client.ts";
 import { type Calls, openCalls } from "../../proto/client-calls.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { parseAddress } from "./address.ts";
+import { type AddressOptions, parseReach } from "./address.ts";
 import type { Output } from "./output.ts";
 import type { ByteSource } from "./read-item.ts";
 
@@ -13,6 +13,8 @@ export interface CommandContext {
   readonly stdin: ByteSource;
   /** Aborted by Ctrl-C, SIGTERM, or when the reader of the answer goes away. */
   readonly signal: AbortSignal;
+  /** Subscribes to SIGHUP; on a terminal that still ends the process. Returns the unsubscribe. */
+  onReload(listener: () => void): () => void;
   /** The command has answered, and the answer is bad news: the process will end with 1. */
   fail(): void;
 }
@@ -25,12 +27,12 @@ const connectMs = 3_000;
 /** Runs with a session of a node, closed afterwards: for whoever sends. Raises UNAVAILABLE with the address. */
 export async function withClient<T>(
   context: CommandContext,
-  options: { readonly address?: string | undefined } & Omit<ConnectOptions, "address">,
+  options: AddressOptions & Omit<ConnectOptions, keyof AddressOptions>,
   run: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const address = parseAddress(options.address, context.env);
-  const reach = { ...reachOf(context), connectMs };
-  const client = await connect({ ...reach, ...options, address }).catch((error: unknown) => {
+  const reach = parseReach(options, context.env);
+  const { address } = reach;
+  const client = await connect({ connectMs, ...options, ...reach }).catch((error: unknown) => {
     if (!(error instanceof StarlingError)) throw error;
     throw new StarlingError(error.code, `${address}: ${error.message}`, { cause: error });
   });
@@ -44,22 +46,15 @@ export async function withClient<T>(
 /** Runs with a connection to a node that opens no session, closed afterwards. Raises UNAVAILABLE with the address. */
 export async function withCalls<T>(
   context: CommandContext,
-  options: { readonly address?: string | undefined },
+  options: AddressOptions,
   run: (calls: Calls) => Promise<T>,
 ): Promise<T> {
-  const address = parseAddress(options.address, context.env);
-  const calls = await openCalls({ ...reachOf(context), address, connectMs });
+  const calls = await openCalls({ ...parseReach(options, context.env), connectMs });
   try {
     return await run(calls);
   } finally {
     await calls.close();
   }
-}
-
-/** What a node wants to see of whoever asks. */
-export function reachOf({ env }: CommandContext): { readonly token?: string } {
-  const token = env.STARLING_TOKEN;
-  return token === undefined ? {} : { token };
 }
 
 /** A parser of an option whose complaints count as wrong usage. */

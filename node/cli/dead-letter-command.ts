@@ -2,13 +2,12 @@ import { type Command, Option } from "commander";
 import { timeFromMs } from "../../modules/time-text.ts";
 import type { DeadLetterEntry } from "../../proto/admin-client.ts";
 import { toStarlingError } from "../../proto/starling-error.ts";
-import { withAddress } from "./address.ts";
+import { type AddressOptions, withAddress } from "./address.ts";
 import { describeError } from "./cli-error.ts";
 import { type CommandContext, examples, wholeNumber, withCalls } from "./command-context.ts";
 import { formatCount, formatTime, shorten } from "./output.ts";
 
-interface NodeOptions {
-  readonly address?: string;
+interface NodeOptions extends AddressOptions {
   readonly json?: boolean;
 }
 

@@ -2,8 +2,8 @@ import type { Command } from "commander";
 import { systemClock } from "../../proto/clock.ts";
 import type { Diagnosis } from "../doctor/diagnosis.ts";
 import type { Finding } from "../doctor/finding.ts";
-import { parseAddress } from "./address.ts";
-import { type CommandContext, examples, reachOf } from "./command-context.ts";
+import { parseAddress, reachOf } from "./address.ts";
+import { type CommandContext, examples } from "./command-context.ts";
 import { type NodeFlags, nodeEnvironment, withNodeFlags } from "./node-options.ts";
 import { type Colour, shorten } from "./output.ts";
 import { formatDuration } from "./progress.ts";
@@ -40,10 +40,13 @@ async function runDoctor(
   // Loaded here, so that the other commands start without a node's packages.
   const { diagnose } = await import("../doctor/diagnosis.ts");
   const { output, env } = context;
+  const { tlsCa, tlsCert, tlsKey } = flags as NodeFlags;
+  // They are settings, too; the rest of a node's flags says nothing of how it is reached.
+  const tlsFlags = { ...(tlsCa && { tlsCa }), ...(tlsCert && { tlsCert }), ...(tlsKey && { tlsKey }) };
   const diagnosis = await diagnose({
     dir,
     address: address === undefined ? null : parseAddress(address, env),
-    reach: reachOf(context),
+    reach: reachOf(tlsFlags, env),
     ...{ env: nodeEnvironment(env), flags: flags as NodeFlags, clock: systemClock, wall: Date.now },
   });
   const counts = countOf(diagnosis);

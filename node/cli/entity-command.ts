@@ -2,14 +2,13 @@ import type { Command } from "commander";
 import { timeFromMs, unixMs } from "../../modules/time-text.ts";
 import type { EntityPage, EntityRecord } from "../../proto/entities-client.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { withAddress } from "./address.ts";
+import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, usage, wholeNumber, withCalls } from "./command-context.ts";
 import { formatCount, formatTime, shorten } from "./output.ts";
 import { parseJson } from "./read-item.ts";
 import { printRecord, recordJson, valueText } from "./record-text.ts";
 
-interface NodeOptions {
-  readonly address?: string;
+interface NodeOptions extends AddressOptions {
   readonly json?: boolean;
 }
 

@@ -21,11 +21,19 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
+/** Whoever closes a terminal wants what runs in it to end. */
+function onReload(listener: () => void): () => void {
+  if (process.stderr.isTTY) return () => {};
+  process.on("SIGHUP", listener);
+  return () => process.off("SIGHUP", listener);
+}
+
 process.exitCode = await runCommandLine(process.argv.slice(2), {
   output: createOutput(process.stdout, process.stderr, process.env, () => stop.abort()),
   env: process.env,
   stdin: process.stdin,
   signal: stop.signal,
+  onReload,
 });
 // Only if something does keep it.
 setTimeout(() => process.exit(), lingerMs).unref();

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { ModuleState } from "../../proto/admin-client.ts";
-import { withAddress } from "./address.ts";
+import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, withCalls } from "./command-context.ts";
 import { formatCount, type Output } from "./output.ts";
 
@@ -15,7 +15,7 @@ export function addModulesCommand(program: Command, context: CommandContext): vo
   withAddress(command)
     .option("--json", "modules as JSON")
     .addHelpText("after", examples("modules", "modules --json"))
-    .action((options: { readonly address?: string; readonly json?: boolean }) =>
+    .action((options: AddressOptions & { readonly json?: boolean }) =>
       withCalls(context, options, async ({ admin }) => {
         const modules = await admin.modules();
         if (options.json === true) context.output.json({ modules });

@@ -18,7 +18,8 @@ export function addNodeCommand(program: Command, context: CommandContext): void 
       "after",
       examples(
         "node examples/flights/config",
-        "node /etc/starling --listen 0.0.0.0:4700 --database-url postgres://starling@db/starling",
+        "node /etc/starling --database-url postgres://starling@db/starling",
+        "node /etc/starling --name ada --listen 0.0.0.0:4700 --tls-cert ada.pem --tls-key ada.key --tls-ca ca.pem",
       ),
     )
     .action((dir: string, flags: NodeFlags) => runNode(context, dir, flags));
@@ -27,16 +28,21 @@ export function addNodeCommand(program: Command, context: CommandContext): void 
 async function runNode(context: CommandContext, configDir: string, flags: NodeFlags): Promise<void> {
   // Loaded here, so that the other commands start without a node's packages.
   const { startNode } = await import("../node.ts");
-  const { output, env, signal } = context;
+  const { output, env, signal, onReload } = context;
   const log = createLog({ pretty: output.interactive, colour: output.interactive });
   const started = startNode({ configDir, flags, env: nodeEnvironment(env), log, signal });
   const node = await unlessAborted(started, signal);
   if (node === null) return;
+  const stopListening = onReload(() => {
+    log.info({}, "reloading certificates and tokens");
+    void node.reload();
+  });
   try {
     const failure = await Promise.race([untilAborted(signal), node.failed]);
     log.info({}, "stopping");
     if (failure !== null) throw failure;
   } finally {
+    stopListening();
     await node.close();
     log.info({}, "stopped");
   }

@@ -1,13 +1,12 @@
 import type { Command } from "commander";
 import type { RawEntry } from "../../proto/entities-client.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { withAddress } from "./address.ts";
+import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, wholeNumber, withCalls } from "./command-context.ts";
 import { formatTime, shorten } from "./output.ts";
 import { rawJson, valueText } from "./record-text.ts";
 
-interface RawOptions {
-  readonly address?: string;
+interface RawOptions extends AddressOptions {
   readonly attr?: string;
   readonly limit: number;
   readonly follow?: boolean;

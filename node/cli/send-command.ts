@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { withAddress } from "./address.ts";
+import { type AddressOptions, withAddress } from "./address.ts";
 import { type BatchSender, createBatchSender } from "./batch-sender.ts";
 import { toClientDatapoint } from "./client-datapoint.ts";
 import { type CommandContext, examples, usage, wholeNumber, withClient } from "./command-context.ts";
@@ -12,8 +12,7 @@ import { shorten } from "./output.ts";
 import { createProgress } from "./progress.ts";
 import { createSendTally, type Place, printSendCounts, type SendTally } from "./send-tally.ts";
 
-interface SendOptions {
-  readonly address?: string;
+interface SendOptions extends AddressOptions {
   readonly format?: Format;
   readonly session?: string;
   readonly batch: number;
@@ -94,10 +93,9 @@ async function send(context: CommandContext, files: string[], options: SendOptio
   }
   const tally = createSendTally();
   const started = performance.now();
-  const { address, level, traceparent } = options;
-  const session = options.session === undefined ? {} : { session: { name: options.session } };
-  const reach = { address, level, ...session, ...(traceparent !== undefined && { traceparent }) };
-  const complete = await withClient(context, reach, (client) =>
+  const { session: name, ...reach } = options;
+  const session = name === undefined ? {} : { session: { name } };
+  const complete = await withClient(context, { ...reach, ...session }, (client) =>
     sendAll(context, readers, createBatchSender({ client, batchMaxItems: options.batch, tally }), tally),
   );
   const counts = tally.read();

@@ -1,12 +1,11 @@
 import type { Command } from "commander";
 import type { NodeStatus } from "../../proto/admin-client.ts";
-import { withAddress } from "./address.ts";
+import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, withCalls } from "./command-context.ts";
 import { formatCount } from "./output.ts";
 import { formatDuration } from "./progress.ts";
 
-interface StatusOptions {
-  readonly address?: string;
+interface StatusOptions extends AddressOptions {
   readonly json?: boolean;
   readonly shards?: boolean;
 }

@@ -3,6 +3,7 @@ import { type ConfigFile, type ConfigProblem, ConfigSection } from "../../module
 import { nearestHint } from "../../modules/nearest-name.ts";
 import { showFound } from "../../modules/show-found.ts";
 import { type SettingName, type Settings, settingHelp, settingsSchema } from "./settings.ts";
+import { planProblems, type SettingsProblem } from "./settings-problem.ts";
 
 /** Where settings come from, the later over the earlier. */
 export interface SettingSources {
@@ -22,10 +23,7 @@ export function readSettings(sources: SettingSources, problems: ConfigProblem[],
   const input = Object.fromEntries([...given].map(([name, { value }]) => [name, value]));
   const result = settingsSchema.safeParse(input);
   if (result.success) {
-    const etcd = given.get("etcd");
-    if (etcd !== undefined && result.data.etcd !== null && result.data.databaseUrl === null) {
-      problems.push(withoutDatabase(etcd));
-    }
+    problems.push(...planProblems(result.data).map((problem) => placed(problem, given)));
     return result.data;
   }
   for (const issue of result.error.issues) {
@@ -114,17 +112,10 @@ function problemOf(issue: Issue, { value, file, line, key }: Given): ConfigProbl
   return { file, line, key, found: showFound(withoutPassword(value)), allowed, message: "does not fit the setting" };
 }
 
-/** Nodes of one cluster share their database, and the embedded one is a node's own. */
-function withoutDatabase({ file, line, key, value }: Given): ConfigProblem {
-  const allowed = "etcd together with database_url";
-  return {
-    file,
-    line,
-    key,
-    found: showFound(value),
-    allowed,
-    message: "several nodes need a PostgreSQL that all of them use",
-  };
+/** A problem of several settings stands where the setting that it names was given. */
+function placed({ name, allowed, message }: SettingsProblem, given: Map<SettingName, Given>): ConfigProblem {
+  const { value, file, line, key } = given.get(name) ?? { value: undefined, file: "settings", line: 0, key: name };
+  return { file, line, key, found: showFound(withoutPassword(value)), allowed, message };
 }
 
 function allowedBy(issue: Issue): string {

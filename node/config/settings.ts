@@ -6,6 +6,8 @@ const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 const countMax = 1_000_000_000;
 const shardsMax = 4096;
+const namePattern = /^[\w.-]{1,100}$/;
+const nameForms = "letters, digits, `.`, `_` and `-`, at most 100";
 
 /**
  * Starling's own settings and their bounds: `starling.yml` (in snake_case), overridden by `STARLING_*` variables,
@@ -21,13 +23,26 @@ export const settingsSchema = z.object({
     .describe("metrics and health; auto: on loopback, 80 above the port of listen; none: nowhere"),
   name: z
     .string()
-    .regex(/^[\w.-]{1,100}$/, "letters, digits, `.`, `_` and `-`, at most 100")
+    .regex(namePattern, nameForms)
     .nullable()
     .default(null)
     .describe("the node's name in the cluster, the same over restarts; none: the host's name and the port"),
   advertise: optionalAddress(
     "address at which other nodes and clients reach this one; none: the one that it listens on",
   ),
+  tlsCert: path("certificate of this node, and its issuers (PEM); none: plain text"),
+  tlsKey: path("key of the certificate (PEM)"),
+  tlsCa: path("authorities whose certificates of nodes and clients are trusted (PEM)"),
+  tlsClientAuth: z
+    .enum(["optional", "required"])
+    .default("optional")
+    .describe("whether clients must show a certificate; nodes always do"),
+  allowPlaintext: flag("whether nodes and clients may talk in plain text beyond loopback"),
+  clusterName: z
+    .string()
+    .regex(namePattern, nameForms)
+    .default("starling")
+    .describe("the cluster's name in the certificates of its nodes: URI:starling://CLUSTER_NAME/node/NAME"),
   dataDir: text(".starling", "directory of the embedded PostgreSQL and of everything else that stays on this machine"),
   databaseUrl: databaseUrl().nullable().default(null).describe("PostgreSQL to use; none: an embedded one"),
   databaseUrls: z.preprocess(listOf, z.array(databaseUrl()).max(64)).default([]).describe("more databases for shards"),
@@ -40,10 +55,7 @@ export const settingsSchema = z.object({
     .preprocess(milliseconds, z.number().int().min(2000).max(60_000))
     .default(4000)
     .describe("time after which the others give up a node that etcd no longer hears of"),
-  rolling: z
-    .preprocess((input) => (input === "true" ? true : input === "false" ? false : input), z.boolean())
-    .default(false)
-    .describe("whether model and modules may differ from those of the other nodes, while these are replaced"),
+  rolling: flag("whether model and modules may differ from those of the other nodes, while these are replaced"),
   entityShards: count(256, 1, shardsMax, "shards of the entities; fixed once data are stored"),
   systemShards: count(16, 1, shardsMax, "shards of schedules and other duties; fixed once data are stored"),
   lanes: count(2, 1, 64, "commits in flight on this node"),
@@ -129,6 +141,17 @@ const byteUnits: Readonly<Record<string, number>> = { b: 1, kib: KiB, mib: MiB, 
 
 function text(fallback: string, description: string) {
   return z.string().min(1).default(fallback).describe(description);
+}
+
+function path(description: string) {
+  return z.string().min(1).nullable().default(null).describe(description);
+}
+
+function flag(description: string) {
+  return z
+    .preprocess((input) => (input === "true" ? true : input === "false" ? false : input), z.boolean())
+    .default(false)
+    .describe(description);
 }
 
 function address(fallback: string, description: string) {

@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { CallsOptions } from "../../proto/client-calls.ts";
+import type { ReachOptions } from "../../proto/client-dialler.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { withDeadline } from "../../proto/deadline.ts";
 import type { SettingSources } from "../config/read-settings.ts";
@@ -28,7 +28,7 @@ export interface DiagnosisOptions extends Pick<SettingSources, "env" | "flags"> 
   /** The node to ask; null: the one that has these settings, if it runs. With an address and no directory only it is asked. */
   readonly address: string | null;
   /** How to reach it. */
-  readonly reach: Pick<CallsOptions, "token">;
+  readonly reach: ReachOptions;
   readonly clock: Clock;
   /** Unix milliseconds. */
   readonly wall: () => number;
@@ -87,11 +87,17 @@ function lookAtNode({ clock, reach }: DiagnosisOptions, address: string, setting
   );
 }
 
+/** A node's own certificate is good enough to ask it. */
+function reachOfOwn({ allowPlaintext, tlsCert: cert, tlsKey: key, tlsCa: ca }: Settings): ReachOptions {
+  if (cert === null || key === null) return { allowPlaintext };
+  return { tls: { cert, key, ...(ca !== null && { ca }) } };
+}
+
 /** The node that has these settings: its port is free, or it answers there. */
 function lookAtOwnNode({ clock, reach }: DiagnosisOptions, settings: Settings) {
   const { listen, lagMaxEntries } = settings;
   const address = listen.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, "127.0.0.1");
-  const asked = examineNode({ ...reach, address }, nodeStepMs);
+  const asked = examineNode({ ...reach, ...reachOfOwn(settings), address }, nodeStepMs);
   return [
     look(clock, `listen ${listen}`, async () => {
       const [facts, node] = await Promise.all([readAddress(listen), asked]);

@@ -1,4 +1,4 @@
-import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
+import { logVerbosity, Server, type ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
 import { type BatchMeter, createBatchMeter } from "../../actors/batch-meter.ts";
 import { CallSession, defaultCallLimits } from "../../actors/call-session.ts";
 import type { Engine } from "../../actors/engine.ts";
@@ -18,6 +18,7 @@ import { HealthService } from "./health.ts";
 import { widenConnectionWindows, widenStreamWindows } from "./http2-door.ts";
 import { IngestService } from "./ingest-service.ts";
 import { alphaServiceName, createReflection } from "./reflection.ts";
+import { type ServerTls, serverCredentials } from "./server-credentials.ts";
 import { addService } from "./service.ts";
 
 export interface GrpcServerOptions {
@@ -27,6 +28,8 @@ export interface GrpcServerOptions {
   readonly actorModel?: Model;
   /** `host:port`, or a port alone for loopback; port 0 takes a free one. */
   readonly listen: string;
+  /** Null, the default: plain text. */
+  readonly tls?: ServerTls | null;
   readonly node: string;
   readonly clusterId: string;
   readonly version: string;
@@ -143,7 +146,7 @@ class GrpcEdge implements GrpcServer {
 
   async start(): Promise<void> {
     try {
-      this.#address = await bind(this.#server, this.#options.listen);
+      this.#address = await bind(this.#server, this.#options.listen, serverCredentials(this.#options.tls ?? null));
     } catch (error) {
       this.#health.close();
       throw error;
@@ -201,11 +204,11 @@ class GrpcEdge implements GrpcServer {
   }
 }
 
-async function bind(server: Server, listen: string): Promise<string> {
+async function bind(server: Server, listen: string, credentials: ServerCredentials): Promise<string> {
   const { host, port } = parseListen(listen);
   widenStreamWindows(server, windowBytes);
   const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, boundPort) => {
+    server.bindAsync(`${host}:${port}`, credentials, (error, boundPort) => {
       if (error === null) resolve(boundPort);
       else reject(toBindError(error, host, port));
     });

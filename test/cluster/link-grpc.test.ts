@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type GrpcLinks, startGrpcLinks } from "../../cluster/grpc-links.ts";
+import { plainLinks } from "../../cluster/link-security.ts";
 import { systemClock } from "../../proto/clock.ts";
 import { type NodeId, toNodeId } from "../../proto/ids.ts";
 import { startTcpProxy, type TcpProxy, type Way } from "../support/tcp-proxy.ts";
@@ -26,6 +27,7 @@ class GrpcWorld implements LinkWorld {
       ...optionsOf(settings),
       self: () => ({ id, name, address: "" }),
       clock: systemClock,
+      security: plainLinks({ allowPlaintext: false }),
     });
     links.addTo(server);
     const port = await new Promise<number>((resolve, reject) => {
@@ -45,12 +47,12 @@ class GrpcWorld implements LinkWorld {
   join(...nodes: readonly LinkedNode[]): void {
     for (const node of nodes) {
       const others = nodes.filter((one) => one !== node);
-      node.links.connect(others.map(({ id }) => ({ id, address: this.proxy(node.id, id).address })));
+      node.links.connect(others.map(({ id }) => ({ id, name: nameOf(id), address: this.proxy(node.id, id).address })));
     }
   }
 
   mislead(a: LinkedNode, b: LinkedNode, id: NodeId): void {
-    a.links.connect([{ id, address: this.proxy(a.id, b.id).address }]);
+    a.links.connect([{ id, name: nameOf(b.id), address: this.proxy(a.id, b.id).address }]);
   }
 
   cut(a: LinkedNode, b: LinkedNode, direction: "both" | "to" | "from" = "both"): void {
@@ -187,6 +189,11 @@ describe("links over gRPC", () => {
 });
 
 /** Connections of this process whose near or far end is a port. */
+/** Ids of these nodes are `NAME-1`. */
+function nameOf(id: NodeId): string {
+  return id.replace(/-1$/, "");
+}
+
 function socketsAt(end: "localPort" | "remotePort", address: string): number {
   const port = Number(address.split(":")[1]);
   const { _getActiveHandles: handlesOf } = process as unknown as { _getActiveHandles(): Partial<Socket>[] };

@@ -12,7 +12,7 @@ function openMemoryWorld(seed: number): LinkWorld {
   const names = new Map<LinkedNode, string>();
   const nameOf = (node: LinkedNode) => names.get(node) ?? "";
   const others = (node: LinkedNode, all: readonly LinkedNode[]) =>
-    all.filter((one) => one !== node).map((one) => ({ id: one.id, address: nameOf(one) }));
+    all.filter((one) => one !== node).map((one) => ({ id: one.id, name: nameOf(one), address: nameOf(one) }));
   return {
     start: async (name, settings) => {
       const id = toNodeId(`${name}-1`);
@@ -23,7 +23,7 @@ function openMemoryWorld(seed: number): LinkWorld {
     join: (...nodes) => {
       for (const node of nodes) node.links.connect(others(node, nodes));
     },
-    mislead: (a, b, id) => a.links.connect([{ id, address: nameOf(b) }]),
+    mislead: (a, b, id) => a.links.connect([{ id, name: nameOf(b), address: nameOf(b) }]),
     cut: (a, b, direction) => network.cut(nameOf(a), nameOf(b), direction),
     heal: (a, b) => network.heal(nameOf(a), nameOf(b)),
     kill: (node) => network.kill(nameOf(node)),
@@ -71,7 +71,8 @@ async function playFaults(seed: number): Promise<{ sent: number; received: reado
     onDown: () => {},
   });
   nodes.forEach((node) => {
-    node.links.connect(nodes.flatMap(({ id }, index) => (id === node.id ? [] : [{ id, address: names[index] ?? "" }])));
+    const peers = nodes.map(({ id }, index) => ({ id, name: names[index] ?? "", address: names[index] ?? "" }));
+    node.links.connect(peers.filter(({ id }) => id !== node.id));
   });
   let sent = 0;
   for (let round = 0; round < 2_000; round++) {
@@ -122,7 +123,7 @@ describe("a relayed link", () => {
     });
     const [a, b, c] = nodes;
     if (a === undefined || b === undefined || c === undefined) throw new Error("three nodes");
-    const [atA, atB, atC] = [a, b, c].map(({ id }) => ({ id, address: id.slice(0, 1) }));
+    const [atA, atB, atC] = [a, b, c].map(({ id }) => ({ id, name: id.slice(0, 1), address: id.slice(0, 1) }));
     if (atA === undefined || atB === undefined || atC === undefined) throw new Error("three peers");
     a.links.connect([atB, atC]);
     b.links.connect([atA, atC]);

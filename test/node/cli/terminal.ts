@@ -23,7 +23,7 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
   const err = createSink(false);
   const { env = {}, stdin = "", signal = new AbortController().signal } = options;
   const output = createOutput(out.stream, err.stream, env);
-  const code = await runCommandLine(args, { output, env, stdin: onePiece(stdin), signal });
+  const code = await runCommandLine(args, { output, env, stdin: onePiece(stdin), signal, onReload: () => () => {} });
   return { code, out: out.text(), err: err.text() };
 }
 

@@ -41,7 +41,7 @@ interface RawStream {
 
 /** A stream without the client's care: it sends what the test says. */
 function rawStream(address: string, session = "", named = false): RawStream {
-  const dialled = dial(address, null);
+  const dialled = dial(address);
   closers.push(() => dialled.grpc.close());
   const acks: Ack[] = [];
   const problems: StarlingError[] = [];

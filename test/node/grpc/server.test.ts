@@ -22,7 +22,7 @@ afterEach(async () => {
 async function edge(engine: FakeEngine = createFakeEngine(), rest: Partial<GrpcServerOptions> = {}) {
   const server = await startEdge(engine, rest);
   closers.push(() => server.close());
-  const dialled = dial(server.address, null);
+  const dialled = dial(server.address);
   closers.push(() => dialled.grpc.close());
   return { engine, server, dialled };
 }
