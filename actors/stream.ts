@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { LooseDatapoint } from "../modules/datapoint.ts";
 import type { Model } from "../modules/model.ts";
 import { AckLevel, type Hello, type NodeMessageSchema } from "../proto/gen/starling_pb.ts";
 import type { SessionId } from "../proto/ids.ts";
@@ -53,6 +54,8 @@ export interface StreamLimits {
   readonly creditBatches: number;
   readonly creditBytes: number;
   readonly unprocessedMax: number;
+  /** Asked for each batch: how its datapoints are read, which may refuse them. Default: as they are. Does not throw. */
+  readonly reader?: () => (datapoint: WireDatapoint) => LooseDatapoint;
 }
 
 export const defaultCredits = { creditBatches: 8, creditBytes: 16 * 1024 * 1024, unprocessedMax: 4096 } as const;
@@ -202,7 +205,8 @@ function onBatch(state: StreamState, batch: WireBatch): StreamEffect[] {
   state.lastNumber = Math.max(state.lastNumber, batch.number);
   const { model, entityShards } = limits;
   const homeShard = shardOf("entity", "", session, entityShards);
-  const split = splitBatch(batch, { model, entityShards, channel: `c:${session}`, homeShard, read: looseOf });
+  const read = limits.reader?.() ?? looseOf;
+  const split = splitBatch(batch, { model, entityShards, channel: `c:${session}`, homeShard, read });
   return onTracks(state, { kind: "batch", batch: split });
 }
 

@@ -19,6 +19,7 @@ import { armFailPoint } from "./armed-fail-point.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
 import type { Settings } from "./config/settings.ts";
+import { createGate, type Gate } from "./grpc/gate.ts";
 import { startGrpcServer } from "./grpc/server.ts";
 import type { ServerTls } from "./grpc/server-credentials.ts";
 import { describeLikeness } from "./likeness.ts";
@@ -86,8 +87,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   const tracing = await openTracing({ settings, node: id, counters, clock: systemClock, log });
   opened.push(() => tracing.close());
   const meter = createBatchMeter({ counters, clock: systemClock, traces: tracing.traces });
-
-  const security = await openSecurity({ settings, counters, log });
+  const types = [...model.entities.keys()];
+  const security = await openSecurity({ settings, configDir: options.configDir, types, counters, log });
   opened.push(async () => security.close());
   const database = await openDatabase({
     settings,
@@ -164,6 +165,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     actorModel,
     listen: settings.listen,
     tls: serverTls(security, settings),
+    gate: gateOf(security, counters),
     node: id,
     clusterId: database.clusterId,
     version,
@@ -224,6 +226,11 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
 function serverTls({ tls }: Security, { tlsCa, tlsClientAuth }: Settings): ServerTls | null {
   if (tls === null) return null;
   return { files: tls, asksForCertificate: tlsCa !== null, requiresCertificate: tlsClientAuth === "required" };
+}
+
+function gateOf({ tls, tokens }: Security, counters: Counters): Gate {
+  const transport = tls === null ? "plain" : "tls";
+  return createGate({ tokens, transport, wall: Date.now, count: (name) => counters.add(name) });
 }
 
 /** How long messages of modules may be on their way at the end. */

@@ -1,10 +1,14 @@
+import { join } from "node:path";
 import type { Counters } from "../actors/counters.ts";
 import { type LinkSecurity, plainLinks, tlsLinks } from "../cluster/link-security.ts";
 import { describeForeign, nodesOfCertificate } from "../cluster/node-identity.ts";
 import { type Clock, systemClock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { openTlsFiles, type TlsFiles, type TlsMaterial } from "../proto/tls-files.ts";
+import { type WatchedFiles, watchFiles } from "../proto/watched-files.ts";
+import type { KnownToken } from "./access/token.ts";
 import type { Settings } from "./config/settings.ts";
+import { readTokensFile, tokensFileName } from "./config/tokens-file.ts";
 import type { Log } from "./log.ts";
 
 /** Who may talk to this node, and how it is known. */
@@ -12,6 +16,8 @@ export interface Security {
   readonly links: LinkSecurity;
   /** Null: plain text. */
   readonly tls: TlsFiles | null;
+  /** Null inside: there is no file of tokens. */
+  readonly tokens: WatchedFiles<readonly KnownToken[] | null>;
   /** Reads all files again; what is wrong with them is logged and counted, and changes nothing. */
   reload(): Promise<void>;
   close(): void;
@@ -20,8 +26,11 @@ export interface Security {
 export interface SecurityOptions {
   readonly settings: Pick<
     Settings,
-    "tlsCert" | "tlsKey" | "tlsCa" | "allowPlaintext" | "clusterName" | "name" | "etcd"
+    "tlsCert" | "tlsKey" | "tlsCa" | "allowPlaintext" | "clusterName" | "name" | "etcd" | "tokensFile"
   >;
+  readonly configDir: string;
+  /** Entity types that tokens may name. */
+  readonly types: readonly string[];
   readonly counters: Pick<Counters, "add">;
   readonly log: Log;
   readonly clock?: Clock;
@@ -34,12 +43,29 @@ const soonMs = 7 * 86_400_000;
 
 /** Reads what the settings name, and watches it. Raises CONFIG. */
 export async function openSecurity(options: SecurityOptions): Promise<Security> {
-  const { settings, log, counters, clock = systemClock, wall = Date.now } = options;
-  const { tlsCert, allowPlaintext, clusterName } = settings;
-  if (tlsCert === null) {
-    return { links: plainLinks({ allowPlaintext }), tls: null, reload: async () => {}, close: () => {} };
+  const { allowPlaintext, clusterName } = options.settings;
+  const tokens = await openTokens(options);
+  try {
+    const tls = await openTls(options);
+    return {
+      links: tls === null ? plainLinks({ allowPlaintext }) : tlsLinks({ files: tls, clusterName }),
+      ...{ tls, tokens },
+      reload: async () => void (await Promise.all([tls?.reload(), tokens.reload()])),
+      close: () => {
+        tls?.close();
+        tokens.close();
+      },
+    };
+  } catch (error) {
+    tokens.close();
+    throw error;
   }
-  const paths = { ca: settings.tlsCa, cert: tlsCert, key: settings.tlsKey };
+}
+
+async function openTls(options: SecurityOptions): Promise<TlsFiles | null> {
+  const { settings, log, counters, clock = systemClock, wall = Date.now } = options;
+  if (settings.tlsCert === null) return null;
+  const paths = { ca: settings.tlsCa, cert: settings.tlsCert, key: settings.tlsKey };
   const tls = await openTlsFiles(paths, {
     ...{ clock, wall },
     check: (material) => checkOwnName(material, settings),
@@ -54,7 +80,32 @@ export async function openSecurity(options: SecurityOptions): Promise<Security> 
     log.info({ expiresAt: expiryOf(material) }, "certificates reloaded");
     warnOfEnd(material, { wall, log });
   });
-  return { links: tlsLinks({ files: tls, clusterName }), tls, reload: () => tls.reload(), close: () => tls.close() };
+  return tls;
+}
+
+async function openTokens(options: SecurityOptions): Promise<Security["tokens"]> {
+  const { settings, configDir, types, log, counters, clock = systemClock } = options;
+  const path = settings.tokensFile ?? join(configDir, tokensFileName);
+  let mustBe = settings.tokensFile !== null;
+  const tokens = await watchFiles({
+    ...{ paths: [path], clock },
+    read: async () => {
+      const known = await readTokensFile(path, types);
+      // Who takes the file away does not open the node to everyone.
+      if (known === null && mustBe) throw new StarlingError("CONFIG", `${path} is not there`);
+      mustBe = known !== null;
+      return known;
+    },
+    onProblem: ({ code, message }) => {
+      counters.add("token_reload_failures");
+      log.error({ code, problem: message }, "tokens were not reloaded: the former ones stay");
+    },
+  });
+  tokens.onChange((known) => {
+    counters.add("token_reloads");
+    log.info({ tokens: known?.length ?? null }, "tokens reloaded");
+  });
+  return tokens;
 }
 
 /** A node of a cluster shows a certificate of its own, or the others would refuse it. */

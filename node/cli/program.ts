@@ -15,6 +15,7 @@ import { addNodeCommand } from "./node-command.ts";
 import { addRawCommand } from "./raw-command.ts";
 import { addSendCommand } from "./send-command.ts";
 import { addStatusCommand } from "./status-command.ts";
+import { addTokenCommand } from "./token-command.ts";
 
 const adders: readonly CommandAdder[] = [
   addDemoCommand,
@@ -30,6 +31,7 @@ const adders: readonly CommandAdder[] = [
   addActorCommand,
   addModulesCommand,
   addHooksCommand,
+  addTokenCommand,
 ];
 
 /** The exit codes of the command line. */

@@ -8,6 +8,7 @@ import { readConfigDirectory } from "./config-directory.ts";
 import { type PlatformConfig, parsePlatform } from "./platform-config.ts";
 import { readSettings, type SettingSources } from "./read-settings.ts";
 import type { Settings } from "./settings.ts";
+import { parseTokens, tokensFileName } from "./tokens-file.ts";
 
 /** Everything that a configuration directory, the environment and the flags say. */
 export interface LoadedConfig {
@@ -38,6 +39,8 @@ export async function loadConfig(
   const model = parseModel(entities, problems);
   const platform = parsePlatform({ path, files }, problems, ignored);
   await checkModulesDir(platform, files, problems);
+  const tokens = files.find(({ file }) => file === tokensFileName);
+  if (tokens !== undefined) parseTokens(tokens, model.entities.keys(), problems);
   if (problems.length > 0) throw new StarlingError("CONFIG", listProblems(path, problems));
   const { modulesDir, enabledModules, moduleConfigs } = platform;
   return { settings, model, platform, modulesDir, enabledModules, moduleConfigs, ignored };

@@ -76,6 +76,7 @@ const knownFiles = [
   "snapshots.yml",
   "starling.yml",
   "telemetry.yml",
+  "tokens.yml",
   "updater.yml",
 ];
 const collectionDefault: CronDict = { hour: "3", minute: "0", second: "0", timezone: "UTC" };

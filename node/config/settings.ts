@@ -43,6 +43,7 @@ export const settingsSchema = z.object({
     .regex(namePattern, nameForms)
     .default("starling")
     .describe("the cluster's name in the certificates of its nodes: URI:starling://CLUSTER_NAME/node/NAME"),
+  tokensFile: path("tokens of clients; none: tokens.yml in the configuration directory, if it is there"),
   dataDir: text(".starling", "directory of the embedded PostgreSQL and of everything else that stays on this machine"),
   databaseUrl: databaseUrl().nullable().default(null).describe("PostgreSQL to use; none: an embedded one"),
   databaseUrls: z.preprocess(listOf, z.array(databaseUrl()).max(64)).default([]).describe("more databases for shards"),

@@ -9,9 +9,12 @@ import type { Handlers } from "./service.ts";
 /** Messages to actors by name. */
 export function createActorsHandlers(messenger: Messenger): Handlers<typeof Actors> {
   return {
-    send: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal }) => {
+    send: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal, caller }) => {
       const call = { deadlineMs, signal, idempotencyKey };
-      return { token: wireToken(await messenger.send(addressOf(to), messageOf(messageJson), call)) };
+      const [address, message] = [addressOf(to), messageOf(messageJson)];
+      // As a call that deletes needs it, too.
+      if ("type" in address && deletes(message)) caller.need({ kind: "type", scope: "control", type: address.type });
+      return { token: wireToken(await messenger.send(address, message, call)) };
     },
     ask: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal }) => {
       const call = { deadlineMs, signal, idempotencyKey };
@@ -32,6 +35,10 @@ function addressOf(to: WireAddress | undefined): ActorAddress {
     default:
       throw new StarlingError("INVALID_ARGUMENT", "a message needs an address: a behaviour, a singleton or an entity");
   }
+}
+
+function deletes(message: unknown): boolean {
+  return typeof message === "object" && message !== null && "delete" in message && message.delete !== false;
 }
 
 function messageOf(json: string): unknown {

@@ -4,11 +4,13 @@ import { type BatchMeter, createBatchMeter } from "../../actors/batch-meter.ts";
 import { type CallSession, replyOf } from "../../actors/call-session.ts";
 import type { Engine } from "../../actors/engine.ts";
 import type { StreamLimits } from "../../actors/stream.ts";
-import { looseOf } from "../../actors/wire-datapoint.ts";
+import { looseOf, type WireDatapoint } from "../../actors/wire-datapoint.ts";
+import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { AckLevel, type Ingest, type SendRequest } from "../../proto/gen/starling_pb.ts";
 import type { SessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
+import type { Caller } from "./gate.ts";
 import { type IngestCall, IngestSession } from "./ingest-session.ts";
 import type { CallContext, Handlers, Received } from "./service.ts";
 
@@ -27,7 +29,7 @@ export interface IngestOptions {
 /** The streams that a node serves, one per session at most, and the calls without a session. */
 export class IngestService {
   readonly handlers: Handlers<typeof Ingest> = {
-    stream: (call) => this.#onStream(call),
+    stream: (call, caller) => this.#onStream(call, caller),
     send: (request, context) => this.#onSend(request, context),
   };
   readonly #options: IngestOptions;
@@ -65,14 +67,14 @@ export class IngestService {
     for (const stream of [...this.#streams]) stream.cut(error);
   }
 
-  #onStream(call: IngestCall): void {
+  #onStream(call: IngestCall, caller: Caller): void {
     const { engine, clock, limits, helloMs, stalledMs, maxStreams } = this.#options;
     let session: SessionId | null = null;
     const stream: IngestSession = new IngestSession(call, {
       engine,
       clock,
-      limits,
-      meter: this.#meter,
+      limits: { ...limits, reader: () => readerOf(caller) },
+      ...{ caller, meter: this.#meter },
       helloMs,
       stalledMs,
       onWelcome: (opened, opening) => {
@@ -101,11 +103,21 @@ export class IngestService {
     if (idempotencyKey.length > 200)
       throw new StarlingError("TOO_LARGE", "an idempotency key has at most 200 characters");
     const content = { atomic, datapoints, bytes: bytes.length, hash: hashFields(bytes, 1, 2) };
+    const read = readerOf(context.caller);
     const batch = await this.#options.calls.send(
       ({ channel, number, homeShard }) =>
-        splitBatch({ ...content, number }, { model, entityShards, channel, homeShard, read: looseOf }),
+        splitBatch({ ...content, number }, { model, entityShards, channel, homeShard, read }),
       { ...context, idempotencyKey, level: message.level === AckLevel.PROCESSED ? "processed" : "durable" },
     );
     return replyOf(batch);
   }
+}
+
+/** Reads a datapoint for who may send its type. */
+function readerOf(caller: Caller): (datapoint: WireDatapoint) => LooseDatapoint {
+  if (caller.isFree("ingest")) return looseOf;
+  return (datapoint) => {
+    caller.need({ kind: "type", scope: "ingest", type: datapoint.type });
+    return looseOf(datapoint);
+  };
 }

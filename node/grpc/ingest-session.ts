@@ -18,6 +18,7 @@ import type { SessionId, ShardId } from "../../proto/ids.ts";
 import type { PlainBatch, ReadMessage } from "../../proto/read-batch.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
+import type { Caller } from "./gate.ts";
 import { resetCall } from "./http2-door.ts";
 import { type Received, traceparentOf } from "./service.ts";
 
@@ -26,6 +27,8 @@ export type IngestCall = ServerDuplexStream<Received<ReadMessage>, NodeMessageIn
 export interface IngestSessionOptions {
   readonly engine: Engine;
   readonly clock: Clock;
+  /** Asked before each batch whether it still may. */
+  readonly caller: Caller;
   readonly limits: StreamLimits;
   readonly meter: BatchMeter;
   /** Bound on the time before the hello, and on the time in which a client reads nothing. */
@@ -94,6 +97,7 @@ export class IngestSession {
 
   #onBatch(batch: Batch | PlainBatch, bytes: Uint8Array): void {
     try {
+      this.#options.caller.need({ kind: "some", scope: "ingest" });
       const body = bytesOfField(bytes, 2) ?? new Uint8Array(0);
       const hash = hashFields(body, 3, 4);
       const { atomic, datapoints } = batch;

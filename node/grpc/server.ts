@@ -1,3 +1,4 @@
+import type { DescService } from "@bufbuild/protobuf";
 import { logVerbosity, Server, type ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
 import { type BatchMeter, createBatchMeter } from "../../actors/batch-meter.ts";
 import { CallSession, defaultCallLimits } from "../../actors/call-session.ts";
@@ -11,9 +12,11 @@ import { ServerReflection } from "../../proto/gen/grpc/reflection_pb.ts";
 import { Actors, Admin, Entities, file_starling, Ingest } from "../../proto/gen/starling_pb.ts";
 import type { SessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
+import { type Access, access } from "./access.ts";
 import { createActorsHandlers } from "./actors-service.ts";
 import { type AdminOptions, createAdminHandlers, type ModuleStatus } from "./admin-service.ts";
 import { createEntitiesHandlers } from "./entities-service.ts";
+import { type Gate, openGate } from "./gate.ts";
 import { HealthService } from "./health.ts";
 import { widenConnectionWindows, widenStreamWindows } from "./http2-door.ts";
 import { IngestService } from "./ingest-service.ts";
@@ -30,6 +33,8 @@ export interface GrpcServerOptions {
   readonly listen: string;
   /** Null, the default: plain text. */
   readonly tls?: ServerTls | null;
+  /** Who may call; default: everyone. */
+  readonly gate?: Gate;
   readonly node: string;
   readonly clusterId: string;
   readonly version: string;
@@ -171,20 +176,22 @@ class GrpcEdge implements GrpcServer {
   }
 
   #addServices(): void {
-    const { engine, model } = this.#options;
+    const { engine, model, gate = openGate } = this.#options;
     const clock = this.#clock;
+    const behind = <S extends DescService>(rules: Access<S>) => ({ gate, rules });
     const leaves = () => this.#status === "leaving";
     const admin = createAdminHandlers({ owners: () => [], ...this.#options, clock, leaves });
     const reflection = { serverReflectionInfo: createReflection([file_starling, file_grpc_health]) };
-    addService(this.#server, Ingest, { handlers: this.#ingest.handlers });
-    addService(this.#server, Entities, { handlers: createEntitiesHandlers({ engine, model, calls: this.#calls }) });
-    addService(this.#server, Admin, { handlers: admin });
+    addService(this.#server, Ingest, { handlers: this.#ingest.handlers, access: behind(access.ingest) });
+    const entities = createEntitiesHandlers({ engine, model, calls: this.#calls });
+    addService(this.#server, Entities, { handlers: entities, access: behind(access.entities) });
+    addService(this.#server, Admin, { handlers: admin, access: behind(access.admin) });
     const { actorModel = model } = this.#options;
     const messenger = createMessenger({ engine, calls: this.#calls, model: actorModel, clock });
-    addService(this.#server, Actors, { handlers: createActorsHandlers(messenger) });
-    addService(this.#server, Health, { handlers: this.#health.handlers });
-    addService(this.#server, ServerReflection, { handlers: reflection });
-    addService(this.#server, ServerReflection, { handlers: reflection, name: alphaServiceName });
+    addService(this.#server, Actors, { handlers: createActorsHandlers(messenger), access: behind(access.actors) });
+    addService(this.#server, Health, { handlers: this.#health.handlers, access: "open" });
+    addService(this.#server, ServerReflection, { handlers: reflection, access: "open" });
+    addService(this.#server, ServerReflection, { handlers: reflection, access: "open", name: alphaServiceName });
     this.#options.addServices?.(this.#server);
   }
 

@@ -1,3 +1,4 @@
+import assert from "node:assert";
 import {
   create,
   type DescMessage,
@@ -21,6 +22,9 @@ import type {
 import { type ClientMessage, ClientMessageSchema } from "../../proto/gen/starling_pb.ts";
 import { createBatchReader, type ReadMessage } from "../../proto/read-batch.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
+import type { Need } from "../access/scope.ts";
+import type { Access } from "./access.ts";
+import { anyone, type Caller, type Gate, type GatedCall } from "./gate.ts";
 import { toStatus } from "./status.ts";
 
 /** A message together with the bytes it came as. */
@@ -35,8 +39,7 @@ export interface CallContext {
   readonly signal: AbortSignal;
   /** What the client's deadline leaves; at most `deadlineMaxMs`. */
   readonly deadlineMs: number;
-  /** The text after `authorization: Bearer `; reserved, nothing checks it yet. */
-  readonly bearer: string | null;
+  readonly caller: Caller;
   /** The client's trace (W3C). */
   readonly traceparent: string | null;
 }
@@ -50,25 +53,29 @@ export type Handler<M extends DescMethod> = M extends { readonly methodKind: "un
   ? (request: In<M>, context: CallContext) => Promise<Init<M>>
   : M extends { readonly methodKind: "server_streaming" }
     ? (request: In<M>, context: CallContext) => AsyncIterable<Init<M>>
-    : (call: ServerDuplexStream<In<M>, Init<M>>) => void;
+    : (call: ServerDuplexStream<In<M>, Init<M>>, caller: Caller) => void;
 
 /** One handler for every method of a service. */
 export type Handlers<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
 
 const deadlineMaxMs = 30_000;
 
-/** Adds a service to a server; `path` replaces the service's name, for a service known under two names. */
-export function addService<S extends DescService>(
-  server: Server,
-  service: S,
-  options: { readonly handlers: Handlers<S>; readonly name?: string },
-): void {
+export interface ServiceOptions<S extends DescService> {
+  readonly handlers: Handlers<S>;
+  /** Who may call what; "open": everyone. */
+  readonly access: { readonly gate: Gate; readonly rules: Access<S> } | "open";
+  /** Replaces the service's name, for a service known under two names. */
+  readonly name?: string;
+}
+
+/** Adds a service to a server. */
+export function addService<S extends DescService>(server: Server, service: S, options: ServiceOptions<S>): void {
   const definition: Record<string, MethodDefinition<unknown, unknown>> = {};
   const implementation: UntypedServiceImplementation = {};
   for (const method of service.methods) {
     definition[method.localName] = toDefinition(method, options.name ?? service.typeName);
     const handler = (options.handlers as Record<string, unknown>)[method.localName];
-    implementation[method.localName] = toImplementation(method, handler);
+    implementation[method.localName] = toImplementation(method, handler, doorOf(options.access, method));
   }
   server.addService(definition, implementation);
 }
@@ -100,12 +107,29 @@ function encode(schema: DescMethod["output"], message: unknown): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function toImplementation(method: DescMethod, handler: unknown): UntypedServiceImplementation[string] {
+/** What stands before a method: who calls, if it may. Raises UNAUTHENTICATED and PERMISSION_DENIED. */
+type Door = (call: GatedCall, request: unknown) => { readonly caller: Caller; readonly need: Need | null };
+
+function doorOf<S extends DescService>(access: ServiceOptions<S>["access"], method: DescMethod): Door {
+  if (access === "open") return () => ({ caller: anyone, need: null });
+  const { gate, rules } = access;
+  const rule = (rules as Record<string, (request: unknown) => Need>)[method.localName];
+  assert(rule !== undefined, `${method.name} has no rule of access`);
+  return (call, request) => {
+    const caller = gate.callerOf(call);
+    const need = rule(request);
+    caller.need(need);
+    return { caller, need };
+  };
+}
+
+function toImplementation(method: DescMethod, handler: unknown, door: Door): UntypedServiceImplementation[string] {
   switch (method.methodKind) {
     case "unary": {
       const run = handler as (request: unknown, context: CallContext) => Promise<unknown>;
       return (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
-        run(call.request, contextOf(call)).then(
+        const answered = async () => run(call.request, contextOf(call, door(call, messageOf(call.request)).caller));
+        answered().then(
           (reply) => answer(null, reply),
           (error: unknown) => answer(toStatus(error)),
         );
@@ -114,15 +138,29 @@ function toImplementation(method: DescMethod, handler: unknown): UntypedServiceI
     case "server_streaming": {
       const run = handler as (request: unknown, context: CallContext) => AsyncIterable<unknown>;
       return (call: ServerWritableStream<unknown, unknown>) => {
-        const context = contextOf(call);
-        pump(call, run(call.request, context), context.signal).then(
+        const pumped = async (): Promise<void> => {
+          const { caller, need } = door(call, messageOf(call.request));
+          const context = contextOf(call, caller);
+          // What was allowed at the beginning may be withdrawn while it goes on.
+          const check = () => need && caller.need(need);
+          await pump(call, run(call.request, context), { signal: context.signal, check });
+        };
+        pumped().then(
           () => call.end(),
           (error: unknown) => call.emit("error", toStatus(error)),
         );
       };
     }
-    default:
-      return handler as UntypedServiceImplementation[string];
+    default: {
+      const run = handler as (call: ServerDuplexStream<unknown, unknown>, caller: Caller) => void;
+      return (call: ServerDuplexStream<unknown, unknown>) => {
+        try {
+          run(call, door(call, null).caller);
+        } catch (error) {
+          call.emit("error", toStatus(error));
+        }
+      };
+    }
   }
 }
 
@@ -130,10 +168,11 @@ function toImplementation(method: DescMethod, handler: unknown): UntypedServiceI
 async function pump(
   call: ServerWritableStream<unknown, unknown>,
   source: AsyncIterable<unknown>,
-  signal: AbortSignal,
+  { signal, check }: { readonly signal: AbortSignal; readonly check: () => void },
 ): Promise<void> {
   for await (const item of source) {
     if (signal.aborted) return;
+    check();
     if (!call.write(item)) await drained(call, signal);
   }
 }
@@ -151,20 +190,21 @@ function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSign
   });
 }
 
-function contextOf(call: ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>): CallContext {
+function messageOf(request: unknown): unknown {
+  return (request as Received<unknown>).message;
+}
+
+function contextOf(
+  call: ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>,
+  caller: Caller,
+): CallContext {
   const gone = new AbortController();
   call.on("cancelled", () => gone.abort(new StarlingError("UNAVAILABLE", "the client has cancelled")));
   const deadline = call.getDeadline();
   // grpc-js makes a wall-clock time of what is left on the wire, by Date.now(); without a deadline it says Infinity.
   const leftMs = Number(deadline) - Date.now();
-  const [authorization] = call.metadata.get("authorization");
-  const bearer = /^Bearer (.+)$/i.exec(String(authorization ?? ""))?.[1] ?? null;
-  return {
-    signal: gone.signal,
-    deadlineMs: Math.max(0, Math.min(leftMs, deadlineMaxMs)),
-    bearer,
-    traceparent: traceparentOf(call),
-  };
+  const deadlineMs = Math.max(0, Math.min(leftMs, deadlineMaxMs));
+  return { signal: gone.signal, deadlineMs, caller, traceparent: traceparentOf(call) };
 }
 
 /** The trace that a call is a part of, as its client says (W3C). */

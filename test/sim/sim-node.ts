@@ -8,6 +8,7 @@ import type { Coordinator } from "../../cluster/coordinator.ts";
 import { joinMembership } from "../../cluster/join-membership.ts";
 import type { Membership } from "../../cluster/membership.ts";
 import type { CoordinatorCall, CoordinatorFault, MemoryCoordinator } from "../../cluster/memory-coordinator.ts";
+import { anyone } from "../../node/grpc/gate.ts";
 import { IngestService } from "../../node/grpc/ingest-service.ts";
 import { defaultGrpcLimits } from "../../node/grpc/server.ts";
 import { type SendRequest, SendRequestSchema } from "../../proto/gen/starling_pb.ts";
@@ -165,11 +166,12 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     stream: (listener) =>
       openSimStream({
         ...{ world: scheduler.clock, process, latencyMs: world.latencyMs, listener },
-        serve: (call) => void ingest.handlers.stream(call),
+        serve: (call) => void ingest.handlers.stream(call, anyone),
       }),
     send: (request) => {
       const message = create(SendRequestSchema, request);
-      const context = { signal: new AbortController().signal, deadlineMs: 10_000, bearer: null, traceparent: null };
+      const call = { deadlineMs: 10_000, caller: anyone, traceparent: null };
+      const context = { signal: new AbortController().signal, ...call };
       return ingest.handlers.send({ message, bytes: toBinary(SendRequestSchema, message) }, context);
     },
     stop: async () => {
