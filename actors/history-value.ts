@@ -78,7 +78,7 @@ export function keepNewest(rule: HistoryRule, runs: readonly Run[], now: number,
   if (maxItems !== null) gone = Math.max(0, runs.length - maxItems);
   while (gone < runs.length && (runs[gone] as Run).t2 < horizon) gone++;
   const lost = runs[gone - 1]?.t2 ?? Number.NEGATIVE_INFINITY;
-  return { runs: gone === 0 ? runs : runs.slice(gone), cut: Math.max(cut, lost) };
+  return { runs: gone === 0 ? runs : runs.slice(gone), cut: Math.max(cut, lost, horizon) };
 }
 
 /** Whether nothing that retention took could change what is current at `at`; `runs`: what is kept. */

@@ -4,16 +4,18 @@ import { createBatchMeter } from "../actors/batch-meter.ts";
 import { CallSession, defaultCallLimits } from "../actors/call-session.ts";
 import { type Counters, createCounters } from "../actors/counters.ts";
 import type { Engine } from "../actors/engine.ts";
+import { startHistoryKeeper } from "../actors/history-keeper.ts";
 import { allHooks } from "../actors/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
 import type { LaneLimits } from "../actors/lane.ts";
 import { createMessenger, createModuleActors, type Messenger } from "../actors/messenger.ts";
+import { createNextDeadline } from "../actors/schedule-cron.ts";
 import { checkSchedules, startScheduleDriver } from "../actors/schedule-driver.ts";
 import { type ClusterEngine, type EngineOptions, startEngine } from "../actors/start-engine.ts";
 import { modelWithBehaviours } from "../modules/behaviour-model.ts";
 import type { Model } from "../modules/model.ts";
 import { systemClock } from "../proto/clock.ts";
-import { type NodeId, toNodeId } from "../proto/ids.ts";
+import { groupOf, type NodeId, toNodeId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { armFailPoint } from "./armed-fail-point.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
@@ -195,6 +197,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     await serving.handOver(handOverWithinMs);
   });
   opened.push(openActors(modules, { messenger, engine: serving, counters, log }));
+  opened.push(keepHistories({ config, database, engine: serving, counters, log }));
   const { name } = membership.self;
   const httpAddress = http.address;
   log.info(
@@ -248,6 +251,22 @@ function openActors(
     ...{ clock: systemClock, wall: Date.now, log: (module) => log.child({ module }) },
   });
   return () => driver.close();
+}
+
+/** Folds and cleans the histories of this node's shards. Returns the end of it. */
+function keepHistories(
+  parts: Pick<EngineParts, "config" | "database" | "counters"> & { engine: ClusterEngine; log: Log },
+): Closing {
+  const { config, database, engine, counters, log } = parts;
+  const { aggregation, cleaning } = config.platform.histories;
+  const keeper = startHistoryKeeper({
+    ...{ histories: database.histories, model: config.model, counters, log },
+    shards: () => engine.status().shards.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : [])),
+    foldAt: createNextDeadline(aggregation, "history_manager.yml: aggregation_schedule"),
+    cleanAt: createNextDeadline(cleaning, "history_manager.yml: datapoint_cleaning_schedule"),
+    ...{ clock: systemClock, wall: Date.now },
+  });
+  return () => keeper.close();
 }
 
 /** A node that leaves hands its shards over first, if there is somebody to have them. */

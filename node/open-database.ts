@@ -1,9 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Counters } from "../actors/counters.ts";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
-import { createShardedStore } from "../actors/store/sharded-store.ts";
-import type { Queries, Store } from "../actors/store/store.ts";
+import { createShardedHistories, createShardedStore } from "../actors/store/sharded-store.ts";
+import type { Histories, Queries, Store } from "../actors/store/store.ts";
 import type { Model } from "../modules/model.ts";
+import type { ShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Settings } from "./config/settings.ts";
 import { startEmbeddedPostgres } from "./embedded-postgres.ts";
@@ -13,6 +14,7 @@ import type { Log } from "./log.ts";
 export interface Database {
   readonly store: Store;
   readonly queries: Queries;
+  readonly histories: Histories;
   readonly clusterId: string;
   /** One round trip to each database. Raises STORE. */
   ping(): Promise<void>;
@@ -74,11 +76,21 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     // After the lock: another node's database is not judged. Each database judges by the entities that it holds.
     for (const store of stores) await store.keepModel(options.model);
     opened.push(keepHouse(stores, settings.retentionDays, log));
-    const spread =
-      stores.length === 1 ? first : createShardedStore(stores, (shard) => stores[shard % stores.length] ?? first);
+    const storeOf = (shard: ShardId): PostgresStore => stores[shard % stores.length] ?? first;
+    const spread = stores.length === 1 ? first : createShardedStore(stores, storeOf);
+    const histories = stores.length === 1 ? first : createShardedHistories(stores, storeOf);
     const keepCoordinator = first.keepCoordinator;
     const ping = async (): Promise<void> => void (await Promise.all(stores.map((store) => store.ping())));
-    return { store: spread, queries: spread, clusterId: first.clusterId, ping, keepCoordinator, lost, close };
+    return {
+      store: spread,
+      queries: spread,
+      histories,
+      clusterId: first.clusterId,
+      ping,
+      keepCoordinator,
+      lost,
+      close,
+    };
   } catch (error) {
     await close();
     throw error;

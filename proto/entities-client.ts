@@ -47,11 +47,13 @@ export interface ObservedValue {
   readonly n: number;
 }
 
+/** A run of equal values; `c` is the mean of the confidences of its `n` datapoints. */
 export interface HistoryEntry {
   readonly v: unknown;
   readonly t1: number;
   readonly t2: number;
   readonly c: number;
+  readonly n: number;
 }
 
 export interface RawEntry {

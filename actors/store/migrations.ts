@@ -3,6 +3,7 @@ import { acquireFunctions, acquireWorldFunctions, claimFunctions } from "./acqui
 import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions, orderedFlushFunctions } from "./flush.ts";
+import { historyFunctions } from "./history.ts";
 import { loadFunctions } from "./load.ts";
 import { obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
@@ -32,6 +33,7 @@ export const schemaSteps: readonly string[] = [
   ].join("\n"),
   [modelTables, worldTable, worldFunctions, acquireWorldFunctions].join("\n"),
   [claimFunctions, sessionOpenings, orderedFlushFunctions].join("\n"),
+  historyFunctions,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

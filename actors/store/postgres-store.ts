@@ -8,18 +8,19 @@ import { discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-lette
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
 import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
+import { cleanHistory, foldHistory, listUnfolded, readHistoryPages, readHistoryRows, readHorizons } from "./history.ts";
 import { load } from "./load.ts";
 import { type ClusterExpectation, migrate } from "./migrations.ts";
 import { createPartitions, dropPartitions, type Partitions } from "./partition.ts";
-import { countEntities, findRaw, listEntities, readHistory } from "./query.ts";
+import { countEntities, findRaw, listEntities } from "./query.ts";
 import { readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
-import type { Fence, Queries, Store, WriteResult } from "./store.ts";
+import type { Fence, Histories, Queries, Store, WriteResult } from "./store.ts";
 import { keepModel } from "./stored-model.ts";
 import { type WorldWatch, watchWorld } from "./world.ts";
 
 /** The store in PostgreSQL. */
-export interface PostgresStore extends Store, Queries {
+export interface PostgresStore extends Store, Queries, Histories {
   readonly clusterId: string;
   /** One round trip. Raises STORE. */
   ping(): Promise<void>;
@@ -140,7 +141,12 @@ function createStore(parts: {
     list: (request) => listEntities(reads, request),
     count: (type) => countEntities(reads, type),
     raw: (request) => findRaw(reads, request),
-    history: (key, limit) => readHistory(reads, key, limit),
+    historyRows: (keys, max) => readHistoryRows(reads, keys, max),
+    historyPages: (windows) => readHistoryPages(reads, windows),
+    historyHorizons: (type) => readHorizons(reads, type),
+    unfolded: (after, limit) => listUnfolded(control, after, limit),
+    fold: (request) => foldHistory(control, request),
+    clean: (request) => cleanHistory(control, request),
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
     discardDeadLetter: (id) => discardDeadLetter(control, id),

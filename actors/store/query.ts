@@ -2,7 +2,7 @@ import { toSeq, toShardId } from "../../proto/ids.ts";
 import { hashOf } from "../../proto/shard-of.ts";
 import type { Pool } from "./connection.ts";
 import { readWhole } from "./load.ts";
-import type { EntityKey, HistorySegment, Queries, RawRow, StoredEntity } from "./store.ts";
+import type { Queries, RawRow, StoredEntity } from "./store.ts";
 
 /**
  * The view `raw`, one row per datapoint, and the search for the newest datapoints of one entity. Lines are described in
@@ -153,12 +153,4 @@ export async function countEntities(reads: Pool, type: string | null): Promise<M
     order by a.type`;
   const rows = await reads.query<{ type: string; n: number }>(text, [type]);
   return new Map(rows.filter(({ n }) => n > 0).map((row) => [row.type, row.n]));
-}
-
-/** See {@link Queries.history}. */
-export async function readHistory(reads: Pool, key: EntityKey, limit: number): Promise<HistorySegment[]> {
-  const text = `select seq::float8 as seq, body from starling.history
-    where shard = $1 and type = $2 and eid = $3 order by seq desc limit $4`;
-  const rows = await reads.query<{ seq: number; body: string }>(text, [key.shard, key.type, key.eid, limit]);
-  return rows.map(({ seq, body }) => ({ shard: key.shard, type: key.type, eid: key.eid, seq: toSeq(seq), body }));
 }

@@ -5,6 +5,7 @@ import type {
   AppendRequest,
   AskedPart,
   FlushRequest,
+  Histories,
   Queries,
   SegmentHead,
   ShardOwner,
@@ -85,11 +86,43 @@ export function createShardedStore<S extends Store & Queries>(
     openSession: (session, named) => first.openSession(session, named),
     closeSession: (session) => first.closeSession(session),
     raw: (request) => storeOf(request.shard).raw(request),
-    history: (key, limit) => storeOf(key.shard).history(key, limit),
+    historyRows: (keys, max) => each(keys, (store, part) => store.historyRows(part, max)),
+    historyPages: (windows) => each(windows, (store, part) => store.historyPages(part)),
+    historyHorizons: async (type) => {
+      const horizons = new Map<string, number>();
+      for (const found of await Promise.all(stores.map((store) => store.historyHorizons(type)))) {
+        for (const [attr, t2] of found) horizons.set(attr, Math.max(horizons.get(attr) ?? t2, t2));
+      }
+      return horizons;
+    },
     deadLetter: (id) => letterStore(id).deadLetter(id),
     discardDeadLetter: (id) => letterStore(id).discardDeadLetter(id),
     ...mergedQueries(stores),
   };
+}
+
+/** The upkeep of histories over several databases: each shard's in its own, horizons in all. */
+export function createShardedHistories(
+  stores: readonly Histories[],
+  storeOf: (shard: ShardId) => Histories,
+): Histories {
+  return {
+    historyRows: (keys, max) => onlyOf(keys, storeOf).historyRows(keys, max),
+    historyPages: (windows) => onlyOf(windows, storeOf).historyPages(windows),
+    unfolded: (after, limit) => storeOf(after.shard).unfolded(after, limit),
+    fold: (request) => onlyOf(request.rows, storeOf).fold(request),
+    clean: async (request) => {
+      const gone = await Promise.all(stores.map((store) => store.clean(request)));
+      return gone.reduce((sum, count) => sum + count, 0);
+    },
+  };
+}
+
+/** Folds are made shard by shard. */
+function onlyOf<S>(rows: readonly { readonly shard: ShardId }[], storeOf: (shard: ShardId) => S): S {
+  const [one, ...others] = new Set(rows.map(({ shard }) => storeOf(shard)));
+  assert(one !== undefined && others.length === 0, "a fold spans several databases");
+  return one;
 }
 
 /** Questions about all shards: every database answers, and the answers are merged in the order of one. */
@@ -134,6 +167,7 @@ function splitFlush<S>(request: FlushRequest, storeOf: (shard: ShardId) => S): M
     const here = <T extends { shard: ShardId }>(rows: readonly T[]) =>
       rows.filter((row) => storeOf(row.shard) === store);
     parts.set(store, {
+      order: request.order ?? null,
       fences: here(request.fences),
       entities: here(request.entities),
       history: here(request.history),

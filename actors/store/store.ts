@@ -245,14 +245,57 @@ export interface StoredSession {
   readonly opening: number;
 }
 
+/** A page of an attribute's merged history: see `actors/history-page.ts` for the body. Times are Unix ms. */
+export interface HistoryPage extends EntityKey {
+  readonly attr: string;
+  readonly t1: number;
+  readonly t2: number;
+  /** The highest seq that was folded into it, and its place among the pages of that fold. */
+  readonly seq: number;
+  readonly place: number;
+  /** Runs that ended up to here were too many; minus infinity: none were. */
+  readonly cut: number;
+  readonly body: string;
+}
+
+/** Pages that end at `from` or later, begin at `until` or earlier, and end before `below`; those that end last, if `max` is set. */
+export interface PageWindow extends EntityKey {
+  readonly attr: string;
+  readonly from: number;
+  readonly until: number;
+  readonly below: number;
+  readonly max: number | null;
+}
+
+/** Rows of one shard's entities that become pages, the pages that they replace, and the new ones. */
+export interface HistoryFold {
+  readonly rows: readonly (EntityKey & { readonly seq: Seq })[];
+  readonly remove: readonly HistoryPage[];
+  readonly add: readonly HistoryPage[];
+}
+
+/** The upkeep of histories. Each call is one transaction. */
+export interface Histories extends Pick<Queries, "historyRows" | "historyPages"> {
+  /** Entities with rows that no fold has taken, in the order of eid and type, those after `after`. */
+  unfolded(after: EntityKey, limit: number): Promise<EntityKey[]>;
+  /** False, and nothing written, if a row or page that it is to replace has gone meanwhile. */
+  fold(fold: HistoryFold): Promise<boolean>;
+  /** Drops pages that end before an instant, at most `limit`; returns how many. From now on it is the attribute's horizon. */
+  clean(request: { type: string; attr: string; before: number; limit: number }): Promise<number>;
+}
+
 /** Questions that PostgreSQL answers directly, not the owner. */
 export interface Queries {
   list(request: { type: string; after: string; limit: number }): Promise<StoredEntity[]>;
   count(type: string | null): Promise<Map<string, number>>;
   /** Raw datapoints of one entity, newest first. */
   raw(request: { shard: ShardId; type: string; eid: string; attr: string | null; limit: number }): Promise<RawRow[]>;
-  /** Stored history of an entity, newest first. */
-  history(key: EntityKey, limit: number): Promise<HistorySegment[]>;
+  /** What flushes added to the histories of entities and no fold has taken: oldest first, of each at most `max`. */
+  historyRows(keys: readonly EntityKey[], max: number | null): Promise<HistorySegment[]>;
+  /** Pages in any of the windows, each once. */
+  historyPages(windows: readonly PageWindow[]): Promise<HistoryPage[]>;
+  /** By attribute of a type: whatever ended before is too old to be kept, Unix ms. */
+  historyHorizons(type: string): Promise<Map<string, number>>;
   deadLetters(request: { after: string; limit: number; status: DeadLetterStatus | null }): Promise<StoredDeadLetter[]>;
   deadLetter(id: string): Promise<StoredDeadLetter | null>;
   discardDeadLetter(id: string): Promise<StoredDeadLetter | null>;

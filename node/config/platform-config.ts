@@ -13,6 +13,8 @@ export interface PlatformConfig {
   readonly maxInlineGeneratedTasks: number;
   readonly snapshots: { readonly creationRate: CronDict; readonly keepEmpty: boolean };
   readonly historyManager: HistoryManagerConfig | null;
+  /** When histories are merged, and when what is too old is dropped; also without a `history_manager.yml`. */
+  readonly histories: { readonly aggregation: CronDict; readonly cleaning: CronDict };
   readonly updater: UpdaterConfig | null;
   readonly garbageCollector: { readonly collectionRate: CronDict };
   readonly telemetry: { readonly attributeSizeSchedule: CronDict };
@@ -83,6 +85,8 @@ const collectionDefault: CronDict = { hour: "3", minute: "0", second: "0", timez
 const cacheDefault: CronDict = { hour: "2", minute: "0", second: "0", timezone: "UTC" };
 const sizesDefault: CronDict = { hour: "3", minute: "15", timezone: "UTC" };
 const snapshotDefault: CronDict = { minute: "*/30", timezone: "UTC" };
+const aggregationDefault: CronDict = { minute: "*/10", timezone: "UTC" };
+const historyCleaningDefault: CronDict = { minute: "*/30", timezone: "UTC" };
 const moduleName = /^[A-Za-z_][A-Za-z0-9_-]*$/;
 const countMax = 1_000_000;
 
@@ -145,9 +149,14 @@ function parseSchedules(open: (name: string) => ConfigSection | null) {
   const attributeSizeSchedule = finished(open("telemetry.yml"), (section) =>
     readCron(section, "attribute_bson_size_schedule", sizesDefault),
   );
+  const historyManager = finished(open("history_manager.yml"), parseHistoryManager);
   return {
     snapshots: snapshots ?? { creationRate: snapshotDefault, keepEmpty: true },
-    historyManager: finished(open("history_manager.yml"), parseHistoryManager),
+    historyManager,
+    histories: {
+      aggregation: historyManager?.aggregationSchedule ?? aggregationDefault,
+      cleaning: historyManager?.datapointCleaningSchedule ?? historyCleaningDefault,
+    },
     updater: finished(open("updater.yml"), parseUpdater),
     garbageCollector: { collectionRate: collectionRate ?? collectionDefault },
     telemetry: { attributeSizeSchedule: attributeSizeSchedule ?? sizesDefault },

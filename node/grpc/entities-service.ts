@@ -2,7 +2,7 @@ import { splitBatch } from "../../actors/batch.ts";
 import { type CallChannel, type CallSession, replyOf } from "../../actors/call-session.ts";
 import type { Engine, LogPlace, OwnedRecord } from "../../actors/engine.ts";
 import { observedAt } from "../../actors/history-at.ts";
-import { readHistories } from "../../actors/history-read.ts";
+import { type Histories, type HistoryPart, readHistories } from "../../actors/history-read.ts";
 import type { Part } from "../../actors/part.ts";
 import { tokensOf } from "../../actors/session.ts";
 import type { EntityKey, Queries, RawRow, StoredEntity } from "../../actors/store/store.ts";
@@ -64,7 +64,8 @@ async function getRecord({ engine, model }: EntitiesOptions, request: GetRequest
   if (owned === null) throw new StarlingError("NOT_FOUND", `there is no ${entity.id} ${eid}`);
   const limit = Math.min(request.historyLimit, limitMax);
   const key = { shard, type: entity.id, eid };
-  const history = limit === 0 ? "" : historyJson(await engine.queries.history(key, limit), limit);
+  const history =
+    limit === 0 ? "" : historyJson(entity, await historiesOf(engine.queries, entity, key, { newest: limit }), limit);
   const atJson = request.at === undefined ? "" : await recordAt(engine.queries, entity, { key, owned, at: request.at });
   return { ...recordOf(entity, eid, owned), historyJson: history, atJson };
 }
@@ -75,8 +76,18 @@ async function recordAt(
   { key, owned, at }: { readonly key: EntityKey; readonly owned: OwnedRecord; readonly at: number },
 ): Promise<string> {
   if (!Number.isFinite(at)) throw new StarlingError("INVALID_ARGUMENT", "`at` is a time in Unix milliseconds");
-  const histories = await readHistories(queries, entity, key);
+  const histories = await historiesOf(queries, entity, key, { at });
   return atJson(entity, owned.view, observedAt(entity, histories, { at, now: Date.now() }), at);
+}
+
+async function historiesOf(
+  queries: Queries,
+  entity: EntitySpec,
+  key: EntityKey,
+  part: HistoryPart,
+): Promise<Histories> {
+  const [histories = new Map()] = await readHistories(queries, entity, [key], part);
+  return histories;
 }
 
 function recordOf(entity: EntitySpec, eid: string, owned: OwnedRecord) {

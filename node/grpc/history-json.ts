@@ -1,21 +1,24 @@
-import type { HistorySegment } from "../../actors/store/store.ts";
+import type { Histories } from "../../actors/history-read.ts";
+import { historyRuleOf } from "../../actors/history-rule.ts";
+import { confidenceOf, type Run } from "../../actors/history-run.ts";
+import { keepNewest } from "../../actors/history-value.ts";
+import type { EntitySpec } from "../../modules/model.ts";
 
 /**
- * Stored history as JSON text, `{attr: [{"t1","t2","v","c"}]}`, newest first, at most `limit` entries an attribute.
- * Segments are newest first; their lines are oldest first.
+ * Stored histories as JSON text, `{attr: [{"t1","t2","v","c","n"}]}`: runs of equal values, those that ended last first, at most
+ * `limit` an attribute; `c` is the mean of `n` confidences.
  */
-export function historyJson(segments: readonly HistorySegment[], limit: number): string {
-  const byAttr = new Map<string, string[]>();
-  for (const segment of segments) {
-    for (const line of segment.body.split("\n").reverse()) {
-      if (line === "") continue;
-      const [attr = "", , t1 = "", t2 = "", c = "", json = "null"] = line.split("\t");
-      const entries = byAttr.get(attr) ?? [];
-      byAttr.set(attr, entries);
-      if (entries.length < limit)
-        entries.push(`{"t1":${t1 || "null"},"t2":${t2 || "null"},"v":${json},"c":${c || "1"}}`);
-    }
-  }
-  const members = [...byAttr].map(([attr, entries]) => `${JSON.stringify(attr)}:[${entries.join(",")}]`);
+export function historyJson(entity: EntitySpec, histories: Histories, limit: number): string {
+  const members = [...histories].flatMap(([attr, { runs, cut }]) => {
+    // What is too old is stored until it is cleaned away.
+    const rule = { ...historyRuleOf(entity.attributes.get(attr)), maxAgeMs: null };
+    const kept = keepNewest(rule, runs, 0, cut);
+    const entries = kept.runs.slice(-limit).reverse().map(runJson);
+    return entries.length === 0 ? [] : [`${JSON.stringify(attr)}:[${entries.join(",")}]`];
+  });
   return `{${members.join(",")}}`;
+}
+
+function runJson(run: Run): string {
+  return `{"t1":${run.t1},"t2":${run.t2},"v":${run.value},"c":${confidenceOf(run)},"n":${run.n}}`;
 }

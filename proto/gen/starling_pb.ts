@@ -684,7 +684,7 @@ export type Record = Message<"starling.v1.Record"> & {
   attributesJson: string;
 
   /**
-   * JSON text: {attr: [{"t1","t2","v","c"}]}, when asked for.
+   * JSON text: {attr: [{"t1","t2","v","c","n"}]}, when asked for: runs of n equal values, c being the mean of their confidences.
    *
    * @generated from field: string history_json = 5;
    */

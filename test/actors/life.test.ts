@@ -10,6 +10,7 @@ import { createMemoryStore } from "../support/memory-store.ts";
 import { type SimulationOptions, startSimulatedNode } from "../support/simulated-node.ts";
 import { createClient } from "./protocol-client.ts";
 import { hook, inspect, model, removal, shards, task } from "./protocol-script.ts";
+import { newestRows } from "./store/samples.ts";
 
 /** The life of an entity, from its creation (R18) to its end (R19), over the deaths of its owners. */
 const noHooks: HookTable = {
@@ -106,11 +107,11 @@ test("what a deleted entity was does not come back with what follows, nor its hi
   const client = createClient(tasks);
   client.offer(node, 0, 2);
   await node.run();
-  expect(await store.history(key, 9)).toHaveLength(1);
+  expect(await newestRows(store, key, 9)).toHaveLength(1);
   client.offer(node, 0, 4);
   await node.run();
   expect([...(await inspect(store)).state]).toEqual([["src e o", "4 of 1"]]);
-  expect((await store.history(key, 9)).map(({ seq }) => seq)).toEqual([4]);
+  expect((await newestRows(store, key, 9)).map(({ seq }) => seq)).toEqual([4]);
 });
 
 test("a deletion is flushed only when the answers of all earlier hooks are recorded (R19)", async () => {
@@ -146,7 +147,7 @@ test("a deletion above the watermark leaves a tombstone: replay applies nothing 
   expect(seen, "hooks of the life that has ended do not run again").toEqual([other]);
   expect(next.lane.world.counters.read().record_created ?? 0).toBe(0);
   expect(await store.load([key])).toEqual([]);
-  expect(await store.history(key, 9)).toEqual([]);
+  expect(await newestRows(store, key, 9)).toEqual([]);
 });
 
 /** Another entity of the same shard. */

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
 import { testDatabase } from "../support/postgres.ts";
@@ -19,6 +20,7 @@ let dataDir: string;
 let database: TestDatabase;
 let node: NodeProcess;
 let client: Client;
+let admin: Connection;
 
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "starling-at-"));
@@ -29,12 +31,15 @@ beforeAll(async () => {
     databaseUrl: database.url,
     flags: ["--entity-shards", "4", "--system-shards", "1", "--lanes", "1"],
   });
+  const settings = { statementTimeoutMs: 30_000, connectTimeoutMs: 10_000 };
+  admin = createConnection({ url: database.url, application: "test", ...settings });
   client = await connect({ address: node.address, level: "processed" });
 });
 
 afterAll(async () => {
   await client?.close();
   await node?.kill();
+  await admin?.close();
   await database?.close();
   await rm(dataDir, { recursive: true, force: true });
 });
@@ -84,9 +89,9 @@ describe("a record at a time", () => {
 
   it("holds plain attributes with their present value, marked as such", async () => {
     await client.send([{ type: "device", eid: "a", attr: "label", v: "new" }]);
-    const { attributes, complete } = (await at("a", 15)) ?? {};
+    const { attributes } = (await at("a", 15)) ?? {};
     expect(attributes?.label).toMatchObject({ values: [{ v: "new" }], present: true });
-    expect(complete).toBe(true);
+    expect(attributes?.level).toMatchObject({ values: [{ v: 7 }], complete: true });
   });
 
   it("keeps the last value until its expire time", async () => {
@@ -104,6 +109,35 @@ describe("a record at a time", () => {
     await client.send([1, 2, 3, 4].map((v) => seen("e", "few", v, 10 * v, 10 * v + 5)));
     expect((await at("e", 25))?.attributes.few).toEqual({ values: [], complete: false });
     expect(await valuesAt("e", "few", 32)).toEqual([[3, 1]]);
+  });
+
+  it("is the same when its history has been merged, and so is the history but for what is too old", async () => {
+    const ask = () =>
+      Promise.all(
+        ["a", "b", "c", "e"].map((eid) =>
+          client.entities.get({ type: "device", eid, historyLimit: 100, at: start + 15 * minuteMs }),
+        ),
+      );
+    const before = await ask();
+    const left = async () =>
+      (await admin.query<{ n: number }>("select count(*)::int as n from starling.history"))[0]?.n;
+    await expect.poll(left, { timeout: 30_000 }).toBe(0);
+    expect(await ask()).toEqual(before);
+    expect(before[1]?.history.ports).toMatchObject([
+      { v: 80, n: 2, c: 0.75 },
+      { v: 22, n: 1 },
+    ]);
+    expect(before[3]?.history.few).toMatchObject([{ v: 4 }, { v: 3 }]);
+    const { history } = await client.entities.get({ type: "device", eid: "d", historyLimit: 100 });
+    expect(history.recent).toContainEqual(expect.objectContaining({ v: 2 }));
+  });
+
+  it("goes with its entity", async () => {
+    await client.send([seen("f", "level", 1, 0, 10)]);
+    await client.entities.delete({ type: "device", eid: "f" });
+    await client.send([seen("f", "level", 2, 20, 30)]);
+    expect(await valuesAt("f", "level", 5)).toBeUndefined();
+    expect(await valuesAt("f", "level", 25)).toEqual([[2, 1]]);
   });
 
   it("of what there is not is an error that says so", async () => {
@@ -126,8 +160,11 @@ describe("starling entity get --at", () => {
     expect(shown.out).toMatch(/label +new +present value/);
     const { out } = await starling("entity", "get", "device", "a", "--at", time, "--json");
     expect(JSON.parse(out)).toMatchObject({
-      ...{ type: "device", eid: "a", at: time, complete: true },
-      attributes: { level: { values: [{ v: 7, c: 0.8, t1: "2026-01-01T00:10:00Z" }] }, label: { present: true } },
+      ...{ type: "device", eid: "a", at: time, complete: false },
+      attributes: {
+        level: { values: [{ v: 7, c: 0.8, t1: "2026-01-01T00:10:00Z" }], complete: true },
+        label: { present: true },
+      },
     });
   });
 

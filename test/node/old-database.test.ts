@@ -71,7 +71,7 @@ describe.each(steps)("a database of step %i", (step) => {
       near: { v: { eid: "b" } },
     });
     await expect.poll(() => nOf(client, "a", "echo")).toBe(3);
-    expect(history.level).toContainEqual({ v: 7, t1: 1000, t2: 1500, c: 0.5 });
+    expect(history.level).toContainEqual({ v: 7, t1: 1000, t2: 1500, c: 0.5, n: 1 });
     expect((await client.entities.get({ type: "device", eid: "c" })).attributes.label?.v).toBe("late");
     const large = await client.entities.get({ type: "device", eid: "large" });
     expect(large.attributes.label?.v).toBe("long ".repeat(300));

@@ -188,7 +188,9 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
         const rows = world.applied.map(rowOf).filter((row) => row !== null && row.eid === query.eid);
         return rows.reverse().slice(0, query.limit) as RawRow[];
       },
-      history: async () => [],
+      historyRows: async () => [],
+      historyPages: async () => [],
+      historyHorizons: async () => new Map(),
       deadLetters: async ({ after, limit, status: wanted }) => {
         const all = [...world.letters.values()].filter((one) => one.id > after);
         return all.filter((one) => wanted === null || one.status === wanted).slice(0, limit);

@@ -28,8 +28,11 @@ export function createMemoryQueries({ shards }: MemoryDurable): Queries {
       const wanted = rows.filter((row) => row.type === type && row.eid === eid && (attr === null || row.attr === attr));
       return wanted.reverse().slice(0, limit);
     },
-    history: async (key: EntityKey, limit) =>
-      (shards.get(key.shard)?.history.get(keyOf(key)) ?? []).slice().reverse().slice(0, limit),
+    historyRows: async (keys: readonly EntityKey[], max) =>
+      keys.flatMap((key) => (shards.get(key.shard)?.history.get(keyOf(key)) ?? []).slice(0, max ?? undefined)),
+    // Nobody folds here.
+    historyPages: async () => [],
+    historyHorizons: async () => new Map(),
     deadLetters: async ({ after, limit, status }) => {
       const from = after === "" ? [-1, 0, 0] : parseLetterId(after);
       const all = [...shards.values()].flatMap((shard) => [...shard.letters.values()]);

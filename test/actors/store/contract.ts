@@ -9,6 +9,7 @@ import {
   fencesOf,
   flushOf,
   letterOf,
+  newestRows,
   nodeA,
   nodeB,
   progressOf,
@@ -208,7 +209,7 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
         flushOf(fences, { entities: [entity], history, progress: [progressOf(1, { channels })] }),
       );
       expect(await store.load([entity])).toEqual([entity]);
-      expect(await store.history(entity, 1)).toEqual(history);
+      expect(await newestRows(store, entity, 1)).toEqual(history);
       expect(await store.readChannel(shard1, `c:${odd}`)).toBe(4);
     });
 
@@ -248,7 +249,7 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       for (let i = 0; i < 2; i++) {
         expect(await store.flush(nodeA, flushOf(fences, { entities, history }))).toEqual({ lost: [] });
         expect(await store.load(entities)).toEqual(entities);
-        expect(await store.history(entityOf("a", 0), 10)).toEqual([...history].reverse());
+        expect(await newestRows(store, entityOf("a", 0), 10)).toEqual([...history].reverse());
       }
     });
 
@@ -265,7 +266,7 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
         }));
         await store.flush(nodeA, flushOf(fences, { entities, history }));
         expect(await store.load(entities)).toEqual(entities);
-        for (const segment of history) expect(await store.history(segment, 9)).toEqual([segment]);
+        for (const segment of history) expect(await newestRows(store, segment, 9)).toEqual([segment]);
       }
     });
 
@@ -293,7 +294,7 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       await store.flush(nodeA, flushOf(fences, { order: order(3), progress: [progressOf(9)] }));
       expect(await store.flush(nodeA, late)).toEqual({ lost: [] });
       expect(await store.load([entityOf("a", 0)])).toEqual([]);
-      expect(await store.history(entityOf("a", 0), 10)).toEqual([]);
+      expect(await newestRows(store, entityOf("a", 0), 10)).toEqual([]);
       // Another lane counts for itself, and who was replaced hears of it.
       await store.flush(nodeA, flushOf(fences, { order: { lane: 1, number: 1 }, entities: [entityOf("b", 7)] }));
       expect(await store.load([entityOf("b", 0)])).toHaveLength(1);
@@ -307,7 +308,7 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       const entities = [entityOf("a", 4), entityOf("b", 4)];
       await store.flush(nodeA, flushOf(fences, { entities, history }));
       await store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", 6, { tombstone: true, state: "" })] }));
-      expect(await store.history(entityOf("a", 0), 10)).toEqual([]);
+      expect(await newestRows(store, entityOf("a", 0), 10)).toEqual([]);
       expect((await store.load([entityOf("a", 0)]))[0]?.tombstone).toBe(true);
       expect((await store.list({ type: "ip", after: "", limit: 10 })).map(({ eid }) => eid)).toEqual(["b"]);
       expect(await store.count(null)).toEqual(new Map([["ip", 1]]));

@@ -7,11 +7,23 @@ import { toSeq, toShardId } from "../../../proto/ids.ts";
 import { testDatabase } from "../../support/postgres.ts";
 import { startTestPostgres, type TestDatabase } from "../../support/postgres-server.ts";
 import { describeStore } from "./contract.ts";
-import { entityOf, fencesOf, flushOf, nodeA, nodeB, noon, progressOf, segmentOf, shard1, shard2 } from "./samples.ts";
+import {
+  entityOf,
+  fencesOf,
+  flushOf,
+  newestRows,
+  nodeA,
+  nodeB,
+  noon,
+  progressOf,
+  segmentOf,
+  shard1,
+  shard2,
+} from "./samples.ts";
 
 const shards = { entity: 256, system: 16 };
 const tableNames =
-  "shard claim progress channel log entity large_value history refused dead_letter obligation attempt session".split(
+  "shard claim progress channel log entity large_value history history_page history_horizon refused dead_letter obligation attempt session".split(
     " ",
   );
 const dayMs = 86_400_000;
@@ -109,7 +121,7 @@ describe("PostgreSQL itself", () => {
       ["a", "1"],
       ["b", entityOf("b", 1).state],
     ]);
-    expect(await store.history(entityOf("a", 0), 9)).toEqual(history);
+    expect(await newestRows(store, entityOf("a", 0), 9)).toEqual(history);
     await first.close();
   });
 

@@ -1,8 +1,11 @@
 import type {
   AcquiredShard,
+  EntityKey,
   Fence,
   FlushRequest,
+  HistorySegment,
   NewDeadLetter,
+  Queries,
   Segment,
   StoredEntity,
 } from "../../../actors/store/store.ts";
@@ -14,6 +17,11 @@ export const nodeB: NodeId = toNodeId("node-b");
 export const [shard1, shard2, shard3] = [toShardId(1), toShardId(2), toShardId(3)] as const;
 /** A Saturday in November 2026, UTC. */
 export const noon = Date.UTC(2026, 10, 21, 12);
+
+/** What flushes added to an entity's history, newest first. */
+export async function newestRows(reads: Queries, key: EntityKey, limit: number): Promise<HistorySegment[]> {
+  return (await reads.historyRows([key], null)).reverse().slice(0, limit);
+}
 
 export function fencesOf(acquired: readonly AcquiredShard[]): Fence[] {
   return acquired.map(({ shard, epoch }) => ({ shard, epoch }));
