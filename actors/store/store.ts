@@ -172,7 +172,7 @@ export interface StoredEntity extends EntityKey {
   readonly tombstone: boolean;
 }
 
-/** History of one entity that one flush adds: lines `attr \t t1 \t t2 \t c \t src \t json`. */
+/** History of one entity that one flush adds: lines `attr \t src \t t1 \t t2 \t c \t json`. */
 export interface HistorySegment extends EntityKey {
   /** Seq of the newest datapoint in it. */
   readonly seq: Seq;

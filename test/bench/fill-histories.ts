@@ -40,7 +40,7 @@ const t1 = `(${epochMs} + g * 3600000 + e.n)`;
 
 const historyText = `insert into starling.history (shard, type, eid, seq, body)
   select e.shard, e.type, e.eid, ${firstSeq} + s, (
-      select string_agg('o_level' || e'\\t' || ${t1} || e'\\t' || ${t1} + 60000 || e'\\t1\\tbench\\t' || ${value}, e'\\n'
+      select string_agg(e'o_level\\tbench\\t' || ${t1} || e'\\t' || ${t1} + 60000 || e'\\t1\\t' || ${value}, e'\\n'
           order by g)
         from generate_series(1 + s * ${linesPerSegment}, least((s + 1) * ${linesPerSegment}, $3::bigint - 1)) g
     )
