@@ -16,6 +16,7 @@ import {
   shardOfPart,
 } from "./part-columns.ts";
 import { PartNews } from "./part-news.ts";
+import { restMs } from "./rest.ts";
 
 /**
  * A session on the node that serves it: brings the parts of its numbered batches to the shards, in order per shard.
@@ -119,10 +120,6 @@ export type SessionEffect =
 
 const noItems = new Int32Array(0);
 const noRejections: readonly PartRejection[] = [];
-export const restMinMs = 20;
-export const restMaxMs = 500;
-/** The same for a shard that has no owner now: it will have one soon, and to ask costs its owner nothing. */
-export const awayRestMaxMs = 150;
 
 /** A session without batches. */
 export function createSessionState(awaitsProcessed: boolean): SessionState {
@@ -353,8 +350,7 @@ function settle(track: Track, shard: ShardId, effects: SessionEffect[]): void {
     return;
   }
   track.status = "resting";
-  const maxMs = track.busy ? restMaxMs : awayRestMaxMs;
-  effects.push({ kind: "rest", shard, ms: Math.min(restMinMs * 2 ** Math.min(track.rests, 10), maxMs) });
+  effects.push({ kind: "rest", shard, ms: restMs(track.rests, track.busy ? "busy" : "away") });
   track.rests += 1;
 }
 

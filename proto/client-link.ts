@@ -152,7 +152,7 @@ export class ClientLink {
     this.#options.session.onConnected({ creditBatches, creditBytes, write: (message) => stream.write(message) });
   }
 
-  /** What is in flight comes to its end here, everything else goes to another node. */
+  /** What is in flight becomes durable here; everything else goes to another node, and repeats of what is not processed. */
   #onLeaving(addresses: readonly string[]): void {
     if (this.#status !== "open") return;
     const here = this.#dialled?.address ?? "";

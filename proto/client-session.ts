@@ -83,9 +83,11 @@ export class ClientSession {
     return this.#pending.length;
   }
 
-  /** Batches that were sent on the present connection and have no acknowledgement yet. */
+  /** Batches that were sent on the present connection and are not durable yet. */
   get inFlight(): number {
-    return this.#next;
+    let count = 0;
+    for (let at = 0; at < this.#next; at++) if (this.#pending[at]?.durable === false) count++;
+    return count;
   }
 
   get failure(): StarlingError | null {

@@ -2,12 +2,11 @@ import { expect, test } from "vitest";
 import type { SplitBatch } from "../../actors/batch.ts";
 import { type News, type Part, type PartEvent, type PartRejection, wholePart } from "../../actors/part.ts";
 import { PartNews } from "../../actors/part-news.ts";
+import { awayRestMaxMs, restMaxMs } from "../../actors/rest.ts";
 import {
   acceptedOf,
-  awayRestMaxMs,
   createSessionState,
   type OpenBatch,
-  restMaxMs,
   type SessionEffect,
   type SessionMessage,
   stepSession,
@@ -210,14 +209,15 @@ test("rests grow to half a second and start anew after a success", () => {
   expect(session.rests.at(-1)).toBe(20);
 });
 
-test("a shard that has no owner is asked for again soon, for as long as that lasts", () => {
+test("a shard that has no owner is asked for again soon, however long that lasts", () => {
   const session = start();
   session.send(batch(1, [a]));
-  for (const code of ["MOVED", "UNAVAILABLE", "MOVED", "UNAVAILABLE", "MOVED"] as const) {
-    session.answer(session.offers.at(-1), refused(code));
+  for (let i = 0; i < 20; i++) {
+    session.answer(session.offers.at(-1), refused(i % 2 === 0 ? "MOVED" : "UNAVAILABLE"));
     session.rested();
   }
-  expect(session.rests).toEqual([20, 40, 80, awayRestMaxMs, awayRestMaxMs]);
+  expect(session.rests.slice(0, 6)).toEqual([10, 13, 16, 20, 24, 31]);
+  expect(session.rests.slice(14)).toEqual(Array(6).fill(awayRestMaxMs));
   session.answer(session.offers.at(-1), refused("BUSY"));
   expect(session.rests.at(-1)).toBe(restMaxMs);
 });
