@@ -13,6 +13,8 @@ export interface GrpcLinks extends Links {
   addTo(server: Server): void;
   /** Whether messages go straight to a peer, over a third node, or nowhere. */
   pathOf(peer: NodeId): "direct" | "relayed" | "down";
+  /** How long a heartbeat takes to a peer and back; null: it is not known. */
+  roundTripMsOf(peer: NodeId): number | null;
   /** The hash of the model of a peer whose link is up. */
   modelHashOf(peer: NodeId): string | null;
 }
@@ -33,6 +35,7 @@ export function startGrpcLinks(options: LinkOptions & { readonly security: LinkS
     send: (to, body) => hub.send(to, body),
     isUp: (peer) => hub.isUp(peer),
     pathOf: (peer) => hub.pathOf(peer),
+    roundTripMsOf: (peer) => hub.roundTripMsOf(peer),
     modelHashOf: (peer) => hub.modelHashOf(peer),
     on: (listener) => hub.on(listener),
     close: () => hub.close(),

@@ -34,8 +34,9 @@ function toInit(frame: LinkFrame): FrameInit {
     case "ready":
       return { kind: { case: "ready", value: { order: frame.order } } };
     case "beat": {
-      const { number, echo, reaches } = frame;
-      return { kind: { case: "beat", value: { number, echo, reaches: [...reaches] } } };
+      const { number, echo, heldMs, reaches } = frame;
+      const held = heldMs === null ? {} : { heldMs };
+      return { kind: { case: "beat", value: { number, echo, ...held, reaches: [...reaches] } } };
     }
     case "batch": {
       const { bodies, returnedBytes } = frame;
@@ -64,8 +65,8 @@ function fromFrame({ kind }: Frame): LinkFrame {
     case "ready":
       return { kind: "ready", order: kind.value.order };
     case "beat": {
-      const { number, echo, reaches } = kind.value;
-      return { kind: "beat", number, echo, reaches: reaches.map(toNodeId) };
+      const { number, echo, heldMs, reaches } = kind.value;
+      return { kind: "beat", number, echo, heldMs: heldMs ?? null, reaches: reaches.map(toNodeId) };
     }
     case "batch":
       return { kind: "batch", bodies: kind.value.bodies, returnedBytes: kind.value.returnedBytes };

@@ -14,12 +14,20 @@ export type LinkFrame =
   | { readonly kind: "refusal"; readonly code: ErrorCode; readonly message: string }
   /** First on the data wire after both welcomes, from who dialled: the link is up. A greater order replaces a lesser. */
   | { readonly kind: "ready"; readonly order: number }
-  /** Heartbeat; `echo` is the last number heard from the peer. On the control wire with whom the node reaches directly. */
-  | { readonly kind: "beat"; readonly number: number; readonly echo: number; readonly reaches: readonly NodeId[] }
+  /** Heartbeat. On the control wire with whom the node reaches directly. */
+  | ({ readonly kind: "beat"; readonly reaches: readonly NodeId[] } & Beat)
   /** Messages in order, and credits that come back. */
   | { readonly kind: "batch"; readonly bodies: readonly Uint8Array[]; readonly returnedBytes: number }
   | RelayFrame
   | RelayEndFrame;
+
+/** One heartbeat of a wire. */
+export interface Beat {
+  readonly number: number;
+  /** The last number heard from the peer, and how long ago that was; null: nothing was heard, or an older version says it. */
+  readonly echo: number;
+  readonly heldMs: number | null;
+}
 
 /** A frame of a wire between two nodes that have no direct link, carried by a third node. */
 export interface RelayFrame extends Relayed {

@@ -104,6 +104,11 @@ export class LinkHub implements Links {
     return this.pathOf(peer) !== "down";
   }
 
+  /** How long a heartbeat takes to a peer and back; null: it is not known. */
+  roundTripMsOf(peer: NodeId): number | null {
+    return this.#peers.get(peer)?.link?.roundTripMs ?? null;
+  }
+
   pathOf(peer: NodeId): "direct" | "relayed" | "down" {
     return this.#peers.get(peer)?.path ?? "down";
   }

@@ -1,3 +1,5 @@
+import type { Beat } from "./link-frame.ts";
+
 /**
  * Heartbeats of one wire, both ways: what the peer sends must be heard, and what is sent must be echoed. So either end
  * notices a wire that carries bytes in one direction only. Time in which this node itself stood still counts for nobody.
@@ -6,9 +8,11 @@ export interface Pulse {
   /** Whether a beat is due. */
   due(nowMs: number): boolean;
   /** The next beat to send. */
-  beat(nowMs: number): { readonly number: number; readonly echo: number };
+  beat(nowMs: number): Beat;
   /** A beat of the peer. */
-  heard(beat: { readonly number: number; readonly echo: number }, nowMs: number): void;
+  heard(beat: Beat, nowMs: number): void;
+  /** How long the last beat that came back was on its way, to the peer and back; null: none came back. */
+  readonly roundTripMs: number | null;
   /** Anything else was heard of the peer. */
   alive(nowMs: number): void;
   /** The peer has heard what was sent lately: beats may wait behind it. */
@@ -30,6 +34,8 @@ export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): 
   let beatMs = Number.NEGATIVE_INFINITY;
   let number = 0;
   let echo = 0;
+  let echoHeardMs = nowMs;
+  let roundTripMs: number | null = null;
   /** Beats that were not echoed yet: since when each waits. */
   const unechoed = new Map<number, number>();
   const oldest = (): number => unechoed.values().next().value ?? Number.POSITIVE_INFINITY;
@@ -40,15 +46,23 @@ export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): 
       beatMs = now;
       number += 1;
       unechoed.set(number, now);
-      return { number, echo };
+      return { number, echo, heldMs: echo === 0 ? null : now - echoHeardMs };
     },
     heard: (beat, now) => {
       heardMs = now;
-      echo = Math.max(echo, beat.number);
+      if (beat.number > echo) {
+        echo = beat.number;
+        echoHeardMs = now;
+      }
+      const sentMs = unechoed.get(beat.echo);
+      if (sentMs !== undefined && beat.heldMs !== null) roundTripMs = Math.max(0, now - sentMs - beat.heldMs);
       for (const known of unechoed.keys()) {
         if (known > beat.echo) break;
         unechoed.delete(known);
       }
+    },
+    get roundTripMs() {
+      return roundTripMs;
     },
     alive: (now) => {
       heardMs = now;

@@ -80,6 +80,11 @@ export class Link {
     this.onData = { onFrame: (frame) => this.#takeData(frame), onDrain: () => this.#drain(), onEnd };
   }
 
+  /** Of heartbeats; null: none came back yet. */
+  get roundTripMs(): number | null {
+    return this.#controlPulse.roundTripMs;
+  }
+
   /** Lets messages through; who dialled tells the peer so. */
   open(order: number, tell: boolean): void {
     this.order = order;

@@ -1,3 +1,4 @@
+import type { NodeRecord } from "../../cluster/membership.ts";
 import { groupOf, type ShardId } from "../../proto/ids.ts";
 import { counter, countersBy, gauge, gaugesBy, histogram, type Metric, type Scene } from "./metric.ts";
 
@@ -18,6 +19,12 @@ export const clusterMetrics: readonly Metric[] = [
   counter("starling_hooks_aborted_total", "hooks that ran too long for the hand-off of their shard", "hooks_given_up"),
   gaugesBy("state", "starling_nodes", "nodes of the cluster as this one knows them", nodesByState),
   gaugesBy("path", "starling_links", "the other nodes by the way to them", linksByPath),
+  gaugesBy(
+    "peer",
+    "starling_link_round_trip_seconds",
+    "time of a heartbeat to another node and back, by its name",
+    roundTrips,
+  ),
   counter("starling_links_opened_total", "links to other nodes that came up", "links_opened"),
   counter("starling_links_lost_total", "links to other nodes that went down", "links_lost"),
   counter("starling_link_messages_total", "messages sent over links", "link_messages_sent"),
@@ -42,11 +49,20 @@ function nodesByState({ node }: Scene): Record<string, number> {
 }
 
 function linksByPath({ node }: Scene): Record<string, number> {
-  const none = { direct: 0, relayed: 0, down: 0 };
-  if (node === null) return none;
-  const { self, view } = node.membership;
-  const others = view.nodes.filter(({ id }) => id !== self.id);
-  return countBy(others, ({ id }) => node.links.pathOf(id), none);
+  return countBy(othersOf(node), ({ id }) => node?.links.pathOf(id) ?? "down", { direct: 0, relayed: 0, down: 0 });
+}
+
+function roundTrips({ node }: Scene): Record<string, number> {
+  const known = othersOf(node).flatMap(({ id, name }): [string, number][] => {
+    const ms = node?.links.roundTripMsOf(id) ?? null;
+    return ms === null ? [] : [[name, ms / 1000]];
+  });
+  return Object.fromEntries(known);
+}
+
+function othersOf(node: Scene["node"]): readonly NodeRecord[] {
+  const { self, view } = node?.membership ?? {};
+  return view?.nodes.filter(({ id }) => id !== self?.id) ?? [];
 }
 
 function countBy<T>(

@@ -1,11 +1,10 @@
 import type { Counters } from "../../actors/counters.ts";
 import type { Engine, EngineStatus } from "../../actors/engine.ts";
 import type { Histogram } from "../../actors/histogram.ts";
-import type { Links } from "../../cluster/links.ts";
+import type { GrpcLinks } from "../../cluster/grpc-links.ts";
 import type { Membership } from "../../cluster/membership.ts";
 import type { Hook } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
-import type { NodeId } from "../../proto/ids.ts";
 import type { Settings } from "../config/settings.ts";
 
 /** One metric: its name, what it means, and how it is read when somebody asks. */
@@ -40,7 +39,7 @@ export interface MetricWorld {
 export interface NodeParts {
   readonly engine: Engine;
   readonly membership: Membership;
-  readonly links: Links & { pathOf(peer: NodeId): "direct" | "relayed" | "down" };
+  readonly links: Pick<GrpcLinks, "pathOf" | "roundTripMsOf">;
   /** With the model by which they are counted. */
   readonly hooks: readonly Hook[];
   readonly model: Model;

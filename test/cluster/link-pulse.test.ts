@@ -14,7 +14,7 @@ describe("a pulse", () => {
     const pulse = createPulse(limits, 0);
     for (let ms = 0; ms <= 1_500; ms += 300) {
       pulse.beat(ms);
-      pulse.heard({ number: ms / 300 + 1, echo: 0 }, ms);
+      pulse.heard({ number: ms / 300 + 1, echo: 0, heldMs: null }, ms);
       expect(pulse.problem(ms) === null).toBe(ms < 1_500);
     }
   });
@@ -23,15 +23,27 @@ describe("a pulse", () => {
     const pulse = createPulse(limits, 0);
     for (let ms = 0; ms <= 60_000; ms += 300) {
       const { number } = pulse.beat(ms);
-      pulse.heard({ number, echo: number }, ms + 50);
+      pulse.heard({ number, echo: number, heldMs: 0 }, ms + 50);
       expect(pulse.problem(ms + 299)).toBe(null);
     }
   });
 
   it("echoes the last number heard", () => {
     const pulse = createPulse(limits, 0);
-    pulse.heard({ number: 7, echo: 0 }, 10);
-    expect(pulse.beat(20)).toEqual({ number: 1, echo: 7 });
+    pulse.heard({ number: 7, echo: 0, heldMs: null }, 10);
+    expect(pulse.beat(20)).toEqual({ number: 1, echo: 7, heldMs: 10 });
+  });
+
+  it("knows how long a beat was on its way, without the time in which the peer had it", () => {
+    const [one, other] = [createPulse(limits, 0), createPulse(limits, 0)];
+    expect(one.roundTripMs).toBe(null);
+    other.heard(one.beat(0), 7);
+    one.heard(other.beat(207), 216);
+    expect(one.roundTripMs).toBe(16);
+    one.heard(other.beat(300), 400);
+    expect(one.roundTripMs).toBe(16);
+    one.heard({ number: 9, echo: one.beat(500).number, heldMs: null }, 600);
+    expect(one.roundTripMs).toBe(16);
   });
 
   it("gives the peer the time in which this node stood still, but never more than passed", () => {

@@ -5,8 +5,9 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { SpanLine } from "../../node/tracing/file-exporter.ts";
 import { connect } from "../../proto/client.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
+import { readExposition } from "../support/exposition.ts";
 
-/** Two real nodes that write their traces to files. Hooks derive mirrors from probes, and totals from mirrors. */
+/** What two real nodes tell of themselves. They write traces to files. Hooks derive mirrors from probes, and totals from mirrors. */
 const names = ["node-a", "node-b"];
 let folder = "";
 let cluster: TestCluster;
@@ -85,6 +86,26 @@ test("one trace follows a datapoint from its client over two nodes to what was d
   const appends = all.filter(({ name }) => name === "append").map(({ attributes }) => attributes["starling.type"]);
   expect(appends.filter((type) => type === "mirror")).toHaveLength(8);
 }, 120_000);
+
+test("metrics show the other node, the way to it, and what travels there", async () => {
+  const metrics = async () => {
+    const response = await fetch(`http://${cluster.nodes[0]?.process?.httpAddress}/metrics`);
+    const samples = readExposition(await response.text()).flatMap((metric) => metric.samples);
+    return new Map(samples.map(({ name, labels, value }) => [`${name}${JSON.stringify(labels)}`, value]));
+  };
+  await expect
+    .poll(async () => (await metrics()).get('starling_link_round_trip_seconds{"peer":"node-b"}'), { timeout: 30_000 })
+    .toBeLessThan(30);
+  const all = await metrics();
+  expect(all.get('starling_links{"path":"direct"}')).toBe(1);
+  expect(all.get('starling_nodes{"state":"serving"}')).toBe(2);
+  expect(all.get("starling_coordinator_connected{}")).toBe(1);
+  expect(all.get('starling_shards{"group":"entity"}')).toBe(32);
+  expect(all.get("starling_parts_forwarded_total{}")).toBeGreaterThan(0);
+  expect(all.get("starling_parts_received_total{}")).toBeGreaterThan(0);
+  expect(all.get("starling_spans_exported_total{}")).toBeGreaterThan(0);
+  expect(all.get("starling_spans_failed_total{}")).toBe(0);
+}, 60_000);
 
 test("the last spans are written when a node leaves", async () => {
   const last = "1af7651916cd43dd8448eb211c80319c";
