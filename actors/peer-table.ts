@@ -123,14 +123,15 @@ export function createPeers(options: RouterOptions): Peers {
   };
 }
 
-/** Up to when each node says that its changes are written. */
-function createFlushedMarks({ local, clock, log }: RouterOptions) {
+/** Up to when each node says that its changes are written. Of one whose link is down that was said already. */
+function createFlushedMarks({ local, links, clock, log }: RouterOptions) {
   const marks = new Map<NodeId, { readonly upTo: number; readonly heardAt: number }>();
   const forgetSilent = (): void => {
     for (const [node, { heardAt }] of marks) {
       if (clock.now() - heardAt <= forgetAfterMs) continue;
       marks.delete(node);
-      log.warn({ peer: node }, "another node has not said for a while up to when its changes are written");
+      if (links.isUp(node))
+        log.warn({ peer: node }, "another node has not said for a while up to when its changes are written");
     }
   };
   return {

@@ -125,7 +125,9 @@ export function startEngine(options: EngineOptions): ClusterEngine {
         await joined.ownership.close();
       }
       const fences = await local.close();
-      await store.release(fences, identity.id);
+      // What cannot be released is taken over from a node that is gone.
+      const release = store.release(fences, identity.id);
+      await release.catch((error: unknown) => log.warn({ problem: String(error) }, "shards were not released"));
       router.stop();
     },
   };

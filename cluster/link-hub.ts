@@ -209,10 +209,12 @@ export class LinkHub implements Links {
     return peer;
   }
 
-  /** Told each time, logged when the code changes. */
+  /** Told each time, logged when the code changes. That of a node which is no member any more is not missed. */
   #tellDown(peer: LinkPeer, problem: StarlingError): void {
+    const { log } = this.#options;
     const { code, message } = problem;
-    if (code !== peer.loggedCode) this.#options.log.warn({ peer: peer.id, code, problem: message }, "link lost");
+    if (!this.#peers.has(peer.id)) log.info({ peer: peer.id, problem: message }, "link closed");
+    else if (code !== peer.loggedCode) log.warn({ peer: peer.id, code, problem: message }, "link lost");
     peer.loggedCode = code;
     this.#tell((listener) => listener.onDown(peer.id, problem));
   }

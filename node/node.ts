@@ -22,7 +22,7 @@ import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
 import type { SettingSources } from "./config/read-settings.ts";
 import type { Settings } from "./config/settings.ts";
 import { createGate, type Gate } from "./grpc/gate.ts";
-import { startGrpcServer } from "./grpc/server.ts";
+import { type GrpcServer, startGrpcServer } from "./grpc/server.ts";
 import type { ServerTls } from "./grpc/server-credentials.ts";
 import { describeLikeness } from "./likeness.ts";
 import type { Log } from "./log.ts";
@@ -142,6 +142,9 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   opened.push(() => modules.stop());
 
   const likeness = describeLikeness(config, modules);
+  // Its connections carry the links of other nodes, too: they end when these have ended.
+  let edge: GrpcServer | null = null;
+  opened.push(async () => edge?.close());
   const cluster = await openCluster({
     settings,
     database,
@@ -184,7 +187,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
       maxStreams: settings.sessionMaxCount,
     },
   });
-  opened.push(() => server.close());
+  edge = server;
+  opened.push(() => server.finish());
   const membership = await cluster.join(server.address);
   await serving.join(membership, { alone: cluster.alone });
   const { clusterId, ping } = database;

@@ -104,9 +104,10 @@ export function createConnection(options: ConnectionOptions): Connection {
   let work: Promise<unknown> = Promise.resolve();
   /** Whether the server runs a statement of ours, or cannot say. */
   const runs = async (pid: number): Promise<boolean> => {
+    const own = openSocket();
     const probe = postgres({
       ...shared,
-      socket: () => Object.assign(openSocket(), { host }),
+      socket: () => Object.assign(own, { host }),
       connect_timeout: silentMs / 1000,
       connection: { application_name: `${options.application}-look`, statement_timeout: silentMs },
     } as postgres.Options<Record<string, postgres.PostgresType>>);
@@ -117,6 +118,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     } finally {
       clearTimeout(timer);
       await probe.end({ timeout: 0 }).catch(() => undefined); // it is gone already
+      own.destroy();
     }
   };
   const bounded = <T>(started: Promise<T>): Promise<T> => {
@@ -147,6 +149,8 @@ export function createConnection(options: ConnectionOptions): Connection {
     close: async () => {
       await work;
       await sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
+      // Who does not answer an end in order would keep the process alive.
+      socket?.destroy();
     },
   };
 }

@@ -1,4 +1,5 @@
 #!/usr/bin/env -S node --max-semi-space-size=32
+import { endAnyway } from "./end-anyway.ts";
 import { createOutput } from "./output.ts";
 import { runCommandLine } from "./program.ts";
 
@@ -6,9 +7,6 @@ import { runCommandLine } from "./program.ts";
  * npm passes Ctrl-C on to its child, which the terminal has told already: the same signal within this time is one.
  */
 const sameSignalMs = 500;
-
-/** How long what a broken network has left open, as a socket whose peer never answers, may keep a program that is done. */
-const lingerMs = 1_000;
 
 const stop = new AbortController();
 let stoppedAt = Number.POSITIVE_INFINITY;
@@ -35,5 +33,4 @@ process.exitCode = await runCommandLine(process.argv.slice(2), {
   signal: stop.signal,
   onReload,
 });
-// Only if something does keep it.
-setTimeout(() => process.exit(), lingerMs).unref();
+endAnyway((left) => process.stderr.write(`starling: ended although something was left open: ${left.join(", ")}\n`));

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { createLog } from "../log.ts";
 import { type CommandContext, examples } from "./command-context.ts";
+import { endAnyway } from "./end-anyway.ts";
 import { type NodeFlags, nodeEnvironment, withNodeFlags } from "./node-options.ts";
 
 /** `starling node DIR`: one node, until a signal ends it. */
@@ -45,6 +46,7 @@ async function runNode(context: CommandContext, configDir: string, flags: NodeFl
     stopListening();
     await node.close();
     log.info({}, "stopped");
+    endAnyway((left) => log.warn({ left }, "ended although something was left open"));
   }
 }
 

@@ -37,6 +37,7 @@ export class IngestService {
   readonly #streams = new Set<IngestSession>();
   readonly #bySession = new Map<SessionId, { readonly stream: IngestSession; readonly opening: number }>();
   #addresses: readonly string[] | null = null;
+  #closed: StarlingError | null = null;
 
   constructor(options: IngestOptions) {
     this.#options = options;
@@ -62,8 +63,9 @@ export class IngestService {
     served.stream.cut(new StarlingError("SESSION_TAKEN", text));
   }
 
-  /** Ends every stream; clients resume elsewhere. */
-  cut(error: StarlingError): void {
+  /** Ends every stream, also those that come later; clients resume elsewhere. */
+  close(error: StarlingError): void {
+    this.#closed = error;
     for (const stream of [...this.#streams]) stream.cut(error);
   }
 
@@ -90,6 +92,7 @@ export class IngestService {
       },
     });
     this.#streams.add(stream);
+    if (this.#closed !== null) return stream.cut(this.#closed);
     if (this.#streams.size > maxStreams) {
       engine.counters.add("sessions_refused");
       stream.cut(new StarlingError("BUSY", `the node serves ${maxStreams} sessions already`));

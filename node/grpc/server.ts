@@ -80,7 +80,12 @@ export interface GrpcServer {
   readonly address: string;
   /** Says NOT_SERVING, and sends clients to the other nodes; they are served until `close`. */
   leaving(): void;
-  /** Lets clients finish for `closeGraceMs`, then ends every stream and connection. */
+  /**
+   * Lets clients finish for `closeGraceMs`, then ends their streams and refuses new ones. What others serve here, as the
+   * links of nodes, goes on. Idempotent.
+   */
+  finish(): Promise<void>;
+  /** Finishes, then ends every connection. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -123,8 +128,11 @@ class GrpcEdge implements GrpcServer {
   readonly #ingest: IngestService;
   readonly #health: HealthService;
   #address = "";
-  #status: "serving" | "leaving" = "serving";
+  #status: "serving" | "leaving" | "finished" = "serving";
   readonly #unsubscribe: () => void;
+  /** Calls with one answer each that have none yet. */
+  #unanswered = 0;
+  #finished: Promise<void> | null = null;
   #closed: Promise<void> | null = null;
 
   constructor(options: GrpcServerOptions) {
@@ -160,10 +168,15 @@ class GrpcEdge implements GrpcServer {
   }
 
   leaving(): void {
-    if (this.#status === "leaving") return;
+    if (this.#status !== "serving") return;
     this.#status = "leaving";
     this.#health.leave();
     this.#ingest.leave(this.#addresses().filter((one) => one !== this.#address));
+  }
+
+  finish(): Promise<void> {
+    this.#finished ??= this.#finish();
+    return this.#finished;
   }
 
   close(): Promise<void> {
@@ -179,36 +192,71 @@ class GrpcEdge implements GrpcServer {
     const { engine, model, gate = openGate } = this.#options;
     const clock = this.#clock;
     const behind = <S extends DescService>(rules: Access<S>) => ({ gate, rules });
-    const leaves = () => this.#status === "leaving";
+    const onCall = () => this.#onCall();
+    const leaves = () => this.#status !== "serving";
     const admin = createAdminHandlers({ owners: () => [], ...this.#options, clock, leaves });
     const reflection = { serverReflectionInfo: createReflection([file_starling, file_grpc_health]) };
-    addService(this.#server, Ingest, { handlers: this.#ingest.handlers, access: behind(access.ingest) });
+    addService(this.#server, Ingest, { onCall, handlers: this.#ingest.handlers, access: behind(access.ingest) });
     const entities = createEntitiesHandlers({ engine, model, calls: this.#calls });
-    addService(this.#server, Entities, { handlers: entities, access: behind(access.entities) });
-    addService(this.#server, Admin, { handlers: admin, access: behind(access.admin) });
+    addService(this.#server, Entities, { onCall, handlers: entities, access: behind(access.entities) });
+    addService(this.#server, Admin, { onCall, handlers: admin, access: behind(access.admin) });
     const { actorModel = model } = this.#options;
     const messenger = createMessenger({ engine, calls: this.#calls, model: actorModel, clock });
-    addService(this.#server, Actors, { handlers: createActorsHandlers(messenger), access: behind(access.actors) });
-    addService(this.#server, Health, { handlers: this.#health.handlers, access: "open" });
-    addService(this.#server, ServerReflection, { handlers: reflection, access: "open" });
-    addService(this.#server, ServerReflection, { handlers: reflection, access: "open", name: alphaServiceName });
+    addService(this.#server, Actors, {
+      onCall,
+      handlers: createActorsHandlers(messenger),
+      access: behind(access.actors),
+    });
+    addService(this.#server, Health, { onCall, handlers: this.#health.handlers, access: "open" });
+    addService(this.#server, ServerReflection, { onCall, handlers: reflection, access: "open" });
+    addService(this.#server, ServerReflection, {
+      onCall,
+      handlers: reflection,
+      access: "open",
+      name: alphaServiceName,
+    });
     this.#options.addServices?.(this.#server);
   }
 
-  async #close(): Promise<void> {
+  /** Returns what to call with the answer. Raises UNAVAILABLE at the end. */
+  #onCall(): () => void {
+    if (this.#status === "finished") throw stopping();
+    this.#unanswered += 1;
+    return () => {
+      this.#unanswered -= 1;
+    };
+  }
+
+  async #finish(): Promise<void> {
     const clock = this.#clock;
     this.leaving();
     const until = clock.now() + this.#limits.closeGraceMs;
-    while (this.#ingest.streams > 0 && clock.now() < until) {
-      await new Promise<void>((resolve) => clock.after(10, resolve));
-    }
-    this.#ingest.cut(new StarlingError("UNAVAILABLE", "the node is stopping"));
+    await this.#whileBefore(until, () => this.#ingest.streams > 0);
+    this.#status = "finished";
+    this.#ingest.close(stopping());
     await this.#calls.close(Math.max(0, until - clock.now()));
     this.#health.close();
     this.#unsubscribe();
-    await shutDown(this.#server, clock);
+    await this.#whileBefore(clock.now() + answerMs, () => this.#unanswered > 0);
+  }
+
+  async #close(): Promise<void> {
+    await this.finish();
+    await shutDown(this.#server, this.#clock);
     this.#options.log.info({ address: this.#address }, "grpc server closed");
   }
+
+  async #whileBefore(untilMs: number, isBusy: () => boolean): Promise<void> {
+    const clock = this.#clock;
+    while (isBusy() && clock.now() < untilMs) await new Promise<void>((resolve) => clock.after(10, resolve));
+  }
+}
+
+/** How long an answer may take to reach its client at the end; what is left then is cut. */
+const answerMs = 1_000;
+
+function stopping(): StarlingError {
+  return new StarlingError("UNAVAILABLE", "the node is stopping");
 }
 
 async function bind(server: Server, listen: string, credentials: ServerCredentials): Promise<string> {
@@ -244,13 +292,9 @@ function toBindError(error: Error, host: string, port: number): StarlingError {
   return new StarlingError("ADDRESS_IN_USE", `gRPC port ${port} on ${host} is taken: ${remedy}`, { cause: error });
 }
 
-/** Calls that have been answered reach their clients; what is left after a second is cut. */
 async function shutDown(server: Server, clock: Clock): Promise<void> {
   await new Promise<void>((resolve) => {
-    const cancel = clock.after(1_000, () => {
-      server.forceShutdown();
-      resolve();
-    });
+    const cancel = clock.after(answerMs, resolve);
     server.tryShutdown(() => {
       cancel();
       resolve();

@@ -64,6 +64,8 @@ export interface ServiceOptions<S extends DescService> {
   readonly handlers: Handlers<S>;
   /** Who may call what; "open": everyone. */
   readonly access: { readonly gate: Gate; readonly rules: Access<S> } | "open";
+  /** Hears of every call that gets one answer, returns what hears of the answer, and may refuse it by what it raises. */
+  readonly onCall?: () => () => void;
   /** Replaces the service's name, for a service known under two names. */
   readonly name?: string;
 }
@@ -75,7 +77,8 @@ export function addService<S extends DescService>(server: Server, service: S, op
   for (const method of service.methods) {
     definition[method.localName] = toDefinition(method, options.name ?? service.typeName);
     const handler = (options.handlers as Record<string, unknown>)[method.localName];
-    implementation[method.localName] = toImplementation(method, handler, doorOf(options.access, method));
+    const door = doorOf(options.access, method);
+    implementation[method.localName] = toImplementation(method, handler, { door, onCall: options.onCall });
   }
   server.addService(definition, implementation);
 }
@@ -123,12 +126,20 @@ function doorOf<S extends DescService>(access: ServiceOptions<S>["access"], meth
   };
 }
 
-function toImplementation(method: DescMethod, handler: unknown, door: Door): UntypedServiceImplementation[string] {
+function toImplementation(
+  method: DescMethod,
+  handler: unknown,
+  { door, onCall = () => () => {} }: { readonly door: Door; readonly onCall: (() => () => void) | undefined },
+): UntypedServiceImplementation[string] {
   switch (method.methodKind) {
     case "unary": {
       const run = handler as (request: unknown, context: CallContext) => Promise<unknown>;
       return (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
-        const answered = async () => run(call.request, contextOf(call, door(call, messageOf(call.request)).caller));
+        const answered = async () => {
+          const { caller } = door(call, messageOf(call.request));
+          const onAnswer = onCall();
+          return await run(call.request, contextOf(call, caller)).finally(onAnswer);
+        };
         answered().then(
           (reply) => answer(null, reply),
           (error: unknown) => answer(toStatus(error)),

@@ -177,7 +177,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     stop: async () => {
       ingest.leave(world.addresses().filter((other) => other !== address));
       await engine.handOver(20_000);
-      ingest.cut(new StarlingError("UNAVAILABLE", "the node is stopping"));
+      ingest.close(new StarlingError("UNAVAILABLE", "the node is stopping"));
       await engine.close();
       await membership?.close();
       await links.close();
