@@ -97,7 +97,7 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       ...(options.ownership && { limits: options.ownership }),
     });
     const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone), health.close];
-    joined = { membership, ownership, endings };
+    joined = { membership, ownership, endings, ailing: health.ailing };
     await announceServing(membership, log);
     await ownership.ready();
     trouble.report(null);
@@ -109,9 +109,9 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     join,
     handOver: async (withinMs) => {
       if (joined === null) return;
-      const { membership, ownership } = joined;
+      const { membership, ownership, ailing } = joined;
       const text = "the shards were not handed over";
-      const over = membership.announce("leaving").then(() => ownership.handedOver());
+      const over = membership.announce("leaving").then(() => Promise.race([ownership.handedOver(), ailing()]));
       await withDeadline(over, { clock, deadlineMs: withinMs, text }).catch((error: unknown) => {
         log.warn({ problem: String(error) }, "stopped before all shards were handed over");
       });
@@ -161,6 +161,8 @@ interface Joined {
   readonly membership: Membership;
   readonly ownership: OwnershipKeeper<AcquiredShard>;
   readonly endings: (() => void)[];
+  /** Rejects when PostgreSQL has not answered for a while: nothing can be handed over then. */
+  readonly ailing: () => Promise<never>;
 }
 
 /** Links to all others; who does not answer is suspected; and what this node owned goes when the others have given it up. */
@@ -197,9 +199,11 @@ function watchOthers(
 /** A node whose commits or readings fail for a while says so, and gets nothing until they succeed again (R23). */
 function watchStore({ clock, log }: EngineOptions, local: LocalEngine, membership: Membership) {
   const failing = new Set<"commits" | "readings">();
+  let onAiling = (): void => {};
   const ailment = createAilment({
     clock,
     onChange: (state) => {
+      if (state === "ailing") onAiling();
       if (state === "ailing") log.warn({}, "postgresql does not answer this node: it is given no shards");
       const next = state === "ailing" ? "ailing" : "serving";
       if (membership.self.state === "leaving") return;
@@ -214,6 +218,11 @@ function watchStore({ clock, log }: EngineOptions, local: LocalEngine, membershi
   const unsubscribe = local.onHealth((problem) => report("commits", problem?.code === "STORE" ? "trouble" : "fine"));
   return {
     onReading: (outcome: "fine" | "trouble"): void => report("readings", outcome),
+    ailing: (): Promise<never> =>
+      new Promise((_, reject) => {
+        onAiling = () => reject(new StarlingError("STORE", "postgresql does not answer this node"));
+        if (ailment.state === "ailing") onAiling();
+      }),
     close: (): void => {
       unsubscribe();
       ailment.close();

@@ -1,4 +1,5 @@
 import { connect, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import { StarlingError } from "../../proto/starling-error.ts";
 
@@ -62,6 +63,9 @@ const graceDefaultMs = 5_000;
 /** Silence after which a statement is looked for, and the pause until it is looked for again. */
 const silentMs = 2_000;
 const lookAgainMs = 1_000;
+
+/** How long a connection that is closed waits for its statement, of which nobody wants to know any more. */
+const closeGraceMs = 2_000;
 
 /** Creates a connection; it connects with its first statement, and again after it was lost. */
 export function createConnection(options: ConnectionOptions): Connection {
@@ -147,7 +151,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       await bounded(sql.unsafe(text).simple().execute());
     },
     close: async () => {
-      await work;
+      await Promise.race([work, delay(closeGraceMs, undefined, { ref: false })]);
       await sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
       // Who does not answer an end in order would keep the process alive.
       socket?.destroy();
