@@ -27,6 +27,7 @@ import { type PassLoop, startPassLoop } from "./membership-loop.ts";
 import { planSelf, type SelfPlan } from "./membership-plan.ts";
 import { createSight, type Sight } from "./membership-sight.ts";
 import { readSnapshot, type Snapshot } from "./membership-snapshot.ts";
+import { type Waiter, waitFor } from "./membership-waiter.ts";
 import { createWorldCheck, type WorldCheck } from "./membership-world.ts";
 import { writeNodeRecord } from "./node-record.ts";
 
@@ -67,6 +68,8 @@ const backOffMinMs = 1000;
 const backOffMaxMs = 60_000;
 /** A node that was inside for so long is no longer held to be flapping. */
 const wellAfterMs = 300_000;
+/** How late the coordinator may end a lease that lapsed. */
+const lapseMs = 1500;
 const announceTimeoutMs = 5000;
 const leaveTimeoutMs = 1000;
 
@@ -77,12 +80,6 @@ type Status =
   /** Infinity: who has to be told that this node was given up is not yet done. */
   | { readonly kind: "outside"; readonly notBeforeMs: number }
   | { readonly kind: "closed" };
-
-/** Somebody who waits. */
-interface Waiter {
-  resolve(): void;
-  reject(problem: StarlingError): void;
-}
 
 class JoinedMembership implements Membership {
   readonly #options: MembershipOptions;
@@ -224,7 +221,14 @@ class JoinedMembership implements Membership {
     const untilEntryMs = this.#untilEntryMs();
     if (self.kind === "put" && untilEntryMs <= 0) return await this.#put(self.revision);
     if (self.kind === "keep") return this.#restMs(await this.#judge.carryOut(scene, plan));
+    const busy = this.#status.kind === "entering" ? this.#status.busy : null;
+    if (busy !== null) return this.#restMs(this.#heldUntilMs(busy.sinceMs) - this.#options.clock.now());
     return this.#restMs(untilEntryMs > 0 ? untilEntryMs : Number.POSITIVE_INFINITY);
+  }
+
+  /** Who still has a name then, with which it was seen first at `sinceMs`, lives: the lease of a dead node has lapsed. */
+  #heldUntilMs(sinceMs: number): number {
+    return sinceMs + this.#leaseTtlMs + lapseMs;
   }
 
   /** Takes note of how this node's own record stands. */
@@ -263,7 +267,7 @@ class JoinedMembership implements Membership {
     } else if (busy === null || busy.by !== by) {
       this.#status = { kind: "entering", busy: { by, sinceMs: clock.now() } };
       log.info({ name, holder: by, address }, "name is held by another node and was waited for");
-    } else if (clock.now() - busy.sinceMs >= 2 * this.#leaseTtlMs) {
+    } else if (clock.now() >= this.#heldUntilMs(busy.sinceMs)) {
       const text = `another node named ${name} is alive at ${address}, give this one another name`;
       this.#entering?.reject(new StarlingError("CONFIG", text));
     }
@@ -385,14 +389,4 @@ class JoinedMembership implements Membership {
 
 function hasLeft(): StarlingError {
   return new StarlingError("UNAVAILABLE", "this node has left");
-}
-
-/** A promise that is settled from outside, or rejects as `late`. */
-function waitFor(clock: Clock, ms: number, late: StarlingError): Waiter & { readonly promise: Promise<void> } {
-  const settle: Waiter = { resolve: () => {}, reject: () => {} };
-  const promise = new Promise<void>((resolve, reject) => Object.assign(settle, { resolve, reject }));
-  const stop = clock.after(ms, () => settle.reject(late));
-  const end = (): void => stop();
-  promise.then(end, end);
-  return { promise, resolve: () => settle.resolve(), reject: (problem) => settle.reject(problem) };
 }
