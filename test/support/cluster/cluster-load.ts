@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { type AckRange, type Client, connect, type SendOutcome } from "../../../proto/client.ts";
+import type { ReachOptions } from "../../../proto/client-dialler.ts";
 import { shardOf } from "../../../proto/shard-of.ts";
 import { toStarlingError } from "../../../proto/starling-error.ts";
 import { createRandom, type Random } from "../random.ts";
@@ -33,6 +34,8 @@ export interface ClusterLoadOptions {
   /** Datapoints a second, of all sessions together. */
   readonly rate: number;
   readonly entityShards: number;
+  /** How nodes are reached; default: plain text. */
+  readonly reach?: ReachOptions;
 }
 
 const sessions = [
@@ -49,7 +52,7 @@ const firstAt = 1_700_000_000_000;
 
 /** Starts the sessions. Each has probes of its own, so that the order of each probe's numbers is known. */
 export function startClusterLoad(options: ClusterLoadOptions): ClusterLoad {
-  const { addresses, seed, rate } = options;
+  const { addresses, seed, rate, reach = {} } = options;
   const stop = new AbortController();
   const state = {
     count: 0,
@@ -68,8 +71,8 @@ export function startClusterLoad(options: ClusterLoadOptions): ClusterLoad {
     const onAck = ({ last }: AckRange): void => {
       durable.last = Math.max(durable.last, last);
     };
-    await using client = await connect({ addresses: order, level, random: random.next, onAck, ...session });
-    await using reader = await connect({ addresses: [...order].reverse(), callMs: 5_000 });
+    await using client = await connect({ ...reach, addresses: order, level, random: random.next, onAck, ...session });
+    await using reader = await connect({ ...reach, addresses: [...order].reverse(), callMs: 5_000 });
     const size = Math.max(1, Math.round((rate / sessions.length) * (batchEveryMs / 1000)));
     await sendUntil(stop.signal, async (number) => {
       const batch = makeBatch(random, probes, name, index, size);

@@ -2,13 +2,14 @@ import { setTimeout } from "node:timers/promises";
 import { createConnection } from "../../../actors/store/connection.ts";
 import type { NodeStatus } from "../../../proto/admin-client.ts";
 import { connect } from "../../../proto/client.ts";
+import type { ReachOptions } from "../../../proto/client-dialler.ts";
 import { toStarlingError } from "../../../proto/starling-error.ts";
 import { openKillDatabase } from "../kill-facts.ts";
 import type { TestCluster } from "./test-cluster.ts";
 
 /** Asks a node how it stands. Raises what the node, or the connection to it, says. */
-export async function statusOf(address: string): Promise<NodeStatus> {
-  await using client = await connect({ address, connectMs: 1_500, callMs: 3_000 });
+export async function statusOf(address: string, reach: ReachOptions = {}): Promise<NodeStatus> {
+  await using client = await connect({ ...reach, address, connectMs: 1_500, callMs: 3_000 });
   return await client.admin.status();
 }
 
@@ -27,7 +28,7 @@ export async function findUnowned(cluster: TestCluster): Promise<string[]> {
     const holders = new Map<number, { epoch: number; name: string }[]>();
     for (const { name, address, process } of cluster.nodes) {
       if (process === null) continue;
-      const status = await statusOf(address);
+      const status = await statusOf(address, cluster.reach);
       if (status.state !== "serving") problems.push(`${name} is ${status.state}: ${status.problem}`);
       for (const { shard, epoch } of status.shards) {
         holders.set(shard, [...(holders.get(shard) ?? []), { epoch, name }]);

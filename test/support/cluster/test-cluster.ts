@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import type { ReachOptions } from "../../../proto/client-dialler.ts";
 import { startTestEtcd, type TestEtcd } from "../etcd-server.ts";
 import { startTestPostgres } from "../postgres-server.ts";
 import { repository } from "../repository.ts";
@@ -21,6 +22,8 @@ export interface TestCluster extends AsyncDisposable {
   /** For a test's own connections, without a proxy. */
   readonly databaseUrl: string;
   readonly shards: { readonly entity: number; readonly system: number };
+  /** How clients reach the nodes. */
+  readonly reach: ReachOptions;
   /** Another place for a node. */
   add(name: string, options?: AddedNode): Promise<ClusterNode>;
   /** `fast` ends sessions and writes what is dirty; `immediate` is a crash. */
@@ -44,6 +47,10 @@ export interface TestClusterOptions {
   readonly shards?: { readonly entity: number; readonly system: number };
   /** For all nodes. */
   readonly flags?: readonly string[];
+  /** For each node its own. */
+  readonly flagsOf?: (name: string) => readonly string[];
+  /** Default: plain text. */
+  readonly reach?: ReachOptions;
   readonly configDir?: string;
 }
 
@@ -51,7 +58,7 @@ const names = ["a", "b", "c", "d", "e", "f", "g", "h"].map((letter) => `node-${l
 
 /** Starts everything; resolves when all nodes serve. What was started ends when a part of it fails. */
 export async function startTestCluster(options: TestClusterOptions): Promise<TestCluster> {
-  const { shards = { entity: 64, system: 8 }, flags = [] } = options;
+  const { shards = { entity: 64, system: 8 }, flags = [], flagsOf = () => [], reach = {} } = options;
   const configDir = options.configDir ?? join(repository, "test/support/cluster-config");
   const folder = await mkdtemp(join(tmpdir(), "starling-cluster-"));
   let [postgres, etcd] = await Promise.all([startTestPostgres(), startTestEtcd()]);
@@ -76,7 +83,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
         configDir,
         dataDir: join(folder, name),
         databaseUrl: `postgres://starling@127.0.0.1:${toPostgres.port}/${databaseOf(database.url)}`,
-        flags: [...own, ...coordinator, ...shardFlags, ...flags, ...(added.flags ?? [])],
+        flags: [...own, ...coordinator, ...shardFlags, ...flags, ...flagsOf(name), ...(added.flags ?? [])],
       },
     });
     nodes.push(node);
@@ -90,7 +97,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
     await rm(folder, { recursive: true, force: true });
   };
   const cluster: TestCluster = {
-    ...{ nodes, network, etcd, shards, databaseUrl: database.url, add, close },
+    ...{ nodes, network, etcd, shards, reach, databaseUrl: database.url, add, close },
     get addresses() {
       return nodes.map(({ address }) => address);
     },
