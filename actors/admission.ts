@@ -102,7 +102,8 @@ function take(lane: Lane, shard: Shard, channel: Channel, part: Part, batch: Rec
   if (shard.blocks.length === 1) lane.waiting.add(shard);
 }
 
-function findFullBound(lane: Lane, shard: Shard): string | null {
+/** The bound that keeps outside senders waiting, in words; null: there is room (R7, R13). */
+export function findFullBound(lane: Lane, shard: Shard): string | null {
   const { limits } = lane.world;
   if (lane.status === "closing") return "the node is closing";
   const { backlog, outbox } = shard;

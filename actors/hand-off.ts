@@ -31,7 +31,8 @@ export function beginHandOff(lane: Lane, message: Extract<LaneMessage, { kind: "
     else if (shard.handOff !== null) shard.handOff.replies.push(reply);
     else {
       const toDrain = shard.dirty.length;
-      shard.handOff = { status: "draining", toDrain, running: [], hookGraceMs, sealedAt: 0, replies: [reply] };
+      const begin = { status: "draining", toDrain, running: [], hookGraceMs, since: lane.now, sealedAt: 0 } as const;
+      shard.handOff = { ...begin, replies: [reply] };
       lane.leaving.add(shard);
     }
   }

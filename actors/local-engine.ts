@@ -3,6 +3,7 @@ import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { EngineStatus, LogPlace, OwnedRecord } from "./engine.ts";
 import type { MessageResult } from "./message-result.ts";
+import type { LanesReport, ShardInspection } from "./node-report.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { AcquiredShard, Fence, RawRow, StoredDeadLetter, StoredSession } from "./store/store.ts";
 
@@ -34,6 +35,9 @@ export interface LocalEngine {
   replayDeadLetter(id: string): Promise<StoredDeadLetter>;
   flushedUpTo(): number;
   status(): EngineStatus;
+  /** What the lanes hold, and what a shard waits for; of a shard that is not here null. They look, and change nothing. */
+  report(): LanesReport;
+  inspect(shard: ShardId, entity: { readonly type: string; readonly eid: string } | null): ShardInspection | null;
   onHealth(listener: (problem: StarlingError | null) => void): () => void;
   readonly counters: Counters;
   /** Finishes what is in hand, flushes, and settles with the fences to release. */

@@ -19,6 +19,9 @@ export interface Outbox {
 
 /** A line that counts against the outside door of its shard. */
 export interface UndoneLine {
+  readonly target: ShardId;
+  /** When it was sent (monotonic ms). */
+  readonly since: number;
   readonly tasks: number;
   readonly bytes: number;
   /** What it came of, if that was sent by another shard. */

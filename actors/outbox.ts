@@ -39,7 +39,7 @@ export function sendOutbox(
   outbox.sent.push({ seq, status: "sent" });
   const tasks = line.tasks.length;
   const bytes = bytesOfTasks(line.tasks);
-  outbox.undone.set(seq, { tasks, bytes, delivery });
+  outbox.undone.set(seq, { target: line.target, since: lane.now, tasks, bytes, delivery });
   outbox.tasks += tasks;
   outbox.bytes += bytes;
   lane.outboxBytes += bytes;

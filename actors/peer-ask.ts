@@ -56,6 +56,24 @@ export async function askReply(
   throw unreadable(kind.case);
 }
 
+/** What another node says of itself, or of a shard of its: plain data. Raises as {@link askRecord} does. */
+export async function askInspection(
+  connection: PeerConnection,
+  subject: InspectSubject,
+  options: AskOptions,
+): Promise<unknown> {
+  const { kind } = await ask(connection, { case: "inspect", value: subject }, "it did not answer", options);
+  if (kind.case === "inspected") return JSON.parse(kind.value) as unknown;
+  throw unreadable(kind.case);
+}
+
+/** What of a node is looked at: itself, or one of its shards, with one of its entities. */
+export interface InspectSubject {
+  readonly shard?: ShardId;
+  readonly type?: string;
+  readonly eid?: string;
+}
+
 /** The shard in whose log a dead letter stands: its id is `shard-seq-number`. Null: it is none. */
 export function shardOfLetter(id: string): ShardId | null {
   const shard = /^(\d{1,9})-/.exec(id)?.[1];

@@ -9,7 +9,7 @@ import { isOutboxChannel } from "./admission.ts";
 import type { Counters } from "./counters.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { type News, type Part, wholePart } from "./part.ts";
-import { shardOfLetter } from "./peer-ask.ts";
+import { type InspectSubject, shardOfLetter } from "./peer-ask.ts";
 import type { AnswerInit, ConnectionLimits, PeerConnection } from "./peer-connection.ts";
 import { watchOwners } from "./peer-follow.ts";
 import { type MisfitPart, readOffer } from "./peer-parts.ts";
@@ -32,6 +32,8 @@ export interface ServiceWorld {
   readonly traces?: Traces | undefined;
   readonly entityShards: number;
   readonly systemShards?: number;
+  /** What this node says of itself, or of a shard of its (`cluster-control.ts`); default nothing. */
+  readonly inspect?: (subject: InspectSubject) => unknown;
   readonly limits: ConnectionLimits & { readonly readDeadlineMs: number; readonly letterDeadlineMs: number };
 }
 
@@ -152,6 +154,12 @@ export class PeerService {
         const result = await this.#world.local.reply(toShardId(shard), toSeq(seq), deadlineMs);
         return this.#tell({ id, kind: { case: "result", value: writeResult(result) } });
       }
+      case "inspect": {
+        const { shard, type, eid } = kind.value;
+        const subject = shard === undefined ? {} : { shard: toShardId(shard), type, eid };
+        const value = JSON.stringify(this.#world.inspect?.(subject) ?? null);
+        return this.#tell({ id, kind: { case: "inspected", value } });
+      }
       case "follow":
         return this.#follow(id, kind.value, signal);
       default:
@@ -218,6 +226,7 @@ export class PeerService {
     const { local, entityShards, systemShards = 1 } = this.#world;
     if (kind.case === "get") return shardOfType(kind.value.type, kind.value.eid, { entityShards, systemShards });
     if (kind.case === "reply") return toShardId(kind.value.shard);
+    if (kind.case === "inspect") return undefined;
     if (kind.case === "letter") return shardOfLetter(kind.value) ?? undefined;
     return kind.case === "follow" ? kind.value.shards.map(toShardId).find((shard) => !local.owns(shard)) : undefined;
   }

@@ -11,7 +11,7 @@ import type { Engine, LogPlace, OwnedRecord, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import type { Part, PartListener } from "./part.ts";
 import { PartNews } from "./part-news.ts";
-import { askLetter, askRecord, askReply, shardOfLetter } from "./peer-ask.ts";
+import { askInspection, askLetter, askRecord, askReply, type InspectSubject, shardOfLetter } from "./peer-ask.ts";
 import type { ConnectionLimits, PeerConnection } from "./peer-connection.ts";
 import { followSources, type RowSource } from "./peer-follow.ts";
 import { createPeers } from "./peer-table.ts";
@@ -32,6 +32,8 @@ import type { Traces } from "./traces.ts";
  *  O4  A shard that is here is asked here, whatever the table of owners says.
  */
 export interface Router extends Omit<Engine, "close"> {
+  /** What another node says of itself or of a shard of its. Raises UNAVAILABLE, BUSY and DEADLINE. */
+  inspect(node: NodeId, subject: InspectSubject, deadlineMs: number): Promise<unknown>;
   /** Tells all peers of new owners. */
   announce(news: readonly Ownership[]): void;
   /**
@@ -56,6 +58,8 @@ export interface RouterOptions {
   /** Default one. */
   readonly systemShards?: number;
   readonly queries: Queries;
+  /** What this node tells others of itself; default nothing. */
+  readonly inspect?: (subject: InspectSubject) => unknown;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: { warn(fields: object, message: string): void; error(fields: object, message: string): void };
@@ -138,6 +142,11 @@ export function createRouter(options: RouterOptions): Router {
     flushedUpTo: () => peers.flushedUpTo(),
     status: () => local.status(),
     onHealth: (listener) => local.onHealth(listener),
+    inspect: async (node, subject, deadlineMs) => {
+      const connection = peers.connectionTo(node);
+      if (connection === null) throw new StarlingError("UNAVAILABLE", "the link to it is down");
+      return await askInspection(connection, subject, { clock, deadlineMs });
+    },
     announce: (news) => peers.announce(news),
     onSessionTaken: (listener) => peers.onSessionTaken(listener),
     stop: () => peers.stop(),

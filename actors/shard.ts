@@ -82,7 +82,8 @@ export interface HandOff {
   /** Entries whose hooks ran at the seal. */
   running: readonly Entry[];
   readonly hookGraceMs: number;
-  /** Monotonic ms. */
+  /** When it began, and when the shard was sealed (monotonic ms). */
+  readonly since: number;
   sealedAt: number;
   /** Who waits for the end. */
   readonly replies: GiveUpReply[];

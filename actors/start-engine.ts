@@ -4,9 +4,11 @@ import type { Membership, MembershipView } from "../cluster/membership.ts";
 import { createOwnerTable, type OwnerTable } from "../cluster/owner-table.ts";
 import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
+import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import { type Epoch, groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
+import { type ClusterControl, type ControlOptions, createClusterControl, inspectSelf } from "./cluster-control.ts";
 import type { Engine, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { createRouter, defaultRouterLimits, type RouterLimits } from "./router.ts";
@@ -35,6 +37,7 @@ export interface ClusterEngine extends Engine {
   onSessionTaken(listener: SessionTaker): () => void;
   /** Where the shards of entities are, as this node knows it; without those of unknown or vanished owners. */
   owners(): readonly ShardAddress[];
+  readonly control: ClusterControl;
 }
 
 /** The gRPC address of a shard's owner, as of an epoch. */
@@ -64,10 +67,21 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     local: withFreshReads(local, () => joined?.ownership.fresh ?? false),
     owners,
     self: () => identity.id,
+    inspect: (subject) => inspectSelf(controlOptions, subject),
     limits: { ...defaultRouterLimits, ...options.routing },
   });
   onward = router.offer;
-  const trouble = createTrouble(local);
+  const trouble = createTrouble(local, clock);
+  const controlOptions: ControlOptions = {
+    ...{ local, router, owners, queries: options.queries, counters: options.counters },
+    ...{ clock, startedMs: clock.now(), model: options.model },
+    ...{ entityShards: options.entityShards, systemShards: options.systemShards, problem: trouble.lasting },
+    joined: () => {
+      if (joined === null) return null;
+      const { membership, ownership, alone, atMs } = joined;
+      return { membership, alone, databaseAtMs: ownership.readAtMs ?? atMs };
+    },
+  };
 
   const join: ClusterEngine["join"] = async (membership, { alone }) => {
     const endIfAlone = (lost: readonly ShardId[]): void => {
@@ -97,7 +111,7 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       ...(options.ownership && { limits: options.ownership }),
     });
     const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone), health.close];
-    joined = { membership, ownership, endings, ailing: health.ailing };
+    joined = { membership, ownership, endings, ailing: health.ailing, alone, atMs: clock.now() };
     await announceServing(membership, log);
     await ownership.ready();
     trouble.report(null);
@@ -110,14 +124,20 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     handOver: async (withinMs) => {
       if (joined === null) return;
       const { membership, ownership, ailing } = joined;
+      const begunMs = clock.now();
+      const count = (): number => local.report().shards.length;
+      const before = count();
       const text = "the shards were not handed over";
       const over = membership.announce("leaving").then(() => Promise.race([ownership.handedOver(), ailing()]));
       await withDeadline(over, { clock, deadlineMs: withinMs, text }).catch((error: unknown) => {
         log.warn({ problem: String(error) }, "stopped before all shards were handed over");
       });
+      const kept = count();
+      log.info({ shards: before - kept, kept, tookMs: Math.round(clock.now() - begunMs) }, "shards handed over");
     },
     status: () => ({ ...router.status(), problem: trouble.problem() }),
     onHealth: trouble.on,
+    control: createClusterControl(controlOptions),
     owners: () => (joined === null ? [] : findAddresses(owners, joined.membership.view)),
     close: async () => {
       if (joined !== null) {
@@ -159,6 +179,9 @@ const announceTries = 12;
 
 interface Joined {
   readonly membership: Membership;
+  readonly alone: boolean;
+  /** When it did (monotonic ms). */
+  readonly atMs: number;
   readonly ownership: OwnershipKeeper<AcquiredShard>;
   readonly endings: (() => void)[];
   /** Rejects when PostgreSQL has not answered for a while: nothing can be handed over then. */
@@ -244,16 +267,18 @@ function stale(): StarlingError {
 }
 
 /** What keeps the node from serving: trouble of its lanes, that it has not joined, or that it does not know what it owns. */
-function createTrouble(local: LocalEngine) {
+function createTrouble(local: LocalEngine, clock: Clock) {
   const listeners = new Set<(problem: StarlingError | null) => void>();
   let own: StarlingError | null = new StarlingError("UNAVAILABLE", "the node is joining the cluster");
   let lanes: StarlingError | null = null;
   let reading: StarlingError | null = null;
+  let sinceMs = clock.now();
   const problem = (): StarlingError | null => own ?? lanes ?? reading;
   const change = (set: () => void): void => {
     const before = problem();
     set();
     const after = problem();
+    if (before === null && after !== null) sinceMs = clock.now();
     if (before !== after) for (const listener of listeners) listener(after);
   };
   local.onHealth((next) =>
@@ -263,6 +288,10 @@ function createTrouble(local: LocalEngine) {
   );
   return {
     problem,
+    lasting: () => {
+      const error = problem();
+      return error === null ? null : { error, sinceMs };
+    },
     report: (next: StarlingError | null): void =>
       change(() => {
         // What only a restart mends stays.

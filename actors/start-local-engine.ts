@@ -13,9 +13,11 @@ import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./fail-point.
 import { createFollowers } from "./follow.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
+import { inspectShard } from "./inspect-shard.ts";
 import { createLane, type LaneLimits, type LaneMessage, type ReplayLog } from "./lane.ts";
 import { createOfferer, type LaneCell, startLaneCell } from "./lane-cell.ts";
 import type { LocalEngine } from "./local-engine.ts";
+import { reportLanes, reportShard } from "./node-report.ts";
 import type { Part, PartListener } from "./part.ts";
 import { pause, readLogs } from "./replay.ts";
 import { createReplyReader } from "./reply-reader.ts";
@@ -107,7 +109,14 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     closeSession: (session) => store.closeSession(session),
     follow: (filter, signal) => followers.follow(filter, signal),
     flushedUpTo: () => flushedUpTo(lanes.all, clock, options.wall),
-    status: () => ({ problem: health.problem(), shards: lanes.shards().map(statusOf) }),
+    status: () => ({ problem: health.problem(), shards: lanes.shards().map(reportShard) }),
+    report: () =>
+      reportLanes(
+        lanes.all.map(({ lane }) => lane),
+        residence.arriving(),
+      ),
+    inspect: (shard, entity) =>
+      inspectShard(lanes.of(shard).lane, shard, { entity, arriving: residence.arriving(), clock }),
     onHealth: health.on,
     counters: options.counters,
     close: () => {
@@ -196,6 +205,7 @@ function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneList
 interface Residence extends Pick<LocalEngine, "own" | "giveUp" | "drop"> {
   /** Ends what waits: shards that are still coming, or going, stay as they are. */
   close(): void;
+  arriving(): ShardId[];
   /** Of shards that were acquired and never reached a lane. */
   fences(): Fence[];
 }
@@ -271,6 +281,7 @@ function createResidence(options: LocalEngineOptions, lanes: Lanes): Residence {
         void lanes.tell(cell, { kind: "drop", shards: shards.map(({ id }) => id) });
       }
     },
+    arriving: () => [...arriving.keys()],
     close: () => {
       status = "closed";
     },
@@ -337,23 +348,6 @@ function createReads(options: LocalEngineOptions, lanes: Lanes): Reads {
   };
   const reply = createReplyReader({ store, clock, tell: (shard, message) => lanes.of(shard).tell(message) });
   return { get, replayDeadLetter, reply };
-}
-
-function statusOf(shard: Shard) {
-  return {
-    shard: shard.id,
-    epoch: shard.epoch,
-    lastSeq: shard.durableSeq,
-    watermark: shard.watermark,
-    residentEntities: shard.residents,
-    undelivered: shard.outbox.sent.length - shard.outbox.first,
-    lagEntries: shard.backlog.tasks,
-    lagBytes: shard.backlog.bytes,
-    outboxBytes: shard.outbox.bytes,
-    residentBytes: shard.residentBytes,
-    dirtyEntities: shard.dirty.length,
-    obligations: shard.obligations.size,
-  };
 }
 
 /** Everything that changed before the oldest change not yet in PostgreSQL. */

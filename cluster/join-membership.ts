@@ -139,6 +139,11 @@ class JoinedMembership implements Membership {
     return this.#contact.answeredAtMs;
   }
 
+  async look(): Promise<void> {
+    await this.#world.list(this.#keys.prefix);
+    this.#contact.answered();
+  }
+
   onView(listener: (view: MembershipView) => void): () => void {
     return this.#sight.onView(listener);
   }

@@ -47,6 +47,8 @@ export interface Membership {
   readonly connected: boolean;
   /** When it last did (monotonic ms). */
   readonly answeredAtMs: number;
+  /** Asks the coordinator now. Raises UNAVAILABLE when it does not answer. */
+  look(): Promise<void>;
   /** Called after every change of the view. Returns the unsubscribe. */
   onView(listener: (view: MembershipView) => void): () => void;
   /**

@@ -101,7 +101,6 @@ export class OwnershipKeeper<Acquired extends Held> {
   #acquiring: Promise<void> | null = null;
   #givingUp: Promise<void> | null = null;
   #reading: Promise<void> | null = null;
-  /** When the last successful reading of the owners was begun (monotonic ms); null: there was none yet. */
   #readAt: number | null = null;
   /** The last reading. */
   #rows: readonly Ownership[] = [];
@@ -131,6 +130,11 @@ export class OwnershipKeeper<Acquired extends Held> {
   /** Whether this node knows well enough what it owns to answer from it (R24). */
   get fresh(): boolean {
     return this.#readAt !== null && this.#options.clock.now() - this.#readAt < this.#limits.staleMs;
+  }
+
+  /** When the last successful reading of the owners was begun (monotonic ms); null: there was none yet. */
+  get readAtMs(): number | null {
+    return this.#readAt;
   }
 
   /** Resolves when nothing is left to take that could be taken, or when closed. */

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { StarlingError } from "../proto/starling-error.ts";
+import { guardChild } from "./child-guard.ts";
 import { commandOf, type DataFolder, isAlive, openDataFolder } from "./data-folder.ts";
 import { findAccount, type PostgresAccount } from "./postgres-account.ts";
 import { openPostgresBinaries, type PostgresBinaries, runProgram } from "./postgres-binaries.ts";
@@ -87,7 +88,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 async function prepare(dataDir: string, options: EmbeddedPostgresOptions): Promise<Server> {
   const binaries = await openPostgresBinaries();
   const pgData = join(dataDir, "postgres");
-  const account = await findAccount(pgData, [binaries.postgres, dataDir]);
+  const account = await findAccount(pgData, [binaries.postgres, pgData]);
   const socketDir = socketFolderOf(dataDir);
   await mkdir(socketDir, { recursive: true, mode: 0o700 });
   await own(socketDir, account);
@@ -229,7 +230,7 @@ function running(
   log: PostgresLog,
 ): EmbeddedPostgres {
   const pid = child.pid ?? 0;
-  const guard = startGuard(pid);
+  const guard = guardChild(pid, "INT");
   const ended = new Promise<void>((fulfil) => {
     if (child.exitCode !== null || child.signalCode !== null) fulfil();
     else child.once("exit", () => fulfil());
@@ -240,7 +241,7 @@ function running(
   let closing: Promise<void> | null = null;
   const close = () => {
     closing ??= stop(pid, server.pgData).then(async () => {
-      guard?.stdin?.end("done\n");
+      guard.release();
       await folder.close();
       log.info({ pid }, "postgres stopped");
     });
@@ -258,18 +259,6 @@ async function urlOf(server: Server): Promise<string> {
 
 function socketUrl(socketDir: string): string {
   return `postgres://${user}@localhost/postgres?host=${encodeURIComponent(socketDir)}`;
-}
-
-/** Ends PostgreSQL when this process dies without closing it. */
-function startGuard(pid: number): ChildProcess | null {
-  if (process.platform === "win32") return null;
-  const script = 'read -r line || kill -INT "$0"';
-  const guard = spawn("/bin/sh", ["-c", script, String(pid)], { detached: true, stdio: ["pipe", "ignore", "ignore"] });
-  guard.once("error", () => undefined); // without a shell the next start stops what is left
-  guard.stdin?.once("error", () => undefined); // the guard ended first
-  guard.unref();
-  (guard.stdin as { unref?: () => void } | null)?.unref?.();
-  return guard;
 }
 
 /** Stops a PostgreSQL that outlived its node. */

@@ -1,5 +1,5 @@
 import { type DestinationStream, type Logger, type LoggerOptions, pino } from "pino";
-import { PinoPretty } from "pino-pretty";
+import { PinoPretty, prettyFactory } from "pino-pretty";
 import type { Clock } from "../proto/clock.ts";
 import { createLineLimit, type HeldLines, type LineLimit } from "./line-limit.ts";
 
@@ -35,6 +35,12 @@ export function createLog(options: LogOptions = {}): Log {
     log = pino(settings, PinoPretty({ destination, ...pretty }));
   } else log = pino({ ...settings, timestamp: pino.stdTimeFunctions.isoTime }, destination);
   return log;
+}
+
+/** Makes a JSON line of another process's log a line for people; what is no such line stays as it is. */
+export function createLinePrinter(colour: boolean): (line: string) => string {
+  const print = prettyFactory({ colorize: colour, translateTime: "HH:MM:ss.l", singleLine: true });
+  return (line) => (line.startsWith("{") ? print(line).trimEnd() : line);
 }
 
 /** What {@link tellHeld} says; it is never held back itself. */

@@ -180,6 +180,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     onSessionTaken: serving.onSessionTaken,
     owners: serving.owners,
     meter,
+    control: serving.control,
     log,
     limits: {
       creditBatches: settings.creditBatches,

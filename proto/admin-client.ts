@@ -1,4 +1,5 @@
 import { callUnary, type Dialled } from "./client-call.ts";
+import { type ControlClient, createControlClient } from "./control-client.ts";
 import { Admin, type HookStatus, type DeadLetter as WireDeadLetter } from "./gen/starling_pb.ts";
 
 export interface NodeStatus {
@@ -61,7 +62,7 @@ export interface HookState {
 }
 
 /** Typed calls of the service Admin; each raises the StarlingError that the node sends. */
-export interface AdminClient {
+export interface AdminClient extends ControlClient {
   status(): Promise<NodeStatus>;
   deadLetters(query?: { cursor?: string; limit?: number; status?: string }): Promise<DeadLetterPage>;
   deadLetter(id: string): Promise<DeadLetterEntry>;
@@ -80,6 +81,7 @@ export interface DeadLetterPage {
 export function createAdminClient(connected: () => Promise<Dialled>, deadlineMs: number): AdminClient {
   const { method } = Admin;
   return {
+    ...createControlClient(connected, deadlineMs),
     status: async () => {
       const status = await callUnary(await connected(), method.status, {}, deadlineMs);
       const { node, clusterId, modelHash, version, state, uptimeS, countersJson, shards, problem } = status;

@@ -26,7 +26,7 @@ export const errorCodes = {
   PERMISSION_DENIED: { retry: false, status: 7, means: "the token does not allow it: it lacks a scope" },
   VERSION_MISMATCH: { retry: false, status: 9, means: "client and node share no protocol version" },
   WRONG_CLUSTER: { retry: false, status: 9, means: "the node belongs to another cluster" },
-  NOT_FOUND: { retry: false, status: 5, means: "there is no such entity, dead letter or session" },
+  NOT_FOUND: { retry: false, status: 5, means: "there is no such entity, dead letter, session, node or shard" },
   BEHIND: { retry: true, status: 14, means: "the owner has not yet processed what the token names" },
   MOVED: { retry: true, status: 14, means: "the shard has another owner" },
   FENCED: { retry: true, status: 14, means: "the shard was taken over: this owner may no longer write" },

@@ -1,4 +1,4 @@
-import { toSeq, toShardId } from "../../proto/ids.ts";
+import { type ShardId, toSeq, toShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Pool } from "./connection.ts";
 import type { DeadLetterKind, DeadLetterStatus, Queries, StoredDeadLetter } from "./store.ts";
@@ -37,6 +37,13 @@ export async function readDeadLetter(reads: Pool, id: string): Promise<StoredDea
   const text = `select ${columns} from starling.dead_letter where shard = $1 and seq = $2 and number = $3`;
   const [row] = await reads.query<LetterRow>(text, parseLetterId(id));
   return row === undefined ? null : toLetter(row);
+}
+
+/** See {@link Queries.countDeadLetters}. */
+export async function countDeadLetters(reads: Pool): Promise<Map<ShardId, number>> {
+  const text = "select shard, count(*)::int as n from starling.dead_letter where status = 'open' group by shard";
+  const rows = await reads.query<{ readonly shard: number; readonly n: number }>(text, []);
+  return new Map(rows.map(({ shard, n }) => [toShardId(shard), n]));
 }
 
 /** See {@link Queries.discardDeadLetter}. One that is no longer open stays as it is, and is returned so. */

@@ -4,7 +4,7 @@ import { acquire, createOwnersReader, release } from "./acquire.ts";
 import { append } from "./append.ts";
 import { type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
 import { adoptCoordinator, keepCoordinator } from "./coordinator.ts";
-import { discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
+import { countDeadLetters, discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
 import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
@@ -149,6 +149,7 @@ function createStore(parts: {
     clean: (request) => cleanHistory(control, request),
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
+    countDeadLetters: () => countDeadLetters(reads),
     discardDeadLetter: (id) => discardDeadLetter(control, id),
     readOwners: createOwnersReader(control),
     keepModel: (model) => control.alone((connection) => keepModel(connection, model)),

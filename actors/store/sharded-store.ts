@@ -126,7 +126,9 @@ function onlyOf<S>(rows: readonly { readonly shard: ShardId }[], storeOf: (shard
 }
 
 /** Questions about all shards: every database answers, and the answers are merged in the order of one. */
-function mergedQueries(stores: readonly Queries[]): Pick<Queries, "list" | "count" | "deadLetters"> {
+function mergedQueries(
+  stores: readonly Queries[],
+): Pick<Queries, "list" | "count" | "deadLetters" | "countDeadLetters"> {
   return {
     list: async (request) => {
       const lists = await Promise.all(stores.map((store) => store.list(request)));
@@ -141,6 +143,10 @@ function mergedQueries(stores: readonly Queries[]): Pick<Queries, "list" | "coun
         for (const [name, count] of counts) total.set(name, (total.get(name) ?? 0) + count);
       }
       return total;
+    },
+    countDeadLetters: async () => {
+      const counts = await Promise.all(stores.map((store) => store.countDeadLetters()));
+      return new Map(counts.flatMap((each) => [...each]));
     },
     deadLetters: async (request) => {
       const lists = await Promise.all(stores.map((store) => store.deadLetters(request)));

@@ -298,6 +298,8 @@ export interface Queries {
   historyHorizons(type: string): Promise<Map<string, number>>;
   deadLetters(request: { after: string; limit: number; status: DeadLetterStatus | null }): Promise<StoredDeadLetter[]>;
   deadLetter(id: string): Promise<StoredDeadLetter | null>;
+  /** Open dead letters by shard; shards without one are missing. */
+  countDeadLetters(): Promise<ReadonlyMap<ShardId, number>>;
   discardDeadLetter(id: string): Promise<StoredDeadLetter | null>;
 }
 

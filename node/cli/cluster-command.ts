@@ -1,10 +1,25 @@
 import type { Command } from "commander";
+import { addDrainCommands } from "./cluster-drain-command.ts";
+import { addMoveCommand, addWeightCommand } from "./cluster-place-commands.ts";
+import { addClusterStartCommand } from "./cluster-start-command.ts";
+import { addClusterStatusCommand } from "./cluster-status-command.ts";
+import { addWhyCommand } from "./cluster-why-command.ts";
 import { type CommandContext, examples } from "./command-context.ts";
 import { type NodeFlags, nodeEnvironment, withNodeFlags } from "./node-options.ts";
 
 /** `starling cluster …`: what concerns a cluster as a whole. */
 export function addClusterCommand(program: Command, context: CommandContext): void {
   const cluster = program.command("cluster").summary("tend a cluster as a whole");
+  cluster.description(
+    "Shows and tends a cluster as a whole, by way of any of its nodes. NODE is a node's name, as `cluster status` shows it; SHARD " +
+      "is a number, or group/number as in system/3.",
+  );
+  addClusterStartCommand(cluster, context);
+  addClusterStatusCommand(cluster, context);
+  addWhyCommand(cluster, context);
+  addMoveCommand(cluster, context);
+  addWeightCommand(cluster, context);
+  addDrainCommands(cluster, context);
   const adopt = cluster
     .command("adopt")
     .summary("let the cluster's nodes meet at another etcd")

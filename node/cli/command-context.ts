@@ -46,10 +46,12 @@ export async function withClient<T>(
 /** Runs with a connection to a node that opens no session, closed afterwards. Raises UNAVAILABLE with the address. */
 export async function withCalls<T>(
   context: CommandContext,
-  options: AddressOptions,
+  options: AddressOptions & { readonly callMs?: number },
   run: (calls: Calls) => Promise<T>,
 ): Promise<T> {
-  const calls = await openCalls({ ...parseReach(options, context.env), connectMs });
+  const { callMs } = options;
+  const bounds = { connectMs, ...(callMs !== undefined && { callMs }) };
+  const calls = await openCalls({ ...parseReach(options, context.env), ...bounds });
   try {
     return await run(calls);
   } finally {

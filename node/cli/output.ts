@@ -18,6 +18,8 @@ export interface Output {
   paint(colour: Colour, text: string): string;
   /** Standard error is a terminal: progress may be shown. */
   readonly interactive: boolean;
+  /** Answers go to a terminal that can be drawn on. */
+  readonly drawable: boolean;
   /** Waits until a reader slower than the answer has caught up. */
   drained(): Promise<void>;
 }
@@ -60,6 +62,7 @@ export function createOutput(
     rawError: writeError,
     paint: (colour, text) => (colourful ? paint(colour, text) : text),
     interactive: err.isTTY === true && env.TERM !== "dumb",
+    drawable: out.isTTY === true && env.TERM !== "dumb",
     drained: () => drained(out),
   };
 }

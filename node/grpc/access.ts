@@ -48,6 +48,12 @@ export const access: {
     getDeadLetter: () => all("read"),
     replayDeadLetter: () => all("control"),
     discardDeadLetter: () => all("control"),
+    clusterStatus: () => some("read"),
+    // What a shard waits for names entities of any type.
+    why: () => all("read"),
+    move: () => all("control"),
+    weigh: () => all("control"),
+    drain: () => all("control"),
   },
   actors: {
     send: ({ to }) => ofActor("ingest", to),

@@ -1,10 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { ClusterControl } from "../../actors/cluster-control.ts";
 import type { Engine, EngineStatus } from "../../actors/engine.ts";
 import type { DeadLetterStatus, StoredDeadLetter } from "../../actors/store/store.ts";
 import type { Model } from "../../modules/model.ts";
 import type { Clock } from "../../proto/clock.ts";
 import type { Admin, ModuleStatusSchema } from "../../proto/gen/starling_pb.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
+import { createControlHandlers } from "./control-handlers.ts";
 import type { Handlers } from "./service.ts";
 
 /** A loaded module with its hooks and their counters. */
@@ -20,6 +22,8 @@ export interface AdminOptions {
   readonly modules: () => readonly ModuleStatus[];
   /** Owners of the entities' shards, with their gRPC addresses. */
   readonly owners: () => readonly { readonly shard: number; readonly epoch: number; readonly address: string }[];
+  /** The cluster as a whole; default none. */
+  readonly control?: ClusterControl | undefined;
   /** Whether the node is on its way out. */
   readonly leaves: () => boolean;
 }
@@ -33,6 +37,7 @@ export function createAdminHandlers(options: AdminOptions): Handlers<typeof Admi
   const { engine, clock } = options;
   const startedMs = clock.now();
   return {
+    ...createControlHandlers(options.control ?? null, options.clusterId),
     status: async () => statusOf(options, (clock.now() - startedMs) / 1_000),
     listDeadLetters: async ({ message }) => {
       const limit = message.limit === 0 ? limitDefault : Math.min(message.limit, limitMax);

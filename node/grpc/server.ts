@@ -49,6 +49,7 @@ export interface GrpcServerOptions {
   readonly owners?: AdminOptions["owners"];
   /** Default: one that counts with the engine's counters. */
   readonly meter?: BatchMeter;
+  readonly control?: AdminOptions["control"];
   readonly log: GrpcLog;
   readonly clock?: Clock;
   readonly limits?: Partial<GrpcLimits>;

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file peer.proto.
  */
 export const file_peer: GenFile = /*@__PURE__*/
-  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIpADCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISMQoIc2Vzc2lvbnMYCCADKAsyHy5zdGFybGluZy5wZWVyLnYxLk9wZW5lZFNlc3Npb24SGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIxCg1PcGVuZWRTZXNzaW9uEg8KB3Nlc3Npb24YASABKAkSDwoHb3BlbmluZxgCIAEoDSIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIqgCCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zEi0KBnRyYWNlcxgMIAMoCzIdLnN0YXJsaW5nLnBlZXIudjEuVHJhY2VPZlRhc2siLAoLVHJhY2VPZlRhc2sSDAoEdGFzaxgBIAEoDRIPCgdjb250ZXh0GAIgASgJImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASK9AQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEioKBXJlcGx5GAYgASgLMhkuc3RhcmxpbmcucGVlci52MS5SZXBseU9mSAASDQoDZW5kGAUgASgISABCBgoEa2luZCJLCgNHZXQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSKQoIYXRfbGVhc3QYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlIjoKB1JlcGx5T2YSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEhMKC2RlYWRsaW5lX21zGAMgASgBIlwKBkZvbGxvdxIMCgR0eXBlGAEgASgJEhAKA2VpZBgCIAEoCUgAiAEBEhEKBGF0dHIYAyABKAlIAYgBARIOCgZzaGFyZHMYBCADKA1CBgoEX2VpZEIHCgVfYXR0ciLzAQoGQW5zd2VyEgoKAmlkGAEgASgNEiwKB3Byb2JsZW0YAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLlByb2JsZW1IABIqCgZyZWNvcmQYAyABKAsyGC5zdGFybGluZy5wZWVyLnYxLlJlY29yZEgAEg4KBG5vbmUYBCABKAhIABIQCgZsZXR0ZXIYBSABKAlIABImCgRyb3dzGAYgASgLMhYuc3RhcmxpbmcucGVlci52MS5Sb3dzSAASMQoGcmVzdWx0GAcgASgLMh8uc3RhcmxpbmcucGVlci52MS5NZXNzYWdlUmVzdWx0SABCBgoEa2luZCJWCg1NZXNzYWdlUmVzdWx0Eg8KBXJlcGx5GAEgASgJSAASLAoHZmFpbHVyZRgCIAEoCzIZLnN0YXJsaW5nLnBlZXIudjEuUHJvYmxlbUgAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
+  fileDesc("CgpwZWVyLnByb3RvEhBzdGFybGluZy5wZWVyLnYxIpADCgtQZWVyTWVzc2FnZRISCgpjb25uZWN0aW9uGAEgASgNEhIKCmFuc3dlcnNfdG8YAiABKA0SJwoGb2ZmZXJzGAMgAygLMhcuc3RhcmxpbmcucGVlci52MS5PZmZlchItCglxdWVzdGlvbnMYBCADKAsyGi5zdGFybGluZy5wZWVyLnYxLlF1ZXN0aW9uEiQKBG5ld3MYBSABKAsyFi5zdGFybGluZy5wZWVyLnYxLk5ld3MSKQoHYW5zd2VycxgGIAMoCzIYLnN0YXJsaW5nLnBlZXIudjEuQW5zd2VyEicKBm93bmVycxgHIAMoCzIXLnN0YXJsaW5nLnBlZXIudjEuT3duZXISMQoIc2Vzc2lvbnMYCCADKAsyHy5zdGFybGluZy5wZWVyLnYxLk9wZW5lZFNlc3Npb24SGgoNZmx1c2hlZF91cF90bxgJIAEoAUgAiAEBEiYKBXBpZWNlGAogASgLMhcuc3RhcmxpbmcucGVlci52MS5QaWVjZUIQCg5fZmx1c2hlZF91cF90byIxCg1PcGVuZWRTZXNzaW9uEg8KB3Nlc3Npb24YASABKAkSDwoHb3BlbmluZxgCIAEoDSIzCgVQaWVjZRINCgVpbmRleBgBIAEoDRINCgVjb3VudBgCIAEoDRIMCgRib2R5GAMgASgMIqgCCgVPZmZlchIPCgdjaGFubmVsGAEgASgJEg4KBm51bWJlchgCIAEoARIMCgRoYXNoGAMgASgJEg0KBXNsb3RzGAQgAygNEg4KBnNoYXJkcxgFIAMoDRIUCgxwcmVkZWNlc3NvcnMYBiADKAESDQoFbGluZXMYByADKA0SDQoFYnl0ZXMYCCADKA0SDAoEdGV4dBgJIAEoDBIuCgZjYXVzZXMYCiADKAsyHi5zdGFybGluZy5wZWVyLnYxLkNhdXNlT2ZUYXNrcxIwCgpyZWplY3Rpb25zGAsgAygLMhwuc3RhcmxpbmcucGVlci52MS5SZWplY3Rpb25zEi0KBnRyYWNlcxgMIAMoCzIdLnN0YXJsaW5nLnBlZXIudjEuVHJhY2VPZlRhc2siLAoLVHJhY2VPZlRhc2sSDAoEdGFzaxgBIAEoDRIPCgdjb250ZXh0GAIgASgJImgKDENhdXNlT2ZUYXNrcxINCgVzaGFyZBgBIAEoDRILCgNzZXEYAiABKAESDAoEaG9vaxgDIAEoCRINCgVkZXB0aBgEIAEoDRINCgV0YXNrcxgFIAMoDRIQCghvcmRpbmFscxgGIAMoDSJLCgpSZWplY3Rpb25zEgwKBHBhcnQYASABKA0SLwoKcmVqZWN0aW9ucxgCIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIjkKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoERIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkicwoETmV3cxIQCghhcHBlbmRlZBgBIAMoDRIOCgZlcG9jaHMYAiADKA0SDAoEc2VxcxgDIAMoARIrCgZvdGhlcnMYBCADKAsyGy5zdGFybGluZy5wZWVyLnYxLlBhcnRFdmVudBIOCgZwYXNzZWQYBSADKA0ikgEKCVBhcnRFdmVudBIMCgRzbG90GAEgASgNEiwKB2R1cmFibGUYAiABKAsyGS5zdGFybGluZy5wZWVyLnYxLkR1cmFibGVIABITCglwcm9jZXNzZWQYAyABKA1IABIsCgdyZWZ1c2VkGAQgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSABCBgoEa2luZCJmCgdEdXJhYmxlEg0KBWVwb2NoGAEgASgNEgsKA3NlcRgCIAEoARIOCgZyZXBlYXQYAyABKAgSLwoKcmVqZWN0aW9ucxgEIAMoCzIbLnN0YXJsaW5nLnBlZXIudjEuUmVqZWN0aW9uIigKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIkMKBU93bmVyEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEhIKBW93bmVyGAMgASgJSACIAQFCCAoGX293bmVyIjIKBVBsYWNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgBEgsKA3NlcRgDIAEoASLrAQoIUXVlc3Rpb24SCgoCaWQYASABKA0SJAoDZ2V0GAIgASgLMhUuc3RhcmxpbmcucGVlci52MS5HZXRIABIQCgZsZXR0ZXIYAyABKAlIABIqCgZmb2xsb3cYBCABKAsyGC5zdGFybGluZy5wZWVyLnYxLkZvbGxvd0gAEioKBXJlcGx5GAYgASgLMhkuc3RhcmxpbmcucGVlci52MS5SZXBseU9mSAASLAoHaW5zcGVjdBgHIAEoCzIZLnN0YXJsaW5nLnBlZXIudjEuSW5zcGVjdEgAEg0KA2VuZBgFIAEoCEgAQgYKBGtpbmQiSwoDR2V0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEikKCGF0X2xlYXN0GAMgASgLMhcuc3RhcmxpbmcucGVlci52MS5QbGFjZSI6CgdSZXBseU9mEg0KBXNoYXJkGAEgASgNEgsKA3NlcRgCIAEoARITCgtkZWFkbGluZV9tcxgDIAEoASJcCgZGb2xsb3cSDAoEdHlwZRgBIAEoCRIQCgNlaWQYAiABKAlIAIgBARIRCgRhdHRyGAMgASgJSAGIAQESDgoGc2hhcmRzGAQgAygNQgYKBF9laWRCBwoFX2F0dHIiiAIKBkFuc3dlchIKCgJpZBgBIAEoDRIsCgdwcm9ibGVtGAIgASgLMhkuc3RhcmxpbmcucGVlci52MS5Qcm9ibGVtSAASKgoGcmVjb3JkGAMgASgLMhguc3RhcmxpbmcucGVlci52MS5SZWNvcmRIABIOCgRub25lGAQgASgISAASEAoGbGV0dGVyGAUgASgJSAASJgoEcm93cxgGIAEoCzIWLnN0YXJsaW5nLnBlZXIudjEuUm93c0gAEjEKBnJlc3VsdBgHIAEoCzIfLnN0YXJsaW5nLnBlZXIudjEuTWVzc2FnZVJlc3VsdEgAEhMKCWluc3BlY3RlZBgIIAEoCUgAQgYKBGtpbmQiQgoHSW5zcGVjdBISCgVzaGFyZBgBIAEoDUgAiAEBEgwKBHR5cGUYAiABKAkSCwoDZWlkGAMgASgJQggKBl9zaGFyZCJWCg1NZXNzYWdlUmVzdWx0Eg8KBXJlcGx5GAEgASgJSAASLAoHZmFpbHVyZRgCIAEoCzIZLnN0YXJsaW5nLnBlZXIudjEuUHJvYmxlbUgAQgYKBGtpbmQiZQoGUmVjb3JkEg0KBXN0YXRlGAEgASgJEhIKCmNyZWF0ZWRfYXQYAiABKAESJgoFcGxhY2UYAyABKAsyFy5zdGFybGluZy5wZWVyLnYxLlBsYWNlEhAKCHR0bF9qc29uGAQgASgJIisKBFJvd3MSIwoEcm93cxgBIAMoCzIVLnN0YXJsaW5nLnBlZXIudjEuUm93IrkBCgNSb3cSDQoFc2hhcmQYASABKA0SCwoDc2VxGAIgASgBEgoKAmF0GAMgASgBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGF0dHIYBiABKAkSEAoDc3JjGAcgASgJSACIAQESDwoCdDEYCCABKAFIAYgBARIPCgJ0MhgJIAEoAUgCiAEBEgkKAWMYCiABKAESDAoEanNvbhgLIAEoCUIGCgRfc3JjQgUKA190MUIFCgNfdDJiBnByb3RvMw");
 
 /**
  * What one node has for another one in one turn. Questions name the connection that asks, answers the one that asked: what
@@ -583,6 +583,12 @@ export type Question = Message<"starling.peer.v1.Question"> & {
     case: "reply";
   } | {
     /**
+     * @generated from field: starling.peer.v1.Inspect inspect = 7;
+     */
+    value: Inspect;
+    case: "inspect";
+  } | {
+    /**
      * The asker wants no more of this question's answers.
      *
      * @generated from field: bool end = 5;
@@ -741,6 +747,14 @@ export type Answer = Message<"starling.peer.v1.Answer"> & {
      */
     value: MessageResult;
     case: "result";
+  } | {
+    /**
+     * What was inspected, as JSON text.
+     *
+     * @generated from field: string inspected = 8;
+     */
+    value: string;
+    case: "inspected";
   } | { case: undefined; value?: undefined };
 };
 
@@ -750,6 +764,35 @@ export type Answer = Message<"starling.peer.v1.Answer"> & {
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
   messageDesc(file_peer, 18);
+
+/**
+ * What the node says of itself; with a shard of this, with type and eid of one of its entities, too.
+ *
+ * @generated from message starling.peer.v1.Inspect
+ */
+export type Inspect = Message<"starling.peer.v1.Inspect"> & {
+  /**
+   * @generated from field: optional uint32 shard = 1;
+   */
+  shard?: number | undefined;
+
+  /**
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 3;
+   */
+  eid: string;
+};
+
+/**
+ * Describes the message starling.peer.v1.Inspect.
+ * Use `create(InspectSchema)` to create a new message.
+ */
+export const InspectSchema: GenMessage<Inspect> = /*@__PURE__*/
+  messageDesc(file_peer, 19);
 
 /**
  * @generated from message starling.peer.v1.MessageResult
@@ -780,7 +823,7 @@ export type MessageResult = Message<"starling.peer.v1.MessageResult"> & {
  * Use `create(MessageResultSchema)` to create a new message.
  */
 export const MessageResultSchema: GenMessage<MessageResult> = /*@__PURE__*/
-  messageDesc(file_peer, 19);
+  messageDesc(file_peer, 20);
 
 /**
  * @generated from message starling.peer.v1.Record
@@ -814,7 +857,7 @@ export type Record = Message<"starling.peer.v1.Record"> & {
  * Use `create(RecordSchema)` to create a new message.
  */
 export const RecordSchema: GenMessage<Record> = /*@__PURE__*/
-  messageDesc(file_peer, 20);
+  messageDesc(file_peer, 21);
 
 /**
  * @generated from message starling.peer.v1.Rows
@@ -831,7 +874,7 @@ export type Rows = Message<"starling.peer.v1.Rows"> & {
  * Use `create(RowsSchema)` to create a new message.
  */
 export const RowsSchema: GenMessage<Rows> = /*@__PURE__*/
-  messageDesc(file_peer, 21);
+  messageDesc(file_peer, 22);
 
 /**
  * @generated from message starling.peer.v1.Row
@@ -898,5 +941,5 @@ export type Row = Message<"starling.peer.v1.Row"> & {
  * Use `create(RowSchema)` to create a new message.
  */
 export const RowSchema: GenMessage<Row> = /*@__PURE__*/
-  messageDesc(file_peer, 22);
+  messageDesc(file_peer, 23);
 

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file starling.proto.
  */
 export const file_starling: GenFile = /*@__PURE__*/
-  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJ5CgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDRIPCgJhdBgFIAEoAUgAiAEBQgUKA19hdCKsAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJEg8KB2F0X2pzb24YCCABKAkiOgoLTGlzdFJlcXVlc3QSDAoEdHlwZRgBIAEoCRIOCgZjdXJzb3IYAiABKAkSDQoFbGltaXQYAyABKA0iUAoJTGlzdFJlcGx5EiQKB3JlY29yZHMYASADKAsyEy5zdGFybGluZy52MS5SZWNvcmQSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBIhwKDENvdW50UmVxdWVzdBIMCgR0eXBlGAEgASgJIn8KCkNvdW50UmVwbHkSMwoGY291bnRzGAEgAygLMiMuc3RhcmxpbmcudjEuQ291bnRSZXBseS5Db3VudHNFbnRyeRINCgVhc19vZhgCIAEoARotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIlQKClJhd1JlcXVlc3QSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRINCgVsaW1pdBgEIAEoDRIOCgZmb2xsb3cYBSABKAgiZQoMUmF3RGF0YXBvaW50EikKCWRhdGFwb2ludBgBIAEoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBINCgVzaGFyZBgCIAEoDRIPCgNzZXEYAyABKARCAjACEgoKAmF0GAQgASgBIpEBCgpTZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSHQoBdhgEIAEoCzISLnN0YXJsaW5nLnYxLlZhbHVlEg8KAnQxGAUgASgBSACIAQESDwoCdDIYBiABKAFIAYgBARILCgNzcmMYByABKAlCBQoDX3QxQgUKA190MiIqCg1EZWxldGVSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJIjAKC0RlbGV0ZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4iDwoNU3RhdHVzUmVxdWVzdCLHAQoLU3RhdHVzUmVwbHkSDAoEbm9kZRgBIAEoCRISCgpjbHVzdGVyX2lkGAIgASgJEhIKCm1vZGVsX2hhc2gYAyABKAkSDwoHdmVyc2lvbhgEIAEoCRINCgVzdGF0ZRgFIAEoCRIQCgh1cHRpbWVfcxgGIAEoARIVCg1jb3VudGVyc19qc29uGAcgASgJEigKBnNoYXJkcxgIIAMoCzIYLnN0YXJsaW5nLnYxLlNoYXJkU3RhdHVzEg8KB3Byb2JsZW0YCSABKAkikAEKC1NoYXJkU3RhdHVzEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIUCghsYXN0X3NlcRgDIAEoBEICMAISFQoJd2F0ZXJtYXJrGAQgASgEQgIwAhIZChFyZXNpZGVudF9lbnRpdGllcxgFIAEoDRIXCgt1bmRlbGl2ZXJlZBgGIAEoBEICMAIiDwoNT3duZXJzUmVxdWVzdCJNCgtPd25lcnNSZXBseRIVCg1lbnRpdHlfc2hhcmRzGAEgASgNEicKBm93bmVycxgCIAMoCzIXLnN0YXJsaW5nLnYxLlNoYXJkT3duZXIiPwoKU2hhcmRPd25lchINCgVzaGFyZBgBIAEoDRIRCgVlcG9jaBgCIAEoBEICMAISDwoHYWRkcmVzcxgDIAEoCSIfChFEZWFkTGV0dGVyUmVxdWVzdBIKCgJpZBgBIAEoCSJHChZMaXN0RGVhZExldHRlcnNSZXF1ZXN0Eg4KBmN1cnNvchgBIAEoCRINCgVsaW1pdBgCIAEoDRIOCgZzdGF0dXMYAyABKAkiUAoUTGlzdERlYWRMZXR0ZXJzUmVwbHkSKAoHbGV0dGVycxgBIAMoCzIXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISDgoGY3Vyc29yGAIgASgJIrsBCgpEZWFkTGV0dGVyEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSDgoGc3RhdHVzGAMgASgJEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGhvb2sYBiABKAkSDAoEY29kZRgHIAEoCRINCgVlcnJvchgIIAEoCRIKCgJhdBgJIAEoARIRCgl0YXNrX2pzb24YCiABKAkSDQoFc2hhcmQYCyABKA0SDwoDc2VxGAwgASgEQgIwAiIUChJMaXN0TW9kdWxlc1JlcXVlc3QiPgoQTGlzdE1vZHVsZXNSZXBseRIqCgdtb2R1bGVzGAEgAygLMhkuc3RhcmxpbmcudjEuTW9kdWxlU3RhdHVzIlIKDE1vZHVsZVN0YXR1cxIMCgRuYW1lGAEgASgJEgwKBGZpbGUYAiABKAkSJgoFaG9va3MYAyADKAsyFy5zdGFybGluZy52MS5Ib29rU3RhdHVzIucBCgpIb29rU3RhdHVzEgwKBGtpbmQYASABKAkSDgoGdGFyZ2V0GAIgASgJEgwKBG5hbWUYAyABKAkSNwoIY291bnRlcnMYBCADKAsyJS5zdGFybGluZy52MS5Ib29rU3RhdHVzLkNvdW50ZXJzRW50cnkSEgoKZGVwZW5kc19vbhgFIAMoCRISCgptYXlfY2hhbmdlGAYgAygJEgwKBHB1cmUYByABKAgSDQoFb3JkZXIYCCABKA0aLwoNQ291bnRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIoEBCgxBY3RvckFkZHJlc3MSKgoJYmVoYXZpb3VyGAEgASgLMhUuc3RhcmxpbmcudjEuQWN0b3JLZXlIABITCglzaW5nbGV0b24YAiABKAlIABIoCgZlbnRpdHkYAyABKAsyFi5zdGFybGluZy52MS5FbnRpdHlLZXlIAEIGCgRraW5kIiUKCEFjdG9yS2V5EgwKBG5hbWUYASABKAkSCwoDa2V5GAIgASgJIiYKCUVudGl0eUtleRIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCSJqChJTZW5kTWVzc2FnZVJlcXVlc3QSJQoCdG8YASABKAsyGS5zdGFybGluZy52MS5BY3RvckFkZHJlc3MSFAoMbWVzc2FnZV9qc29uGAIgASgJEhcKD2lkZW1wb3RlbmN5X2tleRgDIAEoCSI1ChBTZW5kTWVzc2FnZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4iYgoKQXNrUmVxdWVzdBIlCgJ0bxgBIAEoCzIZLnN0YXJsaW5nLnYxLkFjdG9yQWRkcmVzcxIUCgxtZXNzYWdlX2pzb24YAiABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJIh4KCEFza1JlcGx5EhIKCnJlcGx5X2pzb24YASABKAkqVQoIQWNrTGV2ZWwSGQoVQUNLX0xFVkVMX1VOU1BFQ0lGSUVEEAASFQoRQUNLX0xFVkVMX0RVUkFCTEUQARIXChNBQ0tfTEVWRUxfUFJPQ0VTU0VEEAIyhgEKBkluZ2VzdBJCCgZTdHJlYW0SGi5zdGFybGluZy52MS5DbGllbnRNZXNzYWdlGhguc3RhcmxpbmcudjEuTm9kZU1lc3NhZ2UoATABEjgKBFNlbmQSGC5zdGFybGluZy52MS5TZW5kUmVxdWVzdBoWLnN0YXJsaW5nLnYxLlNlbmRSZXBseTLrAgoIRW50aXRpZXMSMwoDR2V0Ehcuc3RhcmxpbmcudjEuR2V0UmVxdWVzdBoTLnN0YXJsaW5nLnYxLlJlY29yZBI4CgRMaXN0Ehguc3RhcmxpbmcudjEuTGlzdFJlcXVlc3QaFi5zdGFybGluZy52MS5MaXN0UmVwbHkSOwoFQ291bnQSGS5zdGFybGluZy52MS5Db3VudFJlcXVlc3QaFy5zdGFybGluZy52MS5Db3VudFJlcGx5EjsKA1JhdxIXLnN0YXJsaW5nLnYxLlJhd1JlcXVlc3QaGS5zdGFybGluZy52MS5SYXdEYXRhcG9pbnQwARI2CgNTZXQSFy5zdGFybGluZy52MS5TZXRSZXF1ZXN0GhYuc3RhcmxpbmcudjEuU2VuZFJlcGx5Ej4KBkRlbGV0ZRIaLnN0YXJsaW5nLnYxLkRlbGV0ZVJlcXVlc3QaGC5zdGFybGluZy52MS5EZWxldGVSZXBseTKWBAoFQWRtaW4SPgoGU3RhdHVzEhouc3RhcmxpbmcudjEuU3RhdHVzUmVxdWVzdBoYLnN0YXJsaW5nLnYxLlN0YXR1c1JlcGx5ElkKD0xpc3REZWFkTGV0dGVycxIjLnN0YXJsaW5nLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaIS5zdGFybGluZy52MS5MaXN0RGVhZExldHRlcnNSZXBseRJICg1HZXREZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEksKEFJlcGxheURlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTAoRRGlzY2FyZERlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTQoLTGlzdE1vZHVsZXMSHy5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcXVlc3QaHS5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcGx5Ej4KBk93bmVycxIaLnN0YXJsaW5nLnYxLk93bmVyc1JlcXVlc3QaGC5zdGFybGluZy52MS5Pd25lcnNSZXBseTKHAQoGQWN0b3JzEkYKBFNlbmQSHy5zdGFybGluZy52MS5TZW5kTWVzc2FnZVJlcXVlc3QaHS5zdGFybGluZy52MS5TZW5kTWVzc2FnZVJlcGx5EjUKA0FzaxIXLnN0YXJsaW5nLnYxLkFza1JlcXVlc3QaFS5zdGFybGluZy52MS5Bc2tSZXBseWIGcHJvdG8z");
+  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJ5CgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDRIPCgJhdBgFIAEoAUgAiAEBQgUKA19hdCKsAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJEg8KB2F0X2pzb24YCCABKAkiOgoLTGlzdFJlcXVlc3QSDAoEdHlwZRgBIAEoCRIOCgZjdXJzb3IYAiABKAkSDQoFbGltaXQYAyABKA0iUAoJTGlzdFJlcGx5EiQKB3JlY29yZHMYASADKAsyEy5zdGFybGluZy52MS5SZWNvcmQSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBIhwKDENvdW50UmVxdWVzdBIMCgR0eXBlGAEgASgJIn8KCkNvdW50UmVwbHkSMwoGY291bnRzGAEgAygLMiMuc3RhcmxpbmcudjEuQ291bnRSZXBseS5Db3VudHNFbnRyeRINCgVhc19vZhgCIAEoARotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIlQKClJhd1JlcXVlc3QSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRINCgVsaW1pdBgEIAEoDRIOCgZmb2xsb3cYBSABKAgiZQoMUmF3RGF0YXBvaW50EikKCWRhdGFwb2ludBgBIAEoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBINCgVzaGFyZBgCIAEoDRIPCgNzZXEYAyABKARCAjACEgoKAmF0GAQgASgBIpEBCgpTZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSHQoBdhgEIAEoCzISLnN0YXJsaW5nLnYxLlZhbHVlEg8KAnQxGAUgASgBSACIAQESDwoCdDIYBiABKAFIAYgBARILCgNzcmMYByABKAlCBQoDX3QxQgUKA190MiIqCg1EZWxldGVSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJIjAKC0RlbGV0ZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4iDwoNU3RhdHVzUmVxdWVzdCLHAQoLU3RhdHVzUmVwbHkSDAoEbm9kZRgBIAEoCRISCgpjbHVzdGVyX2lkGAIgASgJEhIKCm1vZGVsX2hhc2gYAyABKAkSDwoHdmVyc2lvbhgEIAEoCRINCgVzdGF0ZRgFIAEoCRIQCgh1cHRpbWVfcxgGIAEoARIVCg1jb3VudGVyc19qc29uGAcgASgJEigKBnNoYXJkcxgIIAMoCzIYLnN0YXJsaW5nLnYxLlNoYXJkU3RhdHVzEg8KB3Byb2JsZW0YCSABKAkikAEKC1NoYXJkU3RhdHVzEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIUCghsYXN0X3NlcRgDIAEoBEICMAISFQoJd2F0ZXJtYXJrGAQgASgEQgIwAhIZChFyZXNpZGVudF9lbnRpdGllcxgFIAEoDRIXCgt1bmRlbGl2ZXJlZBgGIAEoBEICMAIiDwoNT3duZXJzUmVxdWVzdCJNCgtPd25lcnNSZXBseRIVCg1lbnRpdHlfc2hhcmRzGAEgASgNEicKBm93bmVycxgCIAMoCzIXLnN0YXJsaW5nLnYxLlNoYXJkT3duZXIiPwoKU2hhcmRPd25lchINCgVzaGFyZBgBIAEoDRIRCgVlcG9jaBgCIAEoBEICMAISDwoHYWRkcmVzcxgDIAEoCSIWChRDbHVzdGVyU3RhdHVzUmVxdWVzdCKwBAoSQ2x1c3RlclN0YXR1c1JlcGx5EhIKCmNsdXN0ZXJfaWQYASABKAkSDQoFYXNrZWQYAiABKAkSJwoFbm9kZXMYAyADKAsyGC5zdGFybGluZy52MS5DbHVzdGVyTm9kZRIpCgZzaGFyZHMYBCADKAsyGS5zdGFybGluZy52MS5DbHVzdGVyU2hhcmQSDwoHdW5vd25lZBgFIAMoDRIRCgllcG9jaF9taW4YBiABKAESEQoJZXBvY2hfbWF4GAcgASgBEj8KCHZlcnNpb25zGAggAygLMi0uc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcGx5LlZlcnNpb25zRW50cnkSOwoGbW9kZWxzGAkgAygLMisuc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcGx5Lk1vZGVsc0VudHJ5EiUKBGV0Y2QYCiABKAsyFy5zdGFybGluZy52MS5EZXBlbmRlbmN5EikKCGRhdGFiYXNlGAsgASgLMhcuc3RhcmxpbmcudjEuRGVwZW5kZW5jeRIZCgxkZWFkX2xldHRlcnMYDCABKAFIAIgBARIQCghwcm9ibGVtcxgNIAMoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4AUIPCg1fZGVhZF9sZXR0ZXJzIi4KCkRlcGVuZGVuY3kSDQoFc3RhdGUYASABKAkSEQoJc2lsZW50X21zGAIgASgBIt0ECgtDbHVzdGVyTm9kZRIMCgRuYW1lGAEgASgJEgwKBG5vZGUYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEhIKCm1vZGVsX2hhc2gYBSABKAkSDQoFc3RhdGUYBiABKAkSDwoHcHJvYmxlbRgHIAEoCRIXCgpwcm9ibGVtX21zGAggASgBSACIAQESEAoIdXB0aW1lX3MYCSABKAESNAoGc2hhcmRzGAogAygLMiQuc3RhcmxpbmcudjEuQ2x1c3Rlck5vZGUuU2hhcmRzRW50cnkSNgoHd2VpZ2h0cxgLIAMoCzIlLnN0YXJsaW5nLnYxLkNsdXN0ZXJOb2RlLldlaWdodHNFbnRyeRILCgNsYWcYDCABKAESEwoLcXVldWVfYnl0ZXMYDSABKAESFwoPcXVldWVfbWF4X2J5dGVzGA4gASgBEhkKEXJlc2lkZW50X2VudGl0aWVzGA8gASgBEhEKCWhhbmRfb2ZmcxgQIAEoDRIWCg5oYW5kX29mZnNfZG9uZRgRIAEoARITCgtvYmxpZ2F0aW9ucxgSIAEoARITCgt1bmRlbGl2ZXJlZBgTIAEoARIZCgxkZWFkX2xldHRlcnMYFCABKAFIAYgBARotCgtTaGFyZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBGi4KDFdlaWdodHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBQg0KC19wcm9ibGVtX21zQg8KDV9kZWFkX2xldHRlcnMiuwEKDENsdXN0ZXJTaGFyZBINCgVzaGFyZBgBIAEoDRINCgVncm91cBgCIAEoCRINCgVvd25lchgDIAEoCRINCgVlcG9jaBgEIAEoARINCgVzdGF0ZRgFIAEoCRIRCglwaW5uZWRfdG8YBiABKAkSEAoIbGFzdF9zZXEYByABKAESEQoJd2F0ZXJtYXJrGAggASgBEhMKC29ibGlnYXRpb25zGAkgASgBEhMKC3VuZGVsaXZlcmVkGAogASgBIlIKCldoeVJlcXVlc3QSDwoFc2hhcmQYASABKA1IABIoCgZlbnRpdHkYAiABKAsyFi5zdGFybGluZy52MS5FbnRpdHlLZXlIAEIJCgdzdWJqZWN0Ir0CCghXaHlSZXBseRINCgVzaGFyZBgBIAEoDRINCgVncm91cBgCIAEoCRINCgVvd25lchgDIAEoCRIPCgdhZGRyZXNzGAQgASgJEg0KBWVwb2NoGAUgASgBEg0KBXN0YXRlGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIQCghsYXN0X3NlcRgIIAEoARIRCgl3YXRlcm1hcmsYCSABKAESJQoFd2FpdHMYCiADKAsyFi5zdGFybGluZy52MS5TaGFyZFdhaXQSEgoKd2FpdHNfbW9yZRgLIAEoDRIZCgxkZWFkX2xldHRlcnMYDCABKAFIAIgBARIoCgZlbnRpdHkYDSABKAsyGC5zdGFybGluZy52MS5FbnRpdHlTdGF0ZRIPCgdzaWxlbmNlGA4gASgJQg8KDV9kZWFkX2xldHRlcnMifQoJU2hhcmRXYWl0EgwKBGtpbmQYASABKAkSDAoEd2hhdBgCIAEoCRITCgZmb3JfbXMYAyABKAFIAIgBARIMCgR0eXBlGAQgASgJEgsKA2VpZBgFIAEoCRIMCgRob29rGAYgASgJEgsKA3NlcRgHIAEoAUIJCgdfZm9yX21zIqQBCgtFbnRpdHlTdGF0ZRIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCRIQCghyZXNpZGVudBgDIAEoCBIOCgZleGlzdHMYBCABKAgSDwoHYXBwbGllZBgFIAEoARIPCgdmbHVzaGVkGAYgASgIEg8KB21haWxib3gYByABKA0SJQoFd2FpdHMYCCADKAsyFi5zdGFybGluZy52MS5TaGFyZFdhaXQiKgoLTW92ZVJlcXVlc3QSDQoFc2hhcmQYASABKA0SDAoEbm9kZRgCIAEoCSJMCgxXZWlnaFJlcXVlc3QSDAoEbm9kZRgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBARIOCgZncm91cHMYAyADKAlCCQoHX3dlaWdodCIcCgxEcmFpblJlcXVlc3QSDAoEbm9kZRgBIAEoCSIhCg1QbGFjZXNDaGFuZ2VkEhAKCHVucGlubmVkGAEgAygNIh8KEURlYWRMZXR0ZXJSZXF1ZXN0EgoKAmlkGAEgASgJIkcKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSDgoGY3Vyc29yGAEgASgJEg0KBWxpbWl0GAIgASgNEg4KBnN0YXR1cxgDIAEoCSJQChRMaXN0RGVhZExldHRlcnNSZXBseRIoCgdsZXR0ZXJzGAEgAygLMhcuc3RhcmxpbmcudjEuRGVhZExldHRlchIOCgZjdXJzb3IYAiABKAkiuwEKCkRlYWRMZXR0ZXISCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDAoEdHlwZRgEIAEoCRILCgNlaWQYBSABKAkSDAoEaG9vaxgGIAEoCRIMCgRjb2RlGAcgASgJEg0KBWVycm9yGAggASgJEgoKAmF0GAkgASgBEhEKCXRhc2tfanNvbhgKIAEoCRINCgVzaGFyZBgLIAEoDRIPCgNzZXEYDCABKARCAjACIhQKEkxpc3RNb2R1bGVzUmVxdWVzdCI+ChBMaXN0TW9kdWxlc1JlcGx5EioKB21vZHVsZXMYASADKAsyGS5zdGFybGluZy52MS5Nb2R1bGVTdGF0dXMiUgoMTW9kdWxlU3RhdHVzEgwKBG5hbWUYASABKAkSDAoEZmlsZRgCIAEoCRImCgVob29rcxgDIAMoCzIXLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMi5wEKCkhvb2tTdGF0dXMSDAoEa2luZBgBIAEoCRIOCgZ0YXJnZXQYAiABKAkSDAoEbmFtZRgDIAEoCRI3Cghjb3VudGVycxgEIAMoCzIlLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMuQ291bnRlcnNFbnRyeRISCgpkZXBlbmRzX29uGAUgAygJEhIKCm1heV9jaGFuZ2UYBiADKAkSDAoEcHVyZRgHIAEoCBINCgVvcmRlchgIIAEoDRovCg1Db3VudGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEigQEKDEFjdG9yQWRkcmVzcxIqCgliZWhhdmlvdXIYASABKAsyFS5zdGFybGluZy52MS5BY3RvcktleUgAEhMKCXNpbmdsZXRvbhgCIAEoCUgAEigKBmVudGl0eRgDIAEoCzIWLnN0YXJsaW5nLnYxLkVudGl0eUtleUgAQgYKBGtpbmQiJQoIQWN0b3JLZXkSDAoEbmFtZRgBIAEoCRILCgNrZXkYAiABKAkiJgoJRW50aXR5S2V5EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJImoKElNlbmRNZXNzYWdlUmVxdWVzdBIlCgJ0bxgBIAEoCzIZLnN0YXJsaW5nLnYxLkFjdG9yQWRkcmVzcxIUCgxtZXNzYWdlX2pzb24YAiABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJIjUKEFNlbmRNZXNzYWdlUmVwbHkSIQoFdG9rZW4YASABKAsyEi5zdGFybGluZy52MS5Ub2tlbiJiCgpBc2tSZXF1ZXN0EiUKAnRvGAEgASgLMhkuc3RhcmxpbmcudjEuQWN0b3JBZGRyZXNzEhQKDG1lc3NhZ2VfanNvbhgCIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYAyABKAkiHgoIQXNrUmVwbHkSEgoKcmVwbHlfanNvbhgBIAEoCSpVCghBY2tMZXZlbBIZChVBQ0tfTEVWRUxfVU5TUEVDSUZJRUQQABIVChFBQ0tfTEVWRUxfRFVSQUJMRRABEhcKE0FDS19MRVZFTF9QUk9DRVNTRUQQAjKGAQoGSW5nZXN0EkIKBlN0cmVhbRIaLnN0YXJsaW5nLnYxLkNsaWVudE1lc3NhZ2UaGC5zdGFybGluZy52MS5Ob2RlTWVzc2FnZSgBMAESOAoEU2VuZBIYLnN0YXJsaW5nLnYxLlNlbmRSZXF1ZXN0GhYuc3RhcmxpbmcudjEuU2VuZFJlcGx5MusCCghFbnRpdGllcxIzCgNHZXQSFy5zdGFybGluZy52MS5HZXRSZXF1ZXN0GhMuc3RhcmxpbmcudjEuUmVjb3JkEjgKBExpc3QSGC5zdGFybGluZy52MS5MaXN0UmVxdWVzdBoWLnN0YXJsaW5nLnYxLkxpc3RSZXBseRI7CgVDb3VudBIZLnN0YXJsaW5nLnYxLkNvdW50UmVxdWVzdBoXLnN0YXJsaW5nLnYxLkNvdW50UmVwbHkSOwoDUmF3Ehcuc3RhcmxpbmcudjEuUmF3UmVxdWVzdBoZLnN0YXJsaW5nLnYxLlJhd0RhdGFwb2ludDABEjYKA1NldBIXLnN0YXJsaW5nLnYxLlNldFJlcXVlc3QaFi5zdGFybGluZy52MS5TZW5kUmVwbHkSPgoGRGVsZXRlEhouc3RhcmxpbmcudjEuRGVsZXRlUmVxdWVzdBoYLnN0YXJsaW5nLnYxLkRlbGV0ZVJlcGx5MuAGCgVBZG1pbhI+CgZTdGF0dXMSGi5zdGFybGluZy52MS5TdGF0dXNSZXF1ZXN0Ghguc3RhcmxpbmcudjEuU3RhdHVzUmVwbHkSWQoPTGlzdERlYWRMZXR0ZXJzEiMuc3RhcmxpbmcudjEuTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBohLnN0YXJsaW5nLnYxLkxpc3REZWFkTGV0dGVyc1JlcGx5EkgKDUdldERlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISSwoQUmVwbGF5RGVhZExldHRlchIeLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXJSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuRGVhZExldHRlchJMChFEaXNjYXJkRGVhZExldHRlchIeLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXJSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuRGVhZExldHRlchJNCgtMaXN0TW9kdWxlcxIfLnN0YXJsaW5nLnYxLkxpc3RNb2R1bGVzUmVxdWVzdBodLnN0YXJsaW5nLnYxLkxpc3RNb2R1bGVzUmVwbHkSPgoGT3duZXJzEhouc3RhcmxpbmcudjEuT3duZXJzUmVxdWVzdBoYLnN0YXJsaW5nLnYxLk93bmVyc1JlcGx5ElMKDUNsdXN0ZXJTdGF0dXMSIS5zdGFybGluZy52MS5DbHVzdGVyU3RhdHVzUmVxdWVzdBofLnN0YXJsaW5nLnYxLkNsdXN0ZXJTdGF0dXNSZXBseRI1CgNXaHkSFy5zdGFybGluZy52MS5XaHlSZXF1ZXN0GhUuc3RhcmxpbmcudjEuV2h5UmVwbHkSPAoETW92ZRIYLnN0YXJsaW5nLnYxLk1vdmVSZXF1ZXN0Ghouc3RhcmxpbmcudjEuUGxhY2VzQ2hhbmdlZBI+CgVXZWlnaBIZLnN0YXJsaW5nLnYxLldlaWdoUmVxdWVzdBoaLnN0YXJsaW5nLnYxLlBsYWNlc0NoYW5nZWQSPgoFRHJhaW4SGS5zdGFybGluZy52MS5EcmFpblJlcXVlc3QaGi5zdGFybGluZy52MS5QbGFjZXNDaGFuZ2VkMocBCgZBY3RvcnMSRgoEU2VuZBIfLnN0YXJsaW5nLnYxLlNlbmRNZXNzYWdlUmVxdWVzdBodLnN0YXJsaW5nLnYxLlNlbmRNZXNzYWdlUmVwbHkSNQoDQXNrEhcuc3RhcmxpbmcudjEuQXNrUmVxdWVzdBoVLnN0YXJsaW5nLnYxLkFza1JlcGx5YgZwcm90bzM");
 
 /**
  * @generated from message starling.v1.Value
@@ -1164,6 +1164,599 @@ export const ShardOwnerSchema: GenMessage<ShardOwner> = /*@__PURE__*/
   messageDesc(file_starling, 32);
 
 /**
+ * @generated from message starling.v1.ClusterStatusRequest
+ */
+export type ClusterStatusRequest = Message<"starling.v1.ClusterStatusRequest"> & {
+};
+
+/**
+ * Describes the message starling.v1.ClusterStatusRequest.
+ * Use `create(ClusterStatusRequestSchema)` to create a new message.
+ */
+export const ClusterStatusRequestSchema: GenMessage<ClusterStatusRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 33);
+
+/**
+ * The fields are explained in cluster-status.ts.
+ *
+ * @generated from message starling.v1.ClusterStatusReply
+ */
+export type ClusterStatusReply = Message<"starling.v1.ClusterStatusReply"> & {
+  /**
+   * @generated from field: string cluster_id = 1;
+   */
+  clusterId: string;
+
+  /**
+   * @generated from field: string asked = 2;
+   */
+  asked: string;
+
+  /**
+   * @generated from field: repeated starling.v1.ClusterNode nodes = 3;
+   */
+  nodes: ClusterNode[];
+
+  /**
+   * @generated from field: repeated starling.v1.ClusterShard shards = 4;
+   */
+  shards: ClusterShard[];
+
+  /**
+   * @generated from field: repeated uint32 unowned = 5;
+   */
+  unowned: number[];
+
+  /**
+   * @generated from field: double epoch_min = 6;
+   */
+  epochMin: number;
+
+  /**
+   * @generated from field: double epoch_max = 7;
+   */
+  epochMax: number;
+
+  /**
+   * @generated from field: map<string, uint32> versions = 8;
+   */
+  versions: { [key: string]: number };
+
+  /**
+   * @generated from field: map<string, uint32> models = 9;
+   */
+  models: { [key: string]: number };
+
+  /**
+   * @generated from field: starling.v1.Dependency etcd = 10;
+   */
+  etcd?: Dependency | undefined;
+
+  /**
+   * @generated from field: starling.v1.Dependency database = 11;
+   */
+  database?: Dependency | undefined;
+
+  /**
+   * @generated from field: optional double dead_letters = 12;
+   */
+  deadLetters?: number | undefined;
+
+  /**
+   * @generated from field: repeated string problems = 13;
+   */
+  problems: string[];
+};
+
+/**
+ * Describes the message starling.v1.ClusterStatusReply.
+ * Use `create(ClusterStatusReplySchema)` to create a new message.
+ */
+export const ClusterStatusReplySchema: GenMessage<ClusterStatusReply> = /*@__PURE__*/
+  messageDesc(file_starling, 34);
+
+/**
+ * @generated from message starling.v1.Dependency
+ */
+export type Dependency = Message<"starling.v1.Dependency"> & {
+  /**
+   * @generated from field: string state = 1;
+   */
+  state: string;
+
+  /**
+   * @generated from field: double silent_ms = 2;
+   */
+  silentMs: number;
+};
+
+/**
+ * Describes the message starling.v1.Dependency.
+ * Use `create(DependencySchema)` to create a new message.
+ */
+export const DependencySchema: GenMessage<Dependency> = /*@__PURE__*/
+  messageDesc(file_starling, 35);
+
+/**
+ * @generated from message starling.v1.ClusterNode
+ */
+export type ClusterNode = Message<"starling.v1.ClusterNode"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string node = 2;
+   */
+  node: string;
+
+  /**
+   * @generated from field: string address = 3;
+   */
+  address: string;
+
+  /**
+   * @generated from field: string version = 4;
+   */
+  version: string;
+
+  /**
+   * @generated from field: string model_hash = 5;
+   */
+  modelHash: string;
+
+  /**
+   * @generated from field: string state = 6;
+   */
+  state: string;
+
+  /**
+   * @generated from field: string problem = 7;
+   */
+  problem: string;
+
+  /**
+   * @generated from field: optional double problem_ms = 8;
+   */
+  problemMs?: number | undefined;
+
+  /**
+   * @generated from field: double uptime_s = 9;
+   */
+  uptimeS: number;
+
+  /**
+   * @generated from field: map<string, uint32> shards = 10;
+   */
+  shards: { [key: string]: number };
+
+  /**
+   * @generated from field: map<string, double> weights = 11;
+   */
+  weights: { [key: string]: number };
+
+  /**
+   * @generated from field: double lag = 12;
+   */
+  lag: number;
+
+  /**
+   * @generated from field: double queue_bytes = 13;
+   */
+  queueBytes: number;
+
+  /**
+   * @generated from field: double queue_max_bytes = 14;
+   */
+  queueMaxBytes: number;
+
+  /**
+   * @generated from field: double resident_entities = 15;
+   */
+  residentEntities: number;
+
+  /**
+   * @generated from field: uint32 hand_offs = 16;
+   */
+  handOffs: number;
+
+  /**
+   * @generated from field: double hand_offs_done = 17;
+   */
+  handOffsDone: number;
+
+  /**
+   * @generated from field: double obligations = 18;
+   */
+  obligations: number;
+
+  /**
+   * @generated from field: double undelivered = 19;
+   */
+  undelivered: number;
+
+  /**
+   * @generated from field: optional double dead_letters = 20;
+   */
+  deadLetters?: number | undefined;
+};
+
+/**
+ * Describes the message starling.v1.ClusterNode.
+ * Use `create(ClusterNodeSchema)` to create a new message.
+ */
+export const ClusterNodeSchema: GenMessage<ClusterNode> = /*@__PURE__*/
+  messageDesc(file_starling, 36);
+
+/**
+ * @generated from message starling.v1.ClusterShard
+ */
+export type ClusterShard = Message<"starling.v1.ClusterShard"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * @generated from field: string group = 2;
+   */
+  group: string;
+
+  /**
+   * @generated from field: string owner = 3;
+   */
+  owner: string;
+
+  /**
+   * @generated from field: double epoch = 4;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: string state = 5;
+   */
+  state: string;
+
+  /**
+   * @generated from field: string pinned_to = 6;
+   */
+  pinnedTo: string;
+
+  /**
+   * @generated from field: double last_seq = 7;
+   */
+  lastSeq: number;
+
+  /**
+   * @generated from field: double watermark = 8;
+   */
+  watermark: number;
+
+  /**
+   * @generated from field: double obligations = 9;
+   */
+  obligations: number;
+
+  /**
+   * @generated from field: double undelivered = 10;
+   */
+  undelivered: number;
+};
+
+/**
+ * Describes the message starling.v1.ClusterShard.
+ * Use `create(ClusterShardSchema)` to create a new message.
+ */
+export const ClusterShardSchema: GenMessage<ClusterShard> = /*@__PURE__*/
+  messageDesc(file_starling, 37);
+
+/**
+ * @generated from message starling.v1.WhyRequest
+ */
+export type WhyRequest = Message<"starling.v1.WhyRequest"> & {
+  /**
+   * @generated from oneof starling.v1.WhyRequest.subject
+   */
+  subject: {
+    /**
+     * @generated from field: uint32 shard = 1;
+     */
+    value: number;
+    case: "shard";
+  } | {
+    /**
+     * @generated from field: starling.v1.EntityKey entity = 2;
+     */
+    value: EntityKey;
+    case: "entity";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message starling.v1.WhyRequest.
+ * Use `create(WhyRequestSchema)` to create a new message.
+ */
+export const WhyRequestSchema: GenMessage<WhyRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 38);
+
+/**
+ * @generated from message starling.v1.WhyReply
+ */
+export type WhyReply = Message<"starling.v1.WhyReply"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * @generated from field: string group = 2;
+   */
+  group: string;
+
+  /**
+   * @generated from field: string owner = 3;
+   */
+  owner: string;
+
+  /**
+   * @generated from field: string address = 4;
+   */
+  address: string;
+
+  /**
+   * @generated from field: double epoch = 5;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: string state = 6;
+   */
+  state: string;
+
+  /**
+   * @generated from field: string reason = 7;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: double last_seq = 8;
+   */
+  lastSeq: number;
+
+  /**
+   * @generated from field: double watermark = 9;
+   */
+  watermark: number;
+
+  /**
+   * @generated from field: repeated starling.v1.ShardWait waits = 10;
+   */
+  waits: ShardWait[];
+
+  /**
+   * @generated from field: uint32 waits_more = 11;
+   */
+  waitsMore: number;
+
+  /**
+   * @generated from field: optional double dead_letters = 12;
+   */
+  deadLetters?: number | undefined;
+
+  /**
+   * @generated from field: starling.v1.EntityState entity = 13;
+   */
+  entity?: EntityState | undefined;
+
+  /**
+   * @generated from field: string silence = 14;
+   */
+  silence: string;
+};
+
+/**
+ * Describes the message starling.v1.WhyReply.
+ * Use `create(WhyReplySchema)` to create a new message.
+ */
+export const WhyReplySchema: GenMessage<WhyReply> = /*@__PURE__*/
+  messageDesc(file_starling, 39);
+
+/**
+ * @generated from message starling.v1.ShardWait
+ */
+export type ShardWait = Message<"starling.v1.ShardWait"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string what = 2;
+   */
+  what: string;
+
+  /**
+   * @generated from field: optional double for_ms = 3;
+   */
+  forMs?: number | undefined;
+
+  /**
+   * @generated from field: string type = 4;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 5;
+   */
+  eid: string;
+
+  /**
+   * @generated from field: string hook = 6;
+   */
+  hook: string;
+
+  /**
+   * @generated from field: double seq = 7;
+   */
+  seq: number;
+};
+
+/**
+ * Describes the message starling.v1.ShardWait.
+ * Use `create(ShardWaitSchema)` to create a new message.
+ */
+export const ShardWaitSchema: GenMessage<ShardWait> = /*@__PURE__*/
+  messageDesc(file_starling, 40);
+
+/**
+ * @generated from message starling.v1.EntityState
+ */
+export type EntityState = Message<"starling.v1.EntityState"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 2;
+   */
+  eid: string;
+
+  /**
+   * @generated from field: bool resident = 3;
+   */
+  resident: boolean;
+
+  /**
+   * @generated from field: bool exists = 4;
+   */
+  exists: boolean;
+
+  /**
+   * @generated from field: double applied = 5;
+   */
+  applied: number;
+
+  /**
+   * @generated from field: bool flushed = 6;
+   */
+  flushed: boolean;
+
+  /**
+   * @generated from field: uint32 mailbox = 7;
+   */
+  mailbox: number;
+
+  /**
+   * @generated from field: repeated starling.v1.ShardWait waits = 8;
+   */
+  waits: ShardWait[];
+};
+
+/**
+ * Describes the message starling.v1.EntityState.
+ * Use `create(EntityStateSchema)` to create a new message.
+ */
+export const EntityStateSchema: GenMessage<EntityState> = /*@__PURE__*/
+  messageDesc(file_starling, 41);
+
+/**
+ * @generated from message starling.v1.MoveRequest
+ */
+export type MoveRequest = Message<"starling.v1.MoveRequest"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * Name of a node; empty takes the shard's pin away.
+   *
+   * @generated from field: string node = 2;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message starling.v1.MoveRequest.
+ * Use `create(MoveRequestSchema)` to create a new message.
+ */
+export const MoveRequestSchema: GenMessage<MoveRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 42);
+
+/**
+ * @generated from message starling.v1.WeighRequest
+ */
+export type WeighRequest = Message<"starling.v1.WeighRequest"> & {
+  /**
+   * Name of a node.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * From 0; absent: 1, as where nothing is said.
+   *
+   * @generated from field: optional double weight = 2;
+   */
+  weight?: number | undefined;
+
+  /**
+   * Groups of shards, `entity` and `system`; none: all.
+   *
+   * @generated from field: repeated string groups = 3;
+   */
+  groups: string[];
+};
+
+/**
+ * Describes the message starling.v1.WeighRequest.
+ * Use `create(WeighRequestSchema)` to create a new message.
+ */
+export const WeighRequestSchema: GenMessage<WeighRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 43);
+
+/**
+ * @generated from message starling.v1.DrainRequest
+ */
+export type DrainRequest = Message<"starling.v1.DrainRequest"> & {
+  /**
+   * Name of a node.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+};
+
+/**
+ * Describes the message starling.v1.DrainRequest.
+ * Use `create(DrainRequestSchema)` to create a new message.
+ */
+export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 44);
+
+/**
+ * @generated from message starling.v1.PlacesChanged
+ */
+export type PlacesChanged = Message<"starling.v1.PlacesChanged"> & {
+  /**
+   * Shards whose pin was taken away along with it.
+   *
+   * @generated from field: repeated uint32 unpinned = 1;
+   */
+  unpinned: number[];
+};
+
+/**
+ * Describes the message starling.v1.PlacesChanged.
+ * Use `create(PlacesChangedSchema)` to create a new message.
+ */
+export const PlacesChangedSchema: GenMessage<PlacesChanged> = /*@__PURE__*/
+  messageDesc(file_starling, 45);
+
+/**
  * @generated from message starling.v1.DeadLetterRequest
  */
 export type DeadLetterRequest = Message<"starling.v1.DeadLetterRequest"> & {
@@ -1180,7 +1773,7 @@ export type DeadLetterRequest = Message<"starling.v1.DeadLetterRequest"> & {
  * Use `create(DeadLetterRequestSchema)` to create a new message.
  */
 export const DeadLetterRequestSchema: GenMessage<DeadLetterRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 33);
+  messageDesc(file_starling, 46);
 
 /**
  * @generated from message starling.v1.ListDeadLettersRequest
@@ -1209,7 +1802,7 @@ export type ListDeadLettersRequest = Message<"starling.v1.ListDeadLettersRequest
  * Use `create(ListDeadLettersRequestSchema)` to create a new message.
  */
 export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 34);
+  messageDesc(file_starling, 47);
 
 /**
  * @generated from message starling.v1.ListDeadLettersReply
@@ -1231,7 +1824,7 @@ export type ListDeadLettersReply = Message<"starling.v1.ListDeadLettersReply"> &
  * Use `create(ListDeadLettersReplySchema)` to create a new message.
  */
 export const ListDeadLettersReplySchema: GenMessage<ListDeadLettersReply> = /*@__PURE__*/
-  messageDesc(file_starling, 35);
+  messageDesc(file_starling, 48);
 
 /**
  * @generated from message starling.v1.DeadLetter
@@ -1307,7 +1900,7 @@ export type DeadLetter = Message<"starling.v1.DeadLetter"> & {
  * Use `create(DeadLetterSchema)` to create a new message.
  */
 export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
-  messageDesc(file_starling, 36);
+  messageDesc(file_starling, 49);
 
 /**
  * @generated from message starling.v1.ListModulesRequest
@@ -1320,7 +1913,7 @@ export type ListModulesRequest = Message<"starling.v1.ListModulesRequest"> & {
  * Use `create(ListModulesRequestSchema)` to create a new message.
  */
 export const ListModulesRequestSchema: GenMessage<ListModulesRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 37);
+  messageDesc(file_starling, 50);
 
 /**
  * @generated from message starling.v1.ListModulesReply
@@ -1337,7 +1930,7 @@ export type ListModulesReply = Message<"starling.v1.ListModulesReply"> & {
  * Use `create(ListModulesReplySchema)` to create a new message.
  */
 export const ListModulesReplySchema: GenMessage<ListModulesReply> = /*@__PURE__*/
-  messageDesc(file_starling, 38);
+  messageDesc(file_starling, 51);
 
 /**
  * @generated from message starling.v1.ModuleStatus
@@ -1364,7 +1957,7 @@ export type ModuleStatus = Message<"starling.v1.ModuleStatus"> & {
  * Use `create(ModuleStatusSchema)` to create a new message.
  */
 export const ModuleStatusSchema: GenMessage<ModuleStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 39);
+  messageDesc(file_starling, 52);
 
 /**
  * @generated from message starling.v1.HookStatus
@@ -1424,7 +2017,7 @@ export type HookStatus = Message<"starling.v1.HookStatus"> & {
  * Use `create(HookStatusSchema)` to create a new message.
  */
 export const HookStatusSchema: GenMessage<HookStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 40);
+  messageDesc(file_starling, 53);
 
 /**
  * @generated from message starling.v1.ActorAddress
@@ -1459,7 +2052,7 @@ export type ActorAddress = Message<"starling.v1.ActorAddress"> & {
  * Use `create(ActorAddressSchema)` to create a new message.
  */
 export const ActorAddressSchema: GenMessage<ActorAddress> = /*@__PURE__*/
-  messageDesc(file_starling, 41);
+  messageDesc(file_starling, 54);
 
 /**
  * @generated from message starling.v1.ActorKey
@@ -1481,7 +2074,7 @@ export type ActorKey = Message<"starling.v1.ActorKey"> & {
  * Use `create(ActorKeySchema)` to create a new message.
  */
 export const ActorKeySchema: GenMessage<ActorKey> = /*@__PURE__*/
-  messageDesc(file_starling, 42);
+  messageDesc(file_starling, 55);
 
 /**
  * @generated from message starling.v1.EntityKey
@@ -1503,7 +2096,7 @@ export type EntityKey = Message<"starling.v1.EntityKey"> & {
  * Use `create(EntityKeySchema)` to create a new message.
  */
 export const EntityKeySchema: GenMessage<EntityKey> = /*@__PURE__*/
-  messageDesc(file_starling, 43);
+  messageDesc(file_starling, 56);
 
 /**
  * @generated from message starling.v1.SendMessageRequest
@@ -1534,7 +2127,7 @@ export type SendMessageRequest = Message<"starling.v1.SendMessageRequest"> & {
  * Use `create(SendMessageRequestSchema)` to create a new message.
  */
 export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 44);
+  messageDesc(file_starling, 57);
 
 /**
  * @generated from message starling.v1.SendMessageReply
@@ -1553,7 +2146,7 @@ export type SendMessageReply = Message<"starling.v1.SendMessageReply"> & {
  * Use `create(SendMessageReplySchema)` to create a new message.
  */
 export const SendMessageReplySchema: GenMessage<SendMessageReply> = /*@__PURE__*/
-  messageDesc(file_starling, 45);
+  messageDesc(file_starling, 58);
 
 /**
  * @generated from message starling.v1.AskRequest
@@ -1582,7 +2175,7 @@ export type AskRequest = Message<"starling.v1.AskRequest"> & {
  * Use `create(AskRequestSchema)` to create a new message.
  */
 export const AskRequestSchema: GenMessage<AskRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 46);
+  messageDesc(file_starling, 59);
 
 /**
  * @generated from message starling.v1.AskReply
@@ -1601,7 +2194,7 @@ export type AskReply = Message<"starling.v1.AskReply"> & {
  * Use `create(AskReplySchema)` to create a new message.
  */
 export const AskReplySchema: GenMessage<AskReply> = /*@__PURE__*/
-  messageDesc(file_starling, 47);
+  messageDesc(file_starling, 60);
 
 /**
  * @generated from enum starling.v1.AckLevel
@@ -1785,6 +2378,56 @@ export const Admin: GenService<{
     methodKind: "unary";
     input: typeof OwnersRequestSchema;
     output: typeof OwnersReplySchema;
+  },
+  /**
+   * All nodes and shards, as this node sees them and as the others answer within two seconds.
+   *
+   * @generated from rpc starling.v1.Admin.ClusterStatus
+   */
+  clusterStatus: {
+    methodKind: "unary";
+    input: typeof ClusterStatusRequestSchema;
+    output: typeof ClusterStatusReplySchema;
+  },
+  /**
+   * Where a shard, or an entity's, is and why, and what it waits for.
+   *
+   * @generated from rpc starling.v1.Admin.Why
+   */
+  why: {
+    methodKind: "unary";
+    input: typeof WhyRequestSchema;
+    output: typeof WhyReplySchema;
+  },
+  /**
+   * Pins a shard to a node, or takes its pin away.
+   *
+   * @generated from rpc starling.v1.Admin.Move
+   */
+  move: {
+    methodKind: "unary";
+    input: typeof MoveRequestSchema;
+    output: typeof PlacesChangedSchema;
+  },
+  /**
+   * A node's share of the shards.
+   *
+   * @generated from rpc starling.v1.Admin.Weigh
+   */
+  weigh: {
+    methodKind: "unary";
+    input: typeof WeighRequestSchema;
+    output: typeof PlacesChangedSchema;
+  },
+  /**
+   * Weight 0 in all groups, and no pins: the node's shards go to the others.
+   *
+   * @generated from rpc starling.v1.Admin.Drain
+   */
+  drain: {
+    methodKind: "unary";
+    input: typeof DrainRequestSchema;
+    output: typeof PlacesChangedSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_starling, 2);

@@ -105,6 +105,7 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
           },
           connected: true,
           answeredAtMs: 0,
+          look: async () => {},
           change: async () => ({ unpinned: [] }),
           onView: (listener) => {
             mine.add(listener);

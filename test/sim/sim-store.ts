@@ -54,6 +54,7 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
     historyHorizons: wrap("historyHorizons", database.historyHorizons),
     deadLetters: wrap("deadLetters", database.deadLetters),
     deadLetter: wrap("deadLetter", database.deadLetter),
+    countDeadLetters: wrap("countDeadLetters", database.countDeadLetters),
     discardDeadLetter: wrap("discardDeadLetter", database.discardDeadLetter),
   };
 }

@@ -45,7 +45,7 @@ const remedy = "the tests need etcd 3.4 or newer on the PATH: install it (Debian
 
 /** Starts an etcd. Uses the one on the PATH, else Debian's package where that can be had without asking. */
 export async function startTestEtcd({ flags = [] }: TestEtcdOptions = {}): Promise<TestEtcd> {
-  const program = await findEtcd();
+  const program = await findTestEtcd();
   await removeLeftovers();
   const folder = await mkdtemp(join(tmpdir(), `${folderName}${process.pid}-`));
   try {
@@ -212,7 +212,8 @@ async function freePort(): Promise<number> {
   throw new Error("no free port was found");
 }
 
-async function findEtcd(): Promise<string> {
+/** The etcd that tests use: on the PATH, or unpacked from Debian's package. */
+export async function findTestEtcd(): Promise<string> {
   for (const folder of (process.env.PATH ?? "").split(delimiter)) {
     const program = join(folder, "etcd");
     if (folder !== "" && isExecutable(program)) return program;

@@ -196,6 +196,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
         return all.filter((one) => wanted === null || one.status === wanted).slice(0, limit);
       },
       deadLetter: async (id) => world.letters.get(id) ?? null,
+      countDeadLetters: async () => new Map(),
       discardDeadLetter: async (id) => (world.letters.has(id) ? closeLetter(world, id, "discarded") : null),
     },
     close: async () => {

@@ -42,6 +42,12 @@ export function createMemoryQueries({ shards }: MemoryDurable): Queries {
         .sort((a, b) => compareIds(parseLetterId(a.id), parseLetterId(b.id)))
         .slice(0, limit);
     },
+    countDeadLetters: async () => {
+      const open = [...shards].map(([shard, { letters: all }]): [ShardId, number] => {
+        return [shard, [...all.values()].filter(({ status }) => status === "open").length];
+      });
+      return new Map(open.filter(([, count]) => count > 0));
+    },
     deadLetter: async (id) => letters(id)?.get(id) ?? null,
     discardDeadLetter: async (id) => {
       const letter = letters(id)?.get(id) ?? null;

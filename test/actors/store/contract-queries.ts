@@ -105,6 +105,7 @@ export function describeQueries(current: () => Store & Queries): void {
     expect(await ids("1-5-2", null)).toEqual(["1-6-1"]);
     expect(await store.deadLetter("1-5-1")).toEqual({ ...letterOf(5), id: "1-5-1", status: "open" });
     expect(await store.deadLetter("1-9-1")).toBeNull();
+    expect([...(await store.countDeadLetters())]).toEqual([[shard1, 3]]);
     expect((await store.discardDeadLetter("1-5-1"))?.status).toBe("discarded");
     expect(await ids("", "open")).toEqual(["1-5-2", "1-6-1"]);
     const closings = [{ shard: shard1, id: "1-6-1", status: "replayed" as const }];
@@ -116,5 +117,6 @@ export function describeQueries(current: () => Store & Queries): void {
     const twice = store.append(nodeA, { ...request, segments: [segmentOf(8, ["a"])] });
     await expect(twice).rejects.toMatchObject({ code: "STORE_REFUSED" });
     expect(await store.readLog(shard1, toSeq(7), 10)).toEqual([]);
+    expect([...(await store.countDeadLetters())]).toEqual([[shard1, 1]]);
   });
 }

@@ -21,6 +21,14 @@ const commands = [
   ["dead-letter", "replay"],
   ["dead-letter", "discard"],
   ["modules"],
+  ["cluster", "start"],
+  ["cluster", "status"],
+  ["cluster", "why"],
+  ["cluster", "drain"],
+  ["cluster", "undrain"],
+  ["cluster", "move"],
+  ["cluster", "weight"],
+  ["cluster", "adopt"],
 ];
 
 describe("help", () => {
