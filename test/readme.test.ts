@@ -37,8 +37,11 @@ function cellsOf(line: string): string[] | null {
 
 const commands = blocks("sh").flatMap((block) => block.trim().split("\n"));
 const commandLines = commands
-  // Several nodes are another test's: readme-cluster.test.ts.
-  .filter((command) => command.startsWith("npm run --silent starling -- ") && !command.includes("127.0.0.1:470"))
+  // Several nodes are other tests': readme-cluster.test.ts, node/local-cluster.test.ts.
+  .filter(
+    (command) =>
+      command.startsWith("npm run --silent starling -- ") && !/127\.0\.0\.1:470| cluster start/.test(command),
+  )
   .map((command) => command.split(" -- ")[1]?.split(" ") ?? []);
 
 describe("the README's tables", () => {

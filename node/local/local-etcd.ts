@@ -31,7 +31,8 @@ export async function startLocalEtcd({ binary, dataDir, env, onLine }: LocalEtcd
   });
   const child = await startChild({
     command: [binary, ...flagsOf(dataDir, client, peer)],
-    env: { PATH: env.PATH },
+    // Its other variables would be settings of another etcd.
+    env: { PATH: env.PATH, ETCD_UNSUPPORTED_ARCH: env.ETCD_UNSUPPORTED_ARCH },
     onLine: (line) => {
       if (line.includes("serving") && line.includes("client")) onServing();
       onLine(line);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -11,9 +11,14 @@ import { findTestEtcd } from "../support/etcd-server.ts";
 import { repository } from "../support/repository.ts";
 import { run } from "./cli/terminal.ts";
 
-/** `starling cluster start` in a process of its own: what it starts, how that ends, and that data survive it. */
+/** `starling cluster start` in a process of its own, as the README's "Operation" shows it: what it starts, how that ends. */
 const main = join(repository, "dist/node/cli/main.js");
 const testMs = 120_000;
+const readme = await readFile(join(repository, "README.md"), "utf8");
+const section = /^## Operation\n([\s\S]*?)^### /m.exec(readme)?.[1] ?? "";
+const [startCommand = [], ...commands] = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)]
+  .flatMap(([, block = ""]) => block.trim().split("\n"))
+  .map((line) => line.split(" -- ")[1]?.split(" ") ?? []);
 const untilMs = 30_000;
 let folder = "";
 let etcd = "";
@@ -40,10 +45,9 @@ interface Started extends Shown {
 
 const started: { readonly child: ChildProcess }[] = [];
 
-/** Starts a cluster of two nodes; resolves when they serve. */
+/** Starts the cluster with the README's words; resolves when it serves. */
 async function start(): Promise<Started> {
-  const config = join(repository, "examples/flights/config");
-  const args = ["cluster", "start", "-n", "2", "--json", "--data-dir", folder, "--etcd-binary", etcd, config];
+  const args = [...startCommand, "--json", "--data-dir", folder, "--etcd-binary", etcd];
   const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "pipe"] });
   started.push({ child });
   const said: string[] = [];
@@ -61,16 +65,34 @@ async function statusAt(address: string): Promise<ClusterStatus> {
   return JSON.parse((await run(["cluster", "status", "--json", "--address", address])).out) as ClusterStatus;
 }
 
+function wordsOf(line: string | undefined): string[] {
+  return (line ?? "").split(/ {2,}/);
+}
+
 it("serves, tells of a node that died, stops in order, and finds its data again", { timeout: testMs }, async () => {
   const first = await start();
   const [one, two] = first.nodes;
   const address = one?.address ?? "";
   const line = JSON.stringify({ type: "airport", eid: "XYZ", attr: "city", v: "Nowhere" });
   expect((await run(["send", "-", "--address", address], { stdin: line })).code).toBe(0);
-  expect((await statusAt(address)).nodes.map(({ name, state }) => [name, state])).toEqual([
-    ["node-1", "serving"],
-    ["node-2", "serving"],
-  ]);
+  const serving = async () => {
+    const { nodes } = await statusAt(address);
+    return nodes.filter(({ state }) => state === "serving").map(({ name }) => name);
+  };
+  expect(await serving()).toEqual(["node-1", "node-2", "node-3"]);
+  const answers: string[] = [];
+  for (const command of commands) {
+    const { code, out, err } = await run(command.map((word) => (word === "127.0.0.1:4700" ? address : word)));
+    expect({ command, code, err: code === 0 ? "" : err }).toEqual({ command, code: 0, err: "" });
+    answers.push(out);
+  }
+  expect(commands).toHaveLength(7);
+  const [titles = ""] = /^node +state .*$/m.exec(section) ?? [];
+  expect(wordsOf(/^node +state .*$/m.exec(answers[0] ?? "")?.[0])).toEqual(wordsOf(titles));
+  expect(answers[0]).toContain("all is well");
+  expect(answers[1]).toMatch(/^why +node-\d has weight 1 of 3 among 3 nodes/m);
+  expect(answers[5]).toMatch(/^node-3 owns nothing any more, \d+ shards moved in .+: it can be stopped$/m);
+  await expect.poll(serving, { timeout: untilMs }).toHaveLength(3);
   process.kill(two?.pid ?? 0, "SIGKILL");
   const told = /node-2 ended with SIGKILL; the others take its shards. Start it again: .*--name node-2/;
   await expect.poll(() => first.said.some((text) => told.test(text)), { timeout: untilMs }).toBe(true);
