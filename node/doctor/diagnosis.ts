@@ -6,6 +6,7 @@ import type { SettingSources } from "../config/read-settings.ts";
 import type { Settings } from "../config/settings.ts";
 import { version } from "../version.ts";
 import { judgeAddress, readAddress } from "./address-findings.ts";
+import { judgeCertificates, readCertificates } from "./certificate-findings.ts";
 import { readConfiguration } from "./configuration-findings.ts";
 import type { Finding } from "./finding.ts";
 import { judgeFolder, readFolder } from "./folder-findings.ts";
@@ -54,7 +55,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<Diagnosis> {
 }
 
 async function lookAround(options: DiagnosisOptions): Promise<Promise<readonly Finding[]>[]> {
-  const { clock, address } = options;
+  const { clock, wall, address } = options;
   const read = withDeadline(readConfiguration(options), {
     clock,
     deadlineMs: configurationMs,
@@ -73,6 +74,9 @@ async function lookAround(options: DiagnosisOptions): Promise<Promise<readonly F
     machine,
     look(clock, `data folder ${folder}`, async () =>
       judgeFolder(await readFolder(folder), settings.databaseUrl === null),
+    ),
+    look(clock, "certificates", async () =>
+      judgeCertificates(await readCertificates(settings), { settings, nowMs: wall() }),
     ),
     look(clock, "postgresql and etcd", () => lookAtStores(options, settings)),
     ...(address === null ? lookAtOwnNode(options, settings) : [lookAtNode(options, address, settings)]),

@@ -8,6 +8,7 @@ import type { IConfigMap, IContainer, IService } from "kubernetes-models/v1";
 import * as core from "kubernetes-models/v1";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
+import { nodeIdentity } from "../../../cluster/node-identity.ts";
 import { loadConfig } from "../../../node/config/load-config.ts";
 import { settingHelp } from "../../../node/config/settings.ts";
 import { judgeMachine, nodeVersionMin } from "../../../node/doctor/machine-findings.ts";
@@ -124,6 +125,17 @@ describe("the manifests for Kubernetes", () => {
     const needsS = Number(seconds) + handOverWithinMs / 1000 + 10;
     expect(pod.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(needsS);
     expect(manifest<{ spec: object }>("PodDisruptionBudget", "starling").spec).toMatchObject({ maxUnavailable: 1 });
+  });
+
+  it("give all nodes a certificate that holds their names, in files that settings name", () => {
+    expect(set.spec?.replicas).toBe(3);
+    expect(text).toContain(`(URI:${nodeIdentity("starling", "starling-0")}, …-1, …-2)`);
+    const mount = container.volumeMounts?.find(({ name }) => name === "tls")?.mountPath;
+    const files = ["CA", "CERT", "KEY"].map((what) => variables.get(`STARLING_TLS_${what}`));
+    expect(files).toEqual(["ca.crt", "tls.crt", "tls.key"].map((file) => `${mount}/${file}`));
+    for (const file of ["ca.crt", "tls.crt", "tls.key"]) expect(text).toContain(`--from-file=${file}`);
+    const { secret } = pod.volumes?.find(({ name }) => name === "tls") ?? {};
+    expect(secret).toEqual({ secretName: "starling-tls", defaultMode: 0o440 });
   });
 
   it("run without rights, on a file system that is only read but for the data folder", () => {

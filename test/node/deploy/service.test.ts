@@ -31,6 +31,11 @@ describe("the systemd unit", () => {
     expect(settings.get("StartLimitIntervalSec")).toBe("0");
   });
 
+  it("lets it read its certificates again by the signal that it listens to", async () => {
+    expect(settings.get("ExecReload")).toBe("/bin/kill -HUP $MAINPID");
+    expect(await readFile(join(repository, "node/cli/main.ts"), "utf8")).toContain('process.on("SIGHUP"');
+  });
+
   it("starts the command line as package.json does, on a folder of its own", async () => {
     const { bin, scripts } = JSON.parse(await readFile(join(repository, "package.json"), "utf8")) as {
       bin: { starling: string };

@@ -90,7 +90,16 @@ describe("starling doctor", () => {
     expect(saidOf(all, "node", "state")).toMatch(/^ok: serving as /);
     expect(saidOf(all, "node", "dead letters")).toBe("ok: none");
     const places = all.findings.map(({ place }) => place.split(" ")[0]);
-    expect([...new Set(places)]).toEqual(["configuration", "machine", "data", "postgresql", "etcd", "listen", "node"]);
+    expect([...new Set(places)]).toEqual([
+      "configuration",
+      "machine",
+      "data",
+      "certificates",
+      "postgresql",
+      "etcd",
+      "listen",
+      "node",
+    ]);
   });
 
   it("prints it for people, with the number of each kind", async () => {
