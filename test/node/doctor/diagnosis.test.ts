@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -158,10 +158,14 @@ describe("starling doctor", () => {
   });
 
   it("shows what is wrong with the configuration, and goes on with the settings that are right", async () => {
-    const said = await run(["doctor", join(repository, "test"), "--database-url", database.url, "--json"]);
-    const { findings } = JSON.parse(said.out) as Diagnosed;
-    expect(said.code).toBe(1);
-    expect(findings[0]).toMatchObject({ status: "problem", check: "configuration" });
+    const broken = join(dataDir, "broken");
+    await mkdir(join(broken, "db_entities"), { recursive: true });
+    await writeFile(join(broken, "db_entities/device.yml"), "entity: none\n");
+    const { out, code } = await run(["doctor", broken, "--database-url", database.url, "--json"]);
+    expect(code).toBe(1);
+    const said = { code, ...(JSON.parse(out) as Omit<Diagnosed, "code">) };
+    expect(saidOf(said, "configuration", "configuration")).toMatch(/^problem: .*device\.yml/);
+    expect(saidOf(said, "postgresql", "schema")).toMatch(/^ok: /);
     const wrong = await run(["doctor", "--lanes", "many"]);
     expect(wrong).toMatchObject({ code: 1, out: expect.stringContaining("--lanes") });
   });
