@@ -265,23 +265,25 @@ export function onFlushFailed(lane: Lane, error: StarlingError): void {
 const quietMs = 100;
 /** How many times as long as a flush took the next one waits, as long as little waits for it. */
 const restFactor = 9;
-/** So many entities are written soon, and so soon. */
+/** What fewer entities changed is written the sooner the fewer they are, but not at once. */
 const fewEntities = 200;
 const soonMs = 50;
 /** How long a timer sleeps at most: what it waits for may come earlier than planned. */
 const napMs = 200;
 
 /**
- * When the next flush is due. What few entities changed is written soon; under load a flush waits for the interval, so that
- * changes of one entity coalesce, and for a multiple of the time that the last one took, so that appends keep most of
- * PostgreSQL; the more waits for the watermark, the less it waits.
+ * When the next flush is due. What few entities changed is written soon, unless more of them come fast; under load a flush
+ * waits for the interval, so that changes of one entity coalesce, and for a multiple of the time that the last one took, so
+ * that appends keep most of PostgreSQL; the more waits for the watermark, the less it waits.
  */
 function flushDueAt(lane: Lane, newsSince: number): number {
   const { limits } = lane.world;
   const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.now;
   if (idle || needsMark(lane) || lane.status === "closing") return lane.now;
-  if (lane.dirtyEntities < fewEntities) return newsSince + soonMs;
   const ease = Math.max(0, 1 - (2 * lane.backlogBytes) / limits.backlogMaxBytes);
+  if (lane.dirtyEntities < fewEntities) {
+    return newsSince + Math.max(soonMs, (ease * limits.flushIntervalMs * lane.dirtyEntities) / fewEntities);
+  }
   const rest = ease * Math.max(limits.flushIntervalMs, restFactor * lane.lastFlush.tookMs);
   return Math.max(newsSince + soonMs, lane.lastFlush.endedAt + rest);
 }
