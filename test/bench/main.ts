@@ -6,6 +6,7 @@ import { cluster } from "./cluster.ts";
 import { failover } from "./failover.ts";
 import { fanout } from "./fanout.ts";
 import { handoff } from "./handoff.ts";
+import { history } from "./history.ts";
 import { ingest } from "./ingest.ts";
 import { latency } from "./latency.ts";
 import { longHistory } from "./long-history.ts";
@@ -27,6 +28,7 @@ const benchmarks: readonly Benchmark[] = [
   soak,
   slowDatabase,
   raw,
+  history,
   stagesBenchmark,
   cluster,
   failover,
