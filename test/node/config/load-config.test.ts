@@ -98,6 +98,7 @@ describe("a configuration directory", () => {
     expect(config.platform).toMatchObject({
       updater: null,
       historyManager: null,
+      histories: { aggregation: { minute: "*/10" }, cleaning: { minute: "*/30" } },
       modulesDir: null,
       snapshots: { creationRate: { minute: "*/30" } },
     });
