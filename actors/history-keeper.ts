@@ -80,7 +80,7 @@ function repeat(
       running = run()
         .catch((error: unknown) => {
           if (closed) return;
-          counters.add(`history/${name}_failures`);
+          counters.add(`history_failures/${name}`);
           log.warn({ err: error }, `histories could not be ${name}ed: tried again at the next time`);
         })
         .then(() => wait(next?.(wall()) ?? null));

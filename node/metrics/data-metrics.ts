@@ -35,6 +35,15 @@ export const dataMetrics: readonly Metric[] = [
   counter("starling_schedule_runs_total", "runs of schedules", "schedule_runs"),
   counter("starling_schedule_failures_total", "runs of schedules that failed", "schedule_failures"),
   counter("starling_schedule_missed_total", "deadlines of schedules that passed unrun", "schedule_missed"),
+  counter("starling_history_rows_folded_total", "rows of histories merged into pages", "history/folded_rows"),
+  counter("starling_history_pages_written_total", "pages that came of it", "history/pages_written"),
+  counter(
+    "starling_history_conflicts_total",
+    "merges begun anew, as what they read had changed",
+    "history/fold_conflicts",
+  ),
+  counter("starling_history_pages_cleaned_total", "pages dropped because of their age", "history/cleaned_pages"),
+  countersBy("work", "starling_history_failures_total", "runs of either that failed: fold, clean", "history_failures/"),
   gauge("starling_lag_entries", "tasks that wait for their processing", ({ status }) =>
     sum(status, (s) => s.lagEntries),
   ),
