@@ -47,6 +47,8 @@ export interface LinkLimits {
   readonly backoffMaxMs: number;
   /** How often it is told that a link stays down. */
   readonly downAfterMs: number;
+  /** How long the first link to a node may take: both may be busy with their start, and a dead one loses its lease. */
+  readonly firstLinkMs: number;
   /** What may wait at this node for a peer on behalf of others; beyond it a relayed link is broken. */
   readonly relayMaxBytes: number;
   /** Frames that wait for a control wire which takes none; beyond it they are dropped, and heartbeats notice. */
@@ -64,12 +66,13 @@ export const defaultLinkLimits: LinkLimits = {
   messageMaxBytes: 7 * 1024 * 1024,
   heartbeatMs: 300,
   silentMs: 1_200,
-  dataHeartbeatMs: 1_000,
+  dataHeartbeatMs: 2_000,
   dataSilentMs: 5_000,
   dialTimeoutMs: 1_000,
   backoffMinMs: 50,
   backoffMaxMs: 1_000,
   downAfterMs: 1_000,
+  firstLinkMs: 4_000,
   relayMaxBytes: 32 * 1024 * 1024,
   controlMax: 256,
   arrivalsMax: 256,

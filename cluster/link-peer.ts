@@ -50,6 +50,8 @@ export class LinkPeer {
   #status: "open" | "closed" = "open";
   #problem: StarlingError | null = null;
   #downSinceMs: number;
+  /** How long it is down before that is told. */
+  #patienceMs: number;
   #directSinceMs: number;
   #cancelRetry = () => {};
 
@@ -66,6 +68,7 @@ export class LinkPeer {
       relayed: { failures: 0, cancel: null, nextMs: nowMs },
     };
     this.#downSinceMs = nowMs;
+    this.#patienceMs = world.limits.firstLinkMs;
     this.#directSinceMs = nowMs;
     if (this.isDialler) this.#dial("direct", null);
   }
@@ -88,6 +91,7 @@ export class LinkPeer {
   adopt(link: Link): void {
     const before = this.link;
     this.link = link;
+    this.#patienceMs = this.#world.limits.downAfterMs;
     this.#attempts[link.path].cancel = null;
     this.#problem = null;
     this.#stopAttempt("relayed");
@@ -161,8 +165,9 @@ export class LinkPeer {
       this.#directSinceMs = nowMs;
       this.#world.onDirect(this, false);
     }
-    if (this.link !== null || nowMs - this.#downSinceMs < downAfterMs) return;
+    if (this.link !== null || nowMs - this.#downSinceMs < this.#patienceMs) return;
     this.#downSinceMs = nowMs;
+    this.#patienceMs = downAfterMs;
     const reason = this.#problem === null ? "" : `: ${this.#problem.message}`;
     const text = `no link to node ${this.id} could be opened${reason}`;
     this.#world.onUnreachable(this, new StarlingError(this.#problem?.code ?? "DEADLINE", text));

@@ -136,7 +136,9 @@ export class Link {
     }
     if (this.#controlPulse.due(nowMs)) this.#writeControl({ kind: "beat", ...this.#controlPulse.beat(nowMs), reaches });
     if (this.#status !== "up") return;
-    if (this.#dataPulse.due(nowMs)) this.#enqueue({ kind: "beat", ...this.#dataPulse.beat(nowMs), reaches: [] });
+    if (!this.#dataPulse.due(nowMs)) return;
+    this.#enqueue({ kind: "beat", ...this.#dataPulse.beat(nowMs), reaches: [] });
+    // Few bytes are worth no frame of their own: mostly messages have taken them along by now.
     if (this.#returnedBytes > 0) this.#flushSoon();
   }
 

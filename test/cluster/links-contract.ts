@@ -148,6 +148,18 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(countNews(a, c, "down")).toBe(0);
     });
 
+    it("a node that was never reached has four seconds for its start, then it is told about every second", async () => {
+      const a = await world.start("a");
+      const b = await world.start("b");
+      world.cut(a, b);
+      const namedMs = world.now();
+      world.join(a, b);
+      await world.until(() => countNews(a, b, "down") === 2 && countNews(b, a, "down") === 2, "both told it twice");
+      const first = [...a.news, ...b.news].filter(({ kind }) => kind === "down").map(({ atMs }) => atMs - namedMs);
+      expect(Math.min(...first)).toBeGreaterThanOrEqual(3_900);
+      expect(Math.max(...first)).toBeGreaterThanOrEqual(4_800);
+    });
+
     for (const direction of ["both", "to", "from"] as const) {
       it(`a black hole (${direction}) is noticed at both ends in under 2 s, and left after healing`, async () => {
         const { a, b } = await pair();
