@@ -46,6 +46,23 @@ export function readPages(bodies: readonly string[]): Run[] {
   return runs.sort(compareRuns);
 }
 
+/** Of these the ones that end at `from` or later and begin at `until` or earlier: most lines need not be read for that. */
+export function readPagesWithin(bodies: readonly string[], { from, until }: { from: number; until: number }): Run[] {
+  const runs: Run[] = [];
+  for (const body of bodies) {
+    for (let start = 0; start < body.length; ) {
+      const newline = body.indexOf("\n", start);
+      const end = newline < 0 ? body.length : newline;
+      const tab = body.indexOf("\t", start);
+      const next = body.indexOf("\t", tab + 1);
+      const outside = Number(body.slice(tab + 1, next)) < from || Number(body.slice(start, tab)) > until;
+      if (!outside) runs.push(readRun(body.slice(start, end)));
+      start = end + 1;
+    }
+  }
+  return runs.sort(compareRuns);
+}
+
 function writeRun({ value, t1, t2, n, c, gaps }: Run): string {
   const bridged = gaps.length === 0 ? "" : gaps.map(writeGap).join(";");
   return `${timeText(t1)}\t${timeText(t2)}\t${n}\t${c === n * fullC ? "" : c}\t${bridged}\t${value}`;

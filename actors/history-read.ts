@@ -1,7 +1,7 @@
 import type { EntitySpec } from "../modules/model.ts";
 import type { StoredHistory } from "./history-at.ts";
 import { type Observations, readObservations } from "./history-line.ts";
-import { readPages } from "./history-page.ts";
+import { readPages, readPagesWithin } from "./history-page.ts";
 import { type HistoryRule, historyRuleOf } from "./history-rule.ts";
 import { mergeRuns, surroundings } from "./history-run.ts";
 import { relevance } from "./history-value.ts";
@@ -30,7 +30,7 @@ export async function readHistories(
   const windows = keys.flatMap((key, i) => windowsOf(spec, key, collect(rows[i] ?? []), part));
   const [found, horizons] = await Promise.all([queries.historyPages(windows), queries.historyHorizons(spec.id)]);
   const pages = groupBy(keys, found);
-  return keys.map((_, i) => merge(spec, rows[i] ?? [], pages[i] ?? [], horizons));
+  return keys.map((_, i) => merge(spec, { rows: rows[i] ?? [], pages: pages[i] ?? [], horizons }, part));
 }
 
 function groupBy<T extends EntityKey>(keys: readonly EntityKey[], items: readonly T[]): T[][] {
@@ -74,12 +74,13 @@ export function windowOf({ shard, type, eid }: EntityKey, attr: string, window: 
   return { shard, type, eid, attr, ...all, max: null, ...window };
 }
 
-function merge(
-  spec: EntitySpec,
-  rows: readonly HistorySegment[],
-  pages: readonly HistoryPage[],
-  horizons: ReadonlyMap<string, number>,
-): Histories {
+interface Found {
+  readonly rows: readonly HistorySegment[];
+  readonly pages: readonly HistoryPage[];
+  readonly horizons: ReadonlyMap<string, number>;
+}
+
+function merge(spec: EntitySpec, { rows, pages, horizons }: Found, part: HistoryPart): Histories {
   const folded = pages.reduce((most, { seq }) => Math.max(most, seq), 0);
   const added = collect(rows.filter(({ seq }) => seq > folded));
   const histories = new Map<string, StoredHistory>();
@@ -89,7 +90,12 @@ function merge(
     const pieces = added.get(attr) ?? [];
     const horizon = horizons.get(attr) ?? Number.NEGATIVE_INFINITY;
     if (own.length === 0 && pieces.length === 0 && horizon === Number.NEGATIVE_INFINITY) continue;
-    const runs = mergeRuns(historyRuleOf(spec.attributes.get(attr)), readPages(own.map(({ body }) => body)), pieces);
+    const rule = historyRuleOf(spec.attributes.get(attr));
+    const bodies = own.map(({ body }) => body);
+    const simple = "at" in part && pieces.length === 0 && rule.maxItems === null;
+    const runs = simple
+      ? readPagesWithin(bodies, relevance(rule, part.at))
+      : mergeRuns(rule, readPages(bodies), pieces);
     const cut = own.reduce((most, page) => Math.max(most, page.cut), horizon);
     histories.set(attr, { runs, cut });
   }
