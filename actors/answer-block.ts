@@ -14,7 +14,7 @@ export function createAnswer(
   lane: Lane,
   shard: Shard,
   of: { cause: Seq; hook: string; depth: number },
-  tasks: readonly CheckedTask[],
+  tasks: readonly (CheckedTask | PartTask)[],
 ): AnswerBlock {
   const own: PartTask[] = [];
   const others: { readonly target: ShardId; readonly tasks: PartTask[] }[] = [];
@@ -51,13 +51,19 @@ export function recordMessage(
   appendAnswer(lane, shard, entry, { ...createAnswer(lane, shard, of, tasks), result });
 }
 
-/** Puts an answer on its way into the log. */
-export function appendAnswer(lane: Lane, shard: Shard, entry: Entry, block: AnswerBlock): void {
+/** Puts an answer on its way into the log; `counter` counts its tasks. */
+export function appendAnswer(
+  lane: Lane,
+  shard: Shard,
+  entry: Entry,
+  block: AnswerBlock,
+  counter = "derived_tasks",
+): void {
   entry.unrecorded++;
   const pending = { lines: linesOfBlock(block), block, entry };
   shard.blocks.push(entry.obligation === null ? pending : { ...pending, cursor: cursorOf(entry) });
   lane.waiting.add(shard);
   let tasks = block.own.length;
   for (const other of block.others) tasks += other.tasks.length;
-  lane.world.counters.add("derived_tasks", tasks);
+  lane.world.counters.add(counter, tasks);
 }

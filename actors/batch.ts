@@ -162,7 +162,7 @@ function addDatapoint(split: Split, index: number, entity: EntitySpec, datapoint
   const part = openPart(split, hash % split.options.entityShards);
   // Most tasks have one: a list that grows from nothing would take place for seventeen.
   const datapoints = [datapoint];
-  split.opened[index] = { entity, eid, eidValue, datapoints, ttlTokens: null, delete: false, cause: null };
+  split.opened[index] = { entity, eid, eidValue, datapoints, ttlTokens: null, delete: false, cause: null, link: null };
   part.bytes += taskItemBytes + eid.length + taskItemBytes + datapoint.json.length;
   split.partOf[index] = part.position;
   split.tasksOfPart[part.position] = (split.tasksOfPart[part.position] ?? 0) + 1;

@@ -181,7 +181,11 @@ function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, from:
   entry.unrecorded--;
   const held = entry.obligation?.held;
   if (held && cursor !== undefined) held.cursor = cursor;
-  if (block.result !== undefined && entry.entity !== null) advance(lane, shard, entry.entity);
+  goOn(lane, shard, entry, block);
+}
+
+function goOn(lane: Lane, shard: Shard, entry: Entry, { result }: AnswerBlock): void {
+  if (entry.entity !== null && (result !== undefined || entry.phase === "links")) advance(lane, shard, entry.entity);
   else settle(lane, shard, entry);
 }
 
@@ -209,7 +213,7 @@ export function onCommitFailed(lane: Lane, error: StarlingError): void {
   takeBack(lane, built);
   const blocks = built.reduce((sum, { blocks }) => sum + blocks.length, 0);
   lane.commit = null;
-  // Without the blocks of shards that are gone the rest may do no harm: all of it is tried again.
+  // Without the blocks of shards that are gone the rest may do no harm.
   if (built.length < commit.built.length) return startCommit(lane);
   if (blocks > 1) {
     commitHalf(lane, built, Math.ceil(blocks / 2));
@@ -297,7 +301,7 @@ function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry
     at: entry.at,
     task: "{}",
   });
-  settle(lane, shard, entry);
+  goOn(lane, shard, entry, block);
 }
 
 /** Whether a shard is the lane's: it may have left, and come back as another object under a new epoch. */

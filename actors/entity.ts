@@ -1,16 +1,15 @@
 import { stateAttr } from "../modules/behaviour.ts";
 import type { CheckedDatapoint, Eid, Value } from "../modules/datapoint.ts";
-import type { LatestValue, RecordView } from "../modules/hook.ts";
 import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import type { Entry } from "./entry.ts";
 import { createLargeRows, isLarge, type LargeRows, noteChange } from "./large-rows.ts";
 import { writeTail } from "./line.ts";
+import type { LinkRows } from "./link-rows.ts";
 import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
 import { type LargeValue, markState, splitState } from "./store/large-value.ts";
 import type { StoredEntity } from "./store/store.ts";
-import { copyValue } from "./value-copy.ts";
 
 /**
  * One activation of an entity: its record without histories, and its mailbox. It is an actor: one task at a time, in log
@@ -45,6 +44,8 @@ export interface Entity {
   /** Lines that no flush has yet added to the history, parts of the log's own text; null: none. An array would be larger. */
   history: string | null;
   historySeq: Seq;
+  /** Links that no flush has yet written; null: none. */
+  links: LinkRows | null;
   /** Tasks that wait their turn, of which the first one runs; null: none, as most of the time. */
   mailbox: Entry[] | null;
   /** Entries of this entity whose hooks or answers are open. */
@@ -90,6 +91,7 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     dirtySeq: none,
     history: null,
     historySeq: none,
+    links: null,
     flushed: none,
     flushing: none,
     unknown: "",
@@ -125,7 +127,7 @@ function noNumbers(spec: EntitySpec): number[] {
 }
 
 const zerosBySpec = new WeakMap<EntitySpec, number[]>();
-const numbersEach = 4;
+export const numbersEach = 4;
 
 /** Folds one datapoint into the record. `at`: its arrival time. */
 export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq: Seq, at: number): void {
@@ -151,6 +153,24 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
     entity.history = entity.history === null ? line : `${entity.history}\n${line}`;
     entity.historySeq = seq;
   }
+}
+
+/**
+ * The newest value of an attribute, undefined if it has none. Stored text is not checked again: what was true stays true when
+ * the model becomes narrower.
+ */
+export function readAttribute({ values }: Entity, spec: AttributeSpec): Value | undefined {
+  const value = values[spec.index];
+  if (typeof value !== "string") return value;
+  return spec.dataType === null ? (JSON.parse(value) as Value) : spec.dataType.read(value);
+}
+
+/** Replaces the newest value by what is left of it; undefined: the attribute has none any more. */
+export function replaceValue(entity: Entity, { index, dataType }: AttributeSpec, rest: Value | undefined): void {
+  const value = rest === undefined ? undefined : dataType?.write(rest);
+  if (entity.large !== null) noteChange(entity.large, index, entity.values[index], value);
+  entity.bytes += bytesOfValue(value) - bytesOfValue(entity.values[index]);
+  entity.values[index] = value;
 }
 
 /** Replaces the state of an actor, given as JSON text. */
@@ -183,6 +203,7 @@ export function clearEntity(entity: Entity): void {
   entity.unknown = "";
   entity.ttlTokens = null;
   entity.history = null;
+  entity.links = null;
   entity.bytes = emptyBytes(entity.spec, entity.eid);
 }
 
@@ -327,69 +348,4 @@ function endOfValue(text: string, start: number): number {
     else if (c === 44 && depth === 0) return i;
   }
   return text.length;
-}
-
-/**
- * The record as hooks see it: live, read only. `fresh`: the datapoint that they are called for, whose value need not be parsed
- * as long as it is the record's.
- */
-export function viewOf(entity: Entity, fresh: CheckedDatapoint | null): RecordView {
-  return new EntityView(entity, fresh);
-}
-
-/** A record that no longer changes, for reads from outside the entity's turn. */
-export function copyView(entity: Entity): RecordView {
-  return new EntityView({ ...entity, values: entity.values.slice(), numbers: entity.numbers.slice() }, null);
-}
-
-class EntityView implements RecordView {
-  readonly #entity: Entity;
-  readonly #fresh: CheckedDatapoint | null;
-
-  constructor(entity: Entity, fresh: CheckedDatapoint | null) {
-    this.#entity = entity;
-    this.#fresh = fresh;
-  }
-
-  get type(): string {
-    return this.#entity.spec.id;
-  }
-
-  get eid(): Eid {
-    return this.#entity.eidValue;
-  }
-
-  value(attr: string): Value | undefined {
-    const fresh = this.#fresh;
-    if (fresh !== null && fresh.attr === attr) return readFresh(this.#entity, fresh);
-    const spec = this.#entity.spec.attributes.get(attr);
-    return spec === undefined ? undefined : readAttribute(this.#entity, spec);
-  }
-
-  latest(attr: string): LatestValue | undefined {
-    const spec = this.#entity.spec.attributes.get(attr);
-    const v = spec === undefined ? undefined : readAttribute(this.#entity, spec);
-    if (spec === undefined || v === undefined) return undefined;
-    const first = numbersEach * spec.index;
-    const [t1 = 0, t2 = 0, c = 1, count = 0] = this.#entity.numbers.slice(first, first + numbersEach);
-    return { v, t1, t2, c, count };
-  }
-
-  attributes(): string[] {
-    const { spec, values } = this.#entity;
-    return spec.attributeList.filter(({ index }) => values[index] !== undefined).map(({ id }) => id);
-  }
-}
-
-/** Most hooks read what has just been written: where the record has its text, the checked value is at hand. */
-function readFresh(entity: Entity, { spec, json, v }: CheckedDatapoint): Value | undefined {
-  if (entity.values[spec.index] !== json) return readAttribute(entity, spec);
-  return copyValue(v, spec.dataType === null);
-}
-
-/** Stored text is not checked again: what was true stays true when the model becomes narrower. */
-function readAttribute({ values }: Entity, spec: AttributeSpec): Value | undefined {
-  const value = values[spec.index];
-  if (typeof value !== "string") return value;
-  return spec.dataType === null ? (JSON.parse(value) as Value) : spec.dataType.read(value);
 }

@@ -14,7 +14,14 @@ import { needsMark, onMarked, planAttempts, planLastAttempt } from "./poison.ts"
 import { advance } from "./processing.ts";
 import { countPassed, forgetPassed } from "./recent-parts.ts";
 import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
-import type { FlushRequest, HistorySegment, ShardProgress, StoredEntity, WriteResult } from "./store/store.ts";
+import type {
+  FlushRequest,
+  HistorySegment,
+  LinkSegment,
+  ShardProgress,
+  StoredEntity,
+  WriteResult,
+} from "./store/store.ts";
 
 /**
  * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they
@@ -68,7 +75,8 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
   if (news === 0 && attempts === undefined) return false;
   const history: HistorySegment[] = [];
-  const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history));
+  const links: LinkSegment[] = [];
+  const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history, links));
   const request = {
     order: { lane: lane.index, number: lane.nextFlush++ },
     fences: progress.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
@@ -77,6 +85,7 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
     progress: changed.map(({ progress: next }) => next),
     refused,
     deadLetters: letters,
+    ...(links.length > 0 && { links }),
     ...(obligations.length > 0 && { obligations }),
     ...(attempts && { attempts }),
   };
@@ -121,9 +130,20 @@ function isFlushable({ tombstone, open, mailbox }: Entity): boolean {
   return open === mailbox?.length && mailbox.every((entry) => entry.phase === "waiting");
 }
 
-function takeState({ id: shard }: Shard, entity: Entity, history: HistorySegment[]): StoredEntity {
-  const { eid, created, createdAt, flushing: applied, tombstone } = entity;
+function takeState(
+  { id: shard }: Shard,
+  entity: Entity,
+  history: HistorySegment[],
+  links: LinkSegment[],
+): StoredEntity {
+  const { eid, created, createdAt, flushing: applied } = entity;
   const type = entity.spec.id;
+  // Others may link to what does not exist: that goes as a tombstone does, when the watermark has passed.
+  const tombstone = entity.tombstone || !entity.exists;
+  if (entity.links !== null) {
+    links.push({ shard, type, eid, cleared: entity.links.cleared, rows: [...entity.links.byKey.values()] });
+    entity.links = null;
+  }
   if (entity.history !== null) {
     history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history });
     entity.history = null;
@@ -185,10 +205,12 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
 
 function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity): void {
   entity.flushed = entity.flushing;
-  if (entity.tombstone && entity.flushed === entity.applied) {
-    entity.tombstone = false;
-    advance(lane, shard, entity);
-  }
+  if (entity.flushed !== entity.applied) return;
+  // A deletion waits for the rows of its entity's links to be stored (K3).
+  const deletes = entity.mailbox?.[0]?.phase === "links";
+  if (!entity.tombstone && !deletes) return;
+  entity.tombstone = false;
+  advance(lane, shard, entity);
 }
 
 function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, passed: number): void {
@@ -239,6 +261,7 @@ function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>):
     progress: request.progress.filter(stays),
     refused: request.refused.filter(stays),
     deadLetters: request.deadLetters.filter(stays),
+    ...(request.links && { links: request.links.filter(stays) }),
     ...(request.obligations && { obligations: request.obligations.filter(stays) }),
     ...(request.attempts && { attempts: request.attempts.filter(stays) }),
   };

@@ -3,6 +3,7 @@ import { readEid } from "../modules/eid.ts";
 import type { AttributeSpec, EntitySpec, Model } from "../modules/model.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { type LineText, lengthOf, put, putPlain, putUnit } from "./line-text.ts";
+import { readLinkChange, writeLinkChange } from "./link-change.ts";
 import { putTime, timeText } from "./number-text.ts";
 import type { PartTask } from "./part.ts";
 
@@ -13,6 +14,7 @@ import type { PartTask } from "./part.ts";
  *   +  type eid attr src t1 t2 c json      a further datapoint of the same task
  *   t  type eid json                       TTL tokens; `+` lines may follow
  *   x  type eid                            the entity is deleted
+ *   l  type eid json                       what another entity's link means to it (`link-change.ts`)
  *   o  target cause hook depth ordinals content   outbox: tasks for another shard (`content`: their lines)
  *   r  state reply failure                 what a message came to: JSON texts, empty for none (`message-result.ts`)
  *   n                                      nothing: a part or an answer without tasks still takes its seq
@@ -29,6 +31,12 @@ export function writeTask(task: PartTask, text: LineText, end: string): void {
   const { entity, eid, datapoints, ttlTokens } = task;
   if (task.delete) {
     writeKey(text, deleted, entity.id, eid);
+    return put(text, end);
+  }
+  if (task.link) {
+    writeKey(text, linked, entity.id, eid);
+    putUnit(text, tab);
+    put(text, writeLinkChange(task.link));
     return put(text, end);
   }
   let kind = first;
@@ -51,7 +59,7 @@ export function writeTask(task: PartTask, text: LineText, end: string): void {
 }
 
 const tab = 9;
-const [deleted, first, further, tokens] = [120, 100, 43, 116];
+const [deleted, first, further, tokens, linked] = [120, 100, 43, 116, 108];
 
 function writeKey(text: LineText, kind: number, type: string, eid: string): void {
   putUnit(text, kind);
@@ -98,7 +106,7 @@ function tailOf(line: string): string {
 
 /** How many lines, and so seqs, {@link writeTask} makes of a task. */
 export function linesOf(task: PartTask): number {
-  return task.delete ? 1 : task.datapoints.length + (task.ttlTokens === null ? 0 : 1);
+  return task.delete || task.link ? 1 : task.datapoints.length + (task.ttlTokens === null ? 0 : 1);
 }
 
 /** A source as a field: empty for none, `\\e` for the empty text. */
@@ -170,8 +178,9 @@ function parseTask(first: readonly string[], lines: readonly string[], model: Mo
   const eidValue = readEid(entity, eid);
   const kind = first[0];
   const ttlTokens = kind === "t" ? (JSON.parse(first[3] ?? "{}") as Record<string, number>) : null;
+  const link = kind === "l" ? readLinkChange(first[3] ?? "") : null;
   const datapoints = (kind === "d" ? lines : lines.slice(1)).map((line) => readDatapoint(line, entity, eidValue));
-  return { entity, eid, eidValue, datapoints, ttlTokens, delete: kind === "x", cause: null };
+  return { entity, eid, eidValue, datapoints, ttlTokens, delete: kind === "x", cause: null, link };
 }
 
 function readDatapoint(line: string, entity: EntitySpec, eid: CheckedDatapoint["eid"]): CheckedDatapoint {

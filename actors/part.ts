@@ -1,6 +1,7 @@
 import type { CheckedTask } from "../modules/datapoint.ts";
 import type { Epoch, Seq, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
+import type { LinkChange } from "./link-change.ts";
 
 /** The tasks of one batch of one channel for one shard: the unit that is appended or recognised as a repeat. */
 export interface Part {
@@ -26,15 +27,17 @@ export interface Part {
 export interface PartTask extends CheckedTask {
   /** Set on derived tasks. */
   readonly cause: Cause | null;
+  /** What another entity's link means to this one: then the task holds nothing else. */
+  readonly link?: LinkChange | null;
 }
 
 /**
  * A checked task as a part carries it. Field by field, here and wherever an object is made for each datapoint: the engine gives
  * what is spread and then added to a new shape every time, and whoever reads it pays for that.
  */
-export function taskFrom(task: CheckedTask, cause: Cause | null): PartTask {
-  const { entity, eid, eidValue, datapoints, ttlTokens } = task;
-  return { entity, eid, eidValue, datapoints, ttlTokens, delete: task.delete, cause };
+export function taskFrom(task: CheckedTask & { readonly link?: LinkChange | null }, cause: Cause | null): PartTask {
+  const { entity, eid, eidValue, datapoints, ttlTokens, link = null } = task;
+  return { entity, eid, eidValue, datapoints, ttlTokens, delete: task.delete, cause, link };
 }
 
 /** Where a derived task comes from: its identity is (shard, seq, hook, ordinal) (P3). */

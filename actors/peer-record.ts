@@ -14,7 +14,8 @@ import type {
 } from "../proto/gen/peer_pb.ts";
 import { toEpoch, toSeq, toShardId } from "../proto/ids.ts";
 import type { LogPlace, OwnedRecord } from "./engine.ts";
-import { createEntity, restoreEntity, viewOf } from "./entity.ts";
+import { createEntity, restoreEntity } from "./entity.ts";
+import { viewOf } from "./entity-view.ts";
 import { errorOf, failureOf, type MessageResult } from "./message-result.ts";
 import { readProblem, writeProblem } from "./peer-problem.ts";
 import type { RawRow } from "./store/store.ts";

@@ -3,7 +3,9 @@ import type { Hook } from "../modules/hook.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { appendAnswer, createAnswer, recordMessage } from "./answer-block.ts";
-import { applyDatapoint, applyState, applyTtl, clearEntity, type Entity, viewOf } from "./entity.ts";
+import { applyDatapoint, applyState, applyTtl, clearEntity, type Entity } from "./entity.ts";
+import { applyLinks, clearLinks, tellLinks } from "./entity-links.ts";
+import { viewOf } from "./entity-view.ts";
 import { causeOf, createEntry, type Entry, isSettled, reuseEntry } from "./entry.ts";
 import { giveUp, isPoisoned } from "./gate.ts";
 import { HookCall } from "./hook-call.ts";
@@ -108,7 +110,7 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         break;
       case "start":
         if (!runHooks(lane, shard, entry, hooks.onTaskStart)) return false;
-        next(entry, task.delete ? "apply" : creates(entity, entry) ? "allow" : "apply");
+        next(entry, !task.delete && creates(entity, entry) ? "allow" : "links");
         break;
       case "allow":
         // A creation that is stored already was allowed then (R18).
@@ -119,11 +121,16 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         break;
       case "creation":
         if (!runHooks(lane, shard, entry, hooks.onEntityCreation.get(type))) return false;
+        next(entry, "links");
+        break;
+      case "links":
+        if (!tellLinks(lane, shard, entity, entry, task)) return false;
+        entry.datapoint = 0;
         next(entry, "apply");
         break;
       case "apply":
         apply(lane, shard, entity, entry, task);
-        next(entry, task.delete ? "ended" : "attributes");
+        next(entry, task.delete || task.link ? "ended" : "attributes");
         break;
       case "attributes":
         if (!runAttributeHooks(lane, shard, entity, entry, task)) return false;
@@ -136,7 +143,7 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
       case "recording":
         return false;
       case "ended":
-        lane.tasksProcessed.value++;
+        if (!task.link) lane.tasksProcessed.value++;
         return true;
     }
   }
@@ -146,6 +153,7 @@ function begin(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
   const held = entry.obligation?.held;
   if (isOver(shard, entity, entry)) entry.phase = "ended";
   else if (entity.spec.actor !== undefined) entry.phase = "message";
+  else if (task.link) entry.phase = "links";
   else if (held?.entry !== entry) entry.phase = "start";
   else {
     resume(lane.world.hooks, held);
@@ -175,9 +183,15 @@ function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
   if (task.delete) {
     if (!entity.exists) return;
     clearEntity(entity);
+    clearLinks(lane, entity);
     entity.tombstone = true;
     lane.world.counters.add("record_removed");
+  } else if (task.link) {
+    // A source that is gone has no link to forget; a target need not exist.
+    if (task.link.kind === "unlink" && !entity.exists) return;
+    applyLinks(lane, entity, task);
   } else {
+    applyLinks(lane, entity, task);
     if (!entity.exists) create(lane, entity, entry);
     if (task.ttlTokens !== null) applyTtl(entity, task.ttlTokens);
     let seq = entry.lastSeq - task.datapoints.length + 1;

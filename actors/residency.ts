@@ -1,5 +1,6 @@
 import { StarlingError } from "../proto/starling-error.ts";
-import { copyView, type Entity, restoreEntity } from "./entity.ts";
+import { type Entity, restoreEntity } from "./entity.ts";
+import { copyView } from "./entity-view.ts";
 import type { GetReply, Lane, LaneMessage, LoadWanted } from "./lane.ts";
 import { isOverdue } from "./obligation.ts";
 import { advance } from "./processing.ts";

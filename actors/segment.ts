@@ -217,7 +217,7 @@ export function readSegment(segment: Segment, model: Model): ReadSegment {
   for (let at = 0; at < lines.length; ) {
     const kind = lines[at]?.[0];
     const seq = toSeq(segment.seq + at);
-    if (kind === "d" || kind === "t" || kind === "x") {
+    if (beginsTask(kind)) {
       const logged = readTask(lines, at, model);
       tasks.push({ seq, logged, cause: causes.get(at) ?? null });
       at += logged.lines;
@@ -272,9 +272,13 @@ function addOwnCauses(causes: Map<number, Cause>, a: AnswerFields, lines: readon
   let ordinal = 0;
   for (let line = a[3]; line < a[3] + a[4]; line++) {
     const kind = lines[line]?.[0];
-    if (kind !== "d" && kind !== "t" && kind !== "x") continue;
+    if (!beginsTask(kind)) continue;
     causes.set(line, { shard, seq: toSeq(a[0]), hook: a[1], ordinal: ordinal++, depth: a[2] });
   }
+}
+
+function beginsTask(kind: string | undefined): boolean {
+  return kind === "d" || kind === "t" || kind === "x" || kind === "l";
 }
 
 function readOutbox(line: string, seq: Seq, shard: ShardId, model: Model): ReadOutbox {

@@ -1,7 +1,13 @@
 import { toWireValue } from "./client-batch.ts";
 import { callStream, callUnary, type Dialled } from "./client-call.ts";
 import type { ClientToken } from "./client-session.ts";
-import { Entities, type RawDatapoint, type Token, type Record as WireRecord } from "./gen/starling_pb.ts";
+import {
+  Entities,
+  type RawDatapoint,
+  type Token,
+  type LinkedEntity as WireLinked,
+  type Record as WireRecord,
+} from "./gen/starling_pb.ts";
 
 /** An attribute's newest value; `n` counts the datapoints that were ever applied to it. */
 export interface AttributeValue {
@@ -102,6 +108,34 @@ export interface EntitiesClient {
     src?: string;
   }): Promise<{ readonly tokens: readonly ClientToken[] }>;
   delete(key: { type: string; eid: string }): Promise<{ readonly token: ClientToken | null }>;
+  /** What an entity links to at an instant (Unix ms; default now); with `reverse` who links to it. */
+  links(query: {
+    type: string;
+    eid: string;
+    reverse?: boolean;
+    at?: number;
+    cursor?: string;
+    limit?: number;
+  }): Promise<LinksPage>;
+}
+
+export interface LinksPage {
+  readonly links: readonly LinkedEntity[];
+  /** Empty at the end. */
+  readonly cursor: string;
+  readonly asOf: number;
+  readonly at: number;
+}
+
+/** One link, and the entity at its other end. */
+export interface LinkedEntity {
+  /** The source's attribute. */
+  readonly attr: string;
+  readonly type: string;
+  readonly eid: string;
+  /** When it was observed, Unix milliseconds; null: the link is plain, and holds now. */
+  readonly t1: number | null;
+  readonly t2: number | null;
 }
 
 export interface EntityPage {
@@ -139,7 +173,15 @@ export function createEntitiesClient(connected: () => Promise<Dialled>, deadline
       const { token } = await callUnary(await connected(), method.delete, key, deadlineMs);
       return { token: token === undefined ? null : toClientToken(token) };
     },
+    links: async (query) => {
+      const { links, cursor, asOf, at } = await callUnary(await connected(), method.links, query, deadlineMs);
+      return { links: links.map(toLinked), cursor, asOf, at };
+    },
   };
+}
+
+function toLinked({ attr, type, eid, t1, t2 }: WireLinked): LinkedEntity {
+  return { attr, type, eid, t1: t1 ?? null, t2: t2 ?? null };
 }
 
 function toRecord(record: WireRecord): EntityRecord {

@@ -2,6 +2,7 @@ import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
 import type { Pool } from "./connection.ts";
 import { largeFunctions } from "./large-value.ts";
+import { linkedFlushText, packLinks } from "./link.ts";
 import { packObligations } from "./obligation.ts";
 import { type Packer, packAll, packKeys, packNumbers } from "./pack.ts";
 import type { EntityKey, FlushRequest, StoredEntity, WriteResult } from "./store.ts";
@@ -209,15 +210,19 @@ export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Pr
   const { packed, escaped } = packAll((packer) => packFlush(packer, request));
   const parameters = [node, ...packFences(request.fences), escaped, ...packed];
   const { order = null } = request;
-  const rows =
-    order === null
-      ? await pool.query<{ lost: string | null }>(flushText, parameters)
-      : await pool.query<{ lost: string | null }>(orderedText, [order.lane, order.number, ...parameters]);
+  const numbered = order === null ? parameters : [order.lane, order.number, ...parameters];
+  const texts = order === null ? flushTexts : orderedTexts;
+  const rows = await pool.query<{ lost: string | null }>(
+    request.links === undefined ? texts.alone : texts.linked,
+    numbered,
+  );
   return toWriteResult(rows);
 }
 
-const flushText = `select starling.flush_1(${placeholders(25)}) as lost`;
-const orderedText = `select starling.flush_2(${placeholders(27)}) as lost`;
+const flushCall = `starling.flush_1(${placeholders(25)})`;
+const flushTexts = { alone: `select ${flushCall} as lost`, linked: linkedFlushText(flushCall, false) };
+const orderedCall = `starling.flush_2(${placeholders(27)})`;
+const orderedTexts = { alone: `select ${orderedCall} as lost`, linked: linkedFlushText(orderedCall, true) };
 
 function placeholders(count: number): string {
   return Array.from({ length: count }, (_, index) => `$${index + 1}`).join(", ");
@@ -247,6 +252,7 @@ function packFlush(packer: Packer, request: FlushRequest): string[] {
     }),
     ...packObligations(packer, request),
     ...packLarge(packer, entities),
+    ...(request.links === undefined ? [] : [packLinks(packer, request)]),
   ];
 }
 

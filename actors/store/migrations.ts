@@ -4,6 +4,7 @@ import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions, orderedFlushFunctions } from "./flush.ts";
 import { historyFunctions } from "./history.ts";
+import { linkFunctions } from "./link.ts";
 import { loadFunctions } from "./load.ts";
 import { obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
@@ -34,6 +35,7 @@ export const schemaSteps: readonly string[] = [
   [modelTables, worldTable, worldFunctions, acquireWorldFunctions].join("\n"),
   [claimFunctions, sessionOpenings, orderedFlushFunctions].join("\n"),
   historyFunctions,
+  linkFunctions,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

@@ -9,6 +9,7 @@ import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "
 import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
 import { cleanHistory, foldHistory, listUnfolded, readHistoryPages, readHistoryRows, readHorizons } from "./history.ts";
+import { findLinks, readLinks } from "./link.ts";
 import { load } from "./load.ts";
 import { type ClusterExpectation, migrate } from "./migrations.ts";
 import { createPartitions, dropPartitions, type Partitions } from "./partition.ts";
@@ -135,6 +136,7 @@ function createStore(parts: {
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
     findParts: (asked) => findParts(reads, asked),
+    readLinks: (key, offset, limit) => readLinks(reads, key, offset, limit),
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
     openSession: (session, named) => openSession(control, session, named),
     closeSession: (session) => closeSession(control, session),
@@ -147,6 +149,7 @@ function createStore(parts: {
     unfolded: (after, limit) => listUnfolded(control, after, limit),
     fold: (request) => foldHistory(control, request),
     clean: (request) => cleanHistory(control, request),
+    links: (query) => findLinks(reads, query),
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
     countDeadLetters: () => countDeadLetters(reads),

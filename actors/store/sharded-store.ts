@@ -82,6 +82,7 @@ export function createShardedStore<S extends Store & Queries>(
       });
       return asked.map((one) => found.get(one) ?? null);
     },
+    readLinks: (key, offset, limit) => storeOf(key.shard).readLinks(key, offset, limit),
     readChannel: (shard, channel) => storeOf(shard).readChannel(shard, channel),
     openSession: (session, named) => first.openSession(session, named),
     closeSession: (session) => first.closeSession(session),
@@ -95,6 +96,7 @@ export function createShardedStore<S extends Store & Queries>(
       }
       return horizons;
     },
+    links: (query) => storeOf(query.shard).links(query),
     deadLetter: (id) => letterStore(id).deadLetter(id),
     discardDeadLetter: (id) => letterStore(id).discardDeadLetter(id),
     ...mergedQueries(stores),
@@ -177,6 +179,7 @@ function splitFlush<S>(request: FlushRequest, storeOf: (shard: ShardId) => S): M
       fences: here(request.fences),
       entities: here(request.entities),
       history: here(request.history),
+      ...(request.links && { links: here(request.links) }),
       progress: here(request.progress),
       refused: here(request.refused),
       deadLetters: here(request.deadLetters),

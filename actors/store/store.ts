@@ -29,6 +29,8 @@ export interface Store {
   readLog(shard: ShardId, after: Seq, limit: number): Promise<Segment[]>;
   /** For each part the head of the segment that holds it; null: the log does not have it (any more) (R10). */
   findParts(asked: readonly AskedPart[]): Promise<(SegmentHead | null)[]>;
+  /** An entity's links in both directions, in the order of their key, from the place `offset` on. */
+  readLinks(key: EntityKey, offset: number, limit: number): Promise<StoredLink[]>;
   /** Last numbers of channels that the checkpoint knows, for channels that memory has forgotten. */
   readChannel(shard: ShardId, channel: string): Promise<number>;
   /** Opens a session or reads it (R11). */
@@ -172,6 +174,38 @@ export interface StoredEntity extends EntityKey {
   readonly tombstone: boolean;
 }
 
+/** One link as it stands at one of its two entities. */
+export interface StoredLink {
+  /** True: the other entity links to this one. */
+  readonly reverse: boolean;
+  /** The source's attribute. */
+  readonly attr: string;
+  /** The other entity. */
+  readonly type: string;
+  readonly eid: string;
+}
+
+/**
+ * What a flush writes of a link. An observed one keeps the times for which it was observed, of which a `fresh` row forgets
+ * those before; of more than 64 apart the shortest gaps are closed.
+ */
+export type LinkRow = StoredLink &
+  (
+    | { readonly kind: "plain" | "gone" }
+    | {
+        readonly kind: "observed";
+        readonly fresh: boolean;
+        /** Unix ms, both included. */
+        readonly spans: readonly { readonly from: number; readonly to: number }[];
+      }
+  );
+
+/** Links of one entity that changed; `cleared`: all that stood before are gone. */
+export interface LinkSegment extends EntityKey {
+  readonly cleared: boolean;
+  readonly rows: readonly LinkRow[];
+}
+
 /** History of one entity that one flush adds: lines `attr \t src \t t1 \t t2 \t c \t json`. */
 export interface HistorySegment extends EntityKey {
   /** Seq of the newest datapoint in it. */
@@ -196,6 +230,8 @@ export interface FlushRequest {
   readonly entities: readonly StoredEntity[];
   readonly history: readonly HistorySegment[];
   readonly progress: readonly ShardProgress[];
+  /** Left out: no links changed. */
+  readonly links?: readonly LinkSegment[];
   readonly refused: readonly (EntityKey & { readonly seq: Seq })[];
   readonly deadLetters: readonly NewDeadLetter[];
   /** Obligations that changed; one that neither holds an entry nor names one is over. */
@@ -296,11 +332,38 @@ export interface Queries {
   historyPages(windows: readonly PageWindow[]): Promise<HistoryPage[]>;
   /** By attribute of a type: whatever ended before is too old to be kept, Unix ms. */
   historyHorizons(type: string): Promise<Map<string, number>>;
+  /** The links of an entity at an instant, in one direction, by attribute, then type, then eid. */
+  links(request: LinksQuery): Promise<LinkAt[]>;
   deadLetters(request: { after: string; limit: number; status: DeadLetterStatus | null }): Promise<StoredDeadLetter[]>;
   deadLetter(id: string): Promise<StoredDeadLetter | null>;
   /** Open dead letters by shard; shards without one are missing. */
   countDeadLetters(): Promise<ReadonlyMap<ShardId, number>>;
   discardDeadLetter(id: string): Promise<StoredDeadLetter | null>;
+}
+
+export interface LinksQuery extends EntityKey {
+  /** True: who links to the entity. */
+  readonly reverse: boolean;
+  /** Unix ms. */
+  readonly at: number;
+  /** The attributes that are asked for, of the source's type, and how long before and after an observation it holds. */
+  readonly attributes: readonly LinkAttribute[];
+  /** Continue after this one. */
+  readonly after: Omit<StoredLink, "reverse"> | null;
+  readonly limit: number;
+}
+
+export interface LinkAttribute {
+  readonly type: string;
+  readonly attr: string;
+  readonly preValidityMs: number;
+  readonly postValidityMs: number;
+}
+
+/** A link that holds at an instant. */
+export interface LinkAt extends StoredLink {
+  /** When it was observed, as far as that is what holds at the instant; null: a plain link, which holds now. */
+  readonly span: { readonly from: number; readonly to: number } | null;
 }
 
 export interface RawRow {

@@ -1,10 +1,11 @@
 import type { Command } from "commander";
-import { timeFromMs, unixMs } from "../../modules/time-text.ts";
+import { timeFromMs } from "../../modules/time-text.ts";
 import type { EntityPage, EntityRecord } from "../../proto/entities-client.ts";
-import { StarlingError } from "../../proto/starling-error.ts";
 import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, usage, wholeNumber, withCalls } from "./command-context.ts";
+import { addLinks } from "./entity-links.ts";
 import { formatCount, formatTime, shorten } from "./output.ts";
+import { parseTime } from "./parse-time.ts";
 import { parseJson } from "./read-item.ts";
 import { printRecord, recordJson, valueText } from "./record-text.ts";
 
@@ -23,6 +24,7 @@ export function addEntityCommand(program: Command, context: CommandContext): voi
   addGet(entity, context);
   addList(entity, context);
   addCount(entity, context);
+  addLinks(entity, context);
   addSet(entity, context);
   addDelete(entity, context);
 }
@@ -168,12 +170,6 @@ function addDelete(entity: Command, context: CommandContext): void {
         else context.output.print(`deleted ${type} ${shorten(eid, 200)}`);
       }),
     );
-}
-
-function parseTime(text: string): number {
-  const ms = unixMs(text);
-  if (ms === null) throw new StarlingError("INVALID_ARGUMENT", `${JSON.stringify(text)} is not a time.`);
-  return ms;
 }
 
 function parseValue(text: string): unknown {

@@ -32,6 +32,7 @@ export const access: {
   },
   entities: {
     get: ({ type }) => of("read", type),
+    links: ({ type }) => of("read", type),
     list: ({ type }) => of("read", type),
     count: ({ type }) => (type === "" ? all("read") : of("read", type)),
     raw: ({ type }) => of("read", type),

@@ -26,6 +26,7 @@ import { shardOf } from "../../proto/shard-of.ts";
 import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
 import { atJson } from "./at-json.ts";
 import { attributesJson } from "./attributes-json.ts";
+import { findLinks } from "./entity-links.ts";
 import { historyJson } from "./history-json.ts";
 import type { CallContext, Handlers } from "./service.ts";
 
@@ -33,6 +34,8 @@ export interface EntitiesOptions {
   readonly engine: Engine;
   readonly model: Model;
   readonly calls: CallSession;
+  /** The wall clock, Unix ms. */
+  readonly now: () => number;
 }
 
 const limitDefault = 100;
@@ -53,6 +56,7 @@ export function createEntitiesHandlers(options: EntitiesOptions): Handlers<typeo
     raw: ({ message }, context) => rawDatapoints(options, message, context.signal),
     set: ({ message }, context) => setAttribute(options, message, context),
     delete: ({ message }, context) => deleteEntity(options, message, context),
+    links: ({ message }) => findLinks(options, message),
   };
 }
 
@@ -169,6 +173,7 @@ async function deleteEntity({ engine, model, calls }: EntitiesOptions, request: 
     ttlTokens: null,
     delete: true,
     cause: null,
+    link: null,
   };
   const split = ({ channel, number }: CallChannel) => {
     const content = { hash: "0".repeat(16), tasks: [task], rejections: [], bytes: 128 };

@@ -198,7 +198,7 @@ class GrpcEdge implements GrpcServer {
     const admin = createAdminHandlers({ owners: () => [], ...this.#options, clock, leaves });
     const reflection = { serverReflectionInfo: createReflection([file_starling, file_grpc_health]) };
     addService(this.#server, Ingest, { onCall, handlers: this.#ingest.handlers, access: behind(access.ingest) });
-    const entities = createEntitiesHandlers({ engine, model, calls: this.#calls });
+    const entities = createEntitiesHandlers({ engine, model, calls: this.#calls, now: Date.now });
     addService(this.#server, Entities, { onCall, handlers: entities, access: behind(access.entities) });
     addService(this.#server, Admin, { onCall, handlers: admin, access: behind(access.admin) });
     const { actorModel = model } = this.#options;

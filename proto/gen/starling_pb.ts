@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file starling.proto.
  */
 export const file_starling: GenFile = /*@__PURE__*/
-  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJ5CgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDRIPCgJhdBgFIAEoAUgAiAEBQgUKA19hdCKsAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJEg8KB2F0X2pzb24YCCABKAkiOgoLTGlzdFJlcXVlc3QSDAoEdHlwZRgBIAEoCRIOCgZjdXJzb3IYAiABKAkSDQoFbGltaXQYAyABKA0iUAoJTGlzdFJlcGx5EiQKB3JlY29yZHMYASADKAsyEy5zdGFybGluZy52MS5SZWNvcmQSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBIhwKDENvdW50UmVxdWVzdBIMCgR0eXBlGAEgASgJIn8KCkNvdW50UmVwbHkSMwoGY291bnRzGAEgAygLMiMuc3RhcmxpbmcudjEuQ291bnRSZXBseS5Db3VudHNFbnRyeRINCgVhc19vZhgCIAEoARotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIlQKClJhd1JlcXVlc3QSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRINCgVsaW1pdBgEIAEoDRIOCgZmb2xsb3cYBSABKAgiZQoMUmF3RGF0YXBvaW50EikKCWRhdGFwb2ludBgBIAEoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBINCgVzaGFyZBgCIAEoDRIPCgNzZXEYAyABKARCAjACEgoKAmF0GAQgASgBIpEBCgpTZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSHQoBdhgEIAEoCzISLnN0YXJsaW5nLnYxLlZhbHVlEg8KAnQxGAUgASgBSACIAQESDwoCdDIYBiABKAFIAYgBARILCgNzcmMYByABKAlCBQoDX3QxQgUKA190MiIqCg1EZWxldGVSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJIjAKC0RlbGV0ZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4iDwoNU3RhdHVzUmVxdWVzdCLHAQoLU3RhdHVzUmVwbHkSDAoEbm9kZRgBIAEoCRISCgpjbHVzdGVyX2lkGAIgASgJEhIKCm1vZGVsX2hhc2gYAyABKAkSDwoHdmVyc2lvbhgEIAEoCRINCgVzdGF0ZRgFIAEoCRIQCgh1cHRpbWVfcxgGIAEoARIVCg1jb3VudGVyc19qc29uGAcgASgJEigKBnNoYXJkcxgIIAMoCzIYLnN0YXJsaW5nLnYxLlNoYXJkU3RhdHVzEg8KB3Byb2JsZW0YCSABKAkikAEKC1NoYXJkU3RhdHVzEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIUCghsYXN0X3NlcRgDIAEoBEICMAISFQoJd2F0ZXJtYXJrGAQgASgEQgIwAhIZChFyZXNpZGVudF9lbnRpdGllcxgFIAEoDRIXCgt1bmRlbGl2ZXJlZBgGIAEoBEICMAIiDwoNT3duZXJzUmVxdWVzdCJNCgtPd25lcnNSZXBseRIVCg1lbnRpdHlfc2hhcmRzGAEgASgNEicKBm93bmVycxgCIAMoCzIXLnN0YXJsaW5nLnYxLlNoYXJkT3duZXIiPwoKU2hhcmRPd25lchINCgVzaGFyZBgBIAEoDRIRCgVlcG9jaBgCIAEoBEICMAISDwoHYWRkcmVzcxgDIAEoCSIWChRDbHVzdGVyU3RhdHVzUmVxdWVzdCKwBAoSQ2x1c3RlclN0YXR1c1JlcGx5EhIKCmNsdXN0ZXJfaWQYASABKAkSDQoFYXNrZWQYAiABKAkSJwoFbm9kZXMYAyADKAsyGC5zdGFybGluZy52MS5DbHVzdGVyTm9kZRIpCgZzaGFyZHMYBCADKAsyGS5zdGFybGluZy52MS5DbHVzdGVyU2hhcmQSDwoHdW5vd25lZBgFIAMoDRIRCgllcG9jaF9taW4YBiABKAESEQoJZXBvY2hfbWF4GAcgASgBEj8KCHZlcnNpb25zGAggAygLMi0uc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcGx5LlZlcnNpb25zRW50cnkSOwoGbW9kZWxzGAkgAygLMisuc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcGx5Lk1vZGVsc0VudHJ5EiUKBGV0Y2QYCiABKAsyFy5zdGFybGluZy52MS5EZXBlbmRlbmN5EikKCGRhdGFiYXNlGAsgASgLMhcuc3RhcmxpbmcudjEuRGVwZW5kZW5jeRIZCgxkZWFkX2xldHRlcnMYDCABKAFIAIgBARIQCghwcm9ibGVtcxgNIAMoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4AUIPCg1fZGVhZF9sZXR0ZXJzIi4KCkRlcGVuZGVuY3kSDQoFc3RhdGUYASABKAkSEQoJc2lsZW50X21zGAIgASgBIt0ECgtDbHVzdGVyTm9kZRIMCgRuYW1lGAEgASgJEgwKBG5vZGUYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEhIKCm1vZGVsX2hhc2gYBSABKAkSDQoFc3RhdGUYBiABKAkSDwoHcHJvYmxlbRgHIAEoCRIXCgpwcm9ibGVtX21zGAggASgBSACIAQESEAoIdXB0aW1lX3MYCSABKAESNAoGc2hhcmRzGAogAygLMiQuc3RhcmxpbmcudjEuQ2x1c3Rlck5vZGUuU2hhcmRzRW50cnkSNgoHd2VpZ2h0cxgLIAMoCzIlLnN0YXJsaW5nLnYxLkNsdXN0ZXJOb2RlLldlaWdodHNFbnRyeRILCgNsYWcYDCABKAESEwoLcXVldWVfYnl0ZXMYDSABKAESFwoPcXVldWVfbWF4X2J5dGVzGA4gASgBEhkKEXJlc2lkZW50X2VudGl0aWVzGA8gASgBEhEKCWhhbmRfb2ZmcxgQIAEoDRIWCg5oYW5kX29mZnNfZG9uZRgRIAEoARITCgtvYmxpZ2F0aW9ucxgSIAEoARITCgt1bmRlbGl2ZXJlZBgTIAEoARIZCgxkZWFkX2xldHRlcnMYFCABKAFIAYgBARotCgtTaGFyZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBGi4KDFdlaWdodHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBQg0KC19wcm9ibGVtX21zQg8KDV9kZWFkX2xldHRlcnMiuwEKDENsdXN0ZXJTaGFyZBINCgVzaGFyZBgBIAEoDRINCgVncm91cBgCIAEoCRINCgVvd25lchgDIAEoCRINCgVlcG9jaBgEIAEoARINCgVzdGF0ZRgFIAEoCRIRCglwaW5uZWRfdG8YBiABKAkSEAoIbGFzdF9zZXEYByABKAESEQoJd2F0ZXJtYXJrGAggASgBEhMKC29ibGlnYXRpb25zGAkgASgBEhMKC3VuZGVsaXZlcmVkGAogASgBIlIKCldoeVJlcXVlc3QSDwoFc2hhcmQYASABKA1IABIoCgZlbnRpdHkYAiABKAsyFi5zdGFybGluZy52MS5FbnRpdHlLZXlIAEIJCgdzdWJqZWN0Ir0CCghXaHlSZXBseRINCgVzaGFyZBgBIAEoDRINCgVncm91cBgCIAEoCRINCgVvd25lchgDIAEoCRIPCgdhZGRyZXNzGAQgASgJEg0KBWVwb2NoGAUgASgBEg0KBXN0YXRlGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIQCghsYXN0X3NlcRgIIAEoARIRCgl3YXRlcm1hcmsYCSABKAESJQoFd2FpdHMYCiADKAsyFi5zdGFybGluZy52MS5TaGFyZFdhaXQSEgoKd2FpdHNfbW9yZRgLIAEoDRIZCgxkZWFkX2xldHRlcnMYDCABKAFIAIgBARIoCgZlbnRpdHkYDSABKAsyGC5zdGFybGluZy52MS5FbnRpdHlTdGF0ZRIPCgdzaWxlbmNlGA4gASgJQg8KDV9kZWFkX2xldHRlcnMifQoJU2hhcmRXYWl0EgwKBGtpbmQYASABKAkSDAoEd2hhdBgCIAEoCRITCgZmb3JfbXMYAyABKAFIAIgBARIMCgR0eXBlGAQgASgJEgsKA2VpZBgFIAEoCRIMCgRob29rGAYgASgJEgsKA3NlcRgHIAEoAUIJCgdfZm9yX21zIqQBCgtFbnRpdHlTdGF0ZRIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCRIQCghyZXNpZGVudBgDIAEoCBIOCgZleGlzdHMYBCABKAgSDwoHYXBwbGllZBgFIAEoARIPCgdmbHVzaGVkGAYgASgIEg8KB21haWxib3gYByABKA0SJQoFd2FpdHMYCCADKAsyFi5zdGFybGluZy52MS5TaGFyZFdhaXQiKgoLTW92ZVJlcXVlc3QSDQoFc2hhcmQYASABKA0SDAoEbm9kZRgCIAEoCSJMCgxXZWlnaFJlcXVlc3QSDAoEbm9kZRgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBARIOCgZncm91cHMYAyADKAlCCQoHX3dlaWdodCIcCgxEcmFpblJlcXVlc3QSDAoEbm9kZRgBIAEoCSIhCg1QbGFjZXNDaGFuZ2VkEhAKCHVucGlubmVkGAEgAygNIh8KEURlYWRMZXR0ZXJSZXF1ZXN0EgoKAmlkGAEgASgJIkcKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSDgoGY3Vyc29yGAEgASgJEg0KBWxpbWl0GAIgASgNEg4KBnN0YXR1cxgDIAEoCSJQChRMaXN0RGVhZExldHRlcnNSZXBseRIoCgdsZXR0ZXJzGAEgAygLMhcuc3RhcmxpbmcudjEuRGVhZExldHRlchIOCgZjdXJzb3IYAiABKAkiuwEKCkRlYWRMZXR0ZXISCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDAoEdHlwZRgEIAEoCRILCgNlaWQYBSABKAkSDAoEaG9vaxgGIAEoCRIMCgRjb2RlGAcgASgJEg0KBWVycm9yGAggASgJEgoKAmF0GAkgASgBEhEKCXRhc2tfanNvbhgKIAEoCRINCgVzaGFyZBgLIAEoDRIPCgNzZXEYDCABKARCAjACIhQKEkxpc3RNb2R1bGVzUmVxdWVzdCI+ChBMaXN0TW9kdWxlc1JlcGx5EioKB21vZHVsZXMYASADKAsyGS5zdGFybGluZy52MS5Nb2R1bGVTdGF0dXMiUgoMTW9kdWxlU3RhdHVzEgwKBG5hbWUYASABKAkSDAoEZmlsZRgCIAEoCRImCgVob29rcxgDIAMoCzIXLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMi5wEKCkhvb2tTdGF0dXMSDAoEa2luZBgBIAEoCRIOCgZ0YXJnZXQYAiABKAkSDAoEbmFtZRgDIAEoCRI3Cghjb3VudGVycxgEIAMoCzIlLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMuQ291bnRlcnNFbnRyeRISCgpkZXBlbmRzX29uGAUgAygJEhIKCm1heV9jaGFuZ2UYBiADKAkSDAoEcHVyZRgHIAEoCBINCgVvcmRlchgIIAEoDRovCg1Db3VudGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEigQEKDEFjdG9yQWRkcmVzcxIqCgliZWhhdmlvdXIYASABKAsyFS5zdGFybGluZy52MS5BY3RvcktleUgAEhMKCXNpbmdsZXRvbhgCIAEoCUgAEigKBmVudGl0eRgDIAEoCzIWLnN0YXJsaW5nLnYxLkVudGl0eUtleUgAQgYKBGtpbmQiJQoIQWN0b3JLZXkSDAoEbmFtZRgBIAEoCRILCgNrZXkYAiABKAkiJgoJRW50aXR5S2V5EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJImoKElNlbmRNZXNzYWdlUmVxdWVzdBIlCgJ0bxgBIAEoCzIZLnN0YXJsaW5nLnYxLkFjdG9yQWRkcmVzcxIUCgxtZXNzYWdlX2pzb24YAiABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJIjUKEFNlbmRNZXNzYWdlUmVwbHkSIQoFdG9rZW4YASABKAsyEi5zdGFybGluZy52MS5Ub2tlbiJiCgpBc2tSZXF1ZXN0EiUKAnRvGAEgASgLMhkuc3RhcmxpbmcudjEuQWN0b3JBZGRyZXNzEhQKDG1lc3NhZ2VfanNvbhgCIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYAyABKAkiHgoIQXNrUmVwbHkSEgoKcmVwbHlfanNvbhgBIAEoCSpVCghBY2tMZXZlbBIZChVBQ0tfTEVWRUxfVU5TUEVDSUZJRUQQABIVChFBQ0tfTEVWRUxfRFVSQUJMRRABEhcKE0FDS19MRVZFTF9QUk9DRVNTRUQQAjKGAQoGSW5nZXN0EkIKBlN0cmVhbRIaLnN0YXJsaW5nLnYxLkNsaWVudE1lc3NhZ2UaGC5zdGFybGluZy52MS5Ob2RlTWVzc2FnZSgBMAESOAoEU2VuZBIYLnN0YXJsaW5nLnYxLlNlbmRSZXF1ZXN0GhYuc3RhcmxpbmcudjEuU2VuZFJlcGx5MusCCghFbnRpdGllcxIzCgNHZXQSFy5zdGFybGluZy52MS5HZXRSZXF1ZXN0GhMuc3RhcmxpbmcudjEuUmVjb3JkEjgKBExpc3QSGC5zdGFybGluZy52MS5MaXN0UmVxdWVzdBoWLnN0YXJsaW5nLnYxLkxpc3RSZXBseRI7CgVDb3VudBIZLnN0YXJsaW5nLnYxLkNvdW50UmVxdWVzdBoXLnN0YXJsaW5nLnYxLkNvdW50UmVwbHkSOwoDUmF3Ehcuc3RhcmxpbmcudjEuUmF3UmVxdWVzdBoZLnN0YXJsaW5nLnYxLlJhd0RhdGFwb2ludDABEjYKA1NldBIXLnN0YXJsaW5nLnYxLlNldFJlcXVlc3QaFi5zdGFybGluZy52MS5TZW5kUmVwbHkSPgoGRGVsZXRlEhouc3RhcmxpbmcudjEuRGVsZXRlUmVxdWVzdBoYLnN0YXJsaW5nLnYxLkRlbGV0ZVJlcGx5MuAGCgVBZG1pbhI+CgZTdGF0dXMSGi5zdGFybGluZy52MS5TdGF0dXNSZXF1ZXN0Ghguc3RhcmxpbmcudjEuU3RhdHVzUmVwbHkSWQoPTGlzdERlYWRMZXR0ZXJzEiMuc3RhcmxpbmcudjEuTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBohLnN0YXJsaW5nLnYxLkxpc3REZWFkTGV0dGVyc1JlcGx5EkgKDUdldERlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISSwoQUmVwbGF5RGVhZExldHRlchIeLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXJSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuRGVhZExldHRlchJMChFEaXNjYXJkRGVhZExldHRlchIeLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXJSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuRGVhZExldHRlchJNCgtMaXN0TW9kdWxlcxIfLnN0YXJsaW5nLnYxLkxpc3RNb2R1bGVzUmVxdWVzdBodLnN0YXJsaW5nLnYxLkxpc3RNb2R1bGVzUmVwbHkSPgoGT3duZXJzEhouc3RhcmxpbmcudjEuT3duZXJzUmVxdWVzdBoYLnN0YXJsaW5nLnYxLk93bmVyc1JlcGx5ElMKDUNsdXN0ZXJTdGF0dXMSIS5zdGFybGluZy52MS5DbHVzdGVyU3RhdHVzUmVxdWVzdBofLnN0YXJsaW5nLnYxLkNsdXN0ZXJTdGF0dXNSZXBseRI1CgNXaHkSFy5zdGFybGluZy52MS5XaHlSZXF1ZXN0GhUuc3RhcmxpbmcudjEuV2h5UmVwbHkSPAoETW92ZRIYLnN0YXJsaW5nLnYxLk1vdmVSZXF1ZXN0Ghouc3RhcmxpbmcudjEuUGxhY2VzQ2hhbmdlZBI+CgVXZWlnaBIZLnN0YXJsaW5nLnYxLldlaWdoUmVxdWVzdBoaLnN0YXJsaW5nLnYxLlBsYWNlc0NoYW5nZWQSPgoFRHJhaW4SGS5zdGFybGluZy52MS5EcmFpblJlcXVlc3QaGi5zdGFybGluZy52MS5QbGFjZXNDaGFuZ2VkMocBCgZBY3RvcnMSRgoEU2VuZBIfLnN0YXJsaW5nLnYxLlNlbmRNZXNzYWdlUmVxdWVzdBodLnN0YXJsaW5nLnYxLlNlbmRNZXNzYWdlUmVwbHkSNQoDQXNrEhcuc3RhcmxpbmcudjEuQXNrUmVxdWVzdBoVLnN0YXJsaW5nLnYxLkFza1JlcGx5YgZwcm90bzM");
+  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJ5CgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDRIPCgJhdBgFIAEoAUgAiAEBQgUKA19hdCKsAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJEg8KB2F0X2pzb24YCCABKAkiOgoLTGlzdFJlcXVlc3QSDAoEdHlwZRgBIAEoCRIOCgZjdXJzb3IYAiABKAkSDQoFbGltaXQYAyABKA0iUAoJTGlzdFJlcGx5EiQKB3JlY29yZHMYASADKAsyEy5zdGFybGluZy52MS5SZWNvcmQSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBIhwKDENvdW50UmVxdWVzdBIMCgR0eXBlGAEgASgJIn8KCkNvdW50UmVwbHkSMwoGY291bnRzGAEgAygLMiMuc3RhcmxpbmcudjEuQ291bnRSZXBseS5Db3VudHNFbnRyeRINCgVhc19vZhgCIAEoARotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIlQKClJhd1JlcXVlc3QSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRINCgVsaW1pdBgEIAEoDRIOCgZmb2xsb3cYBSABKAgiZQoMUmF3RGF0YXBvaW50EikKCWRhdGFwb2ludBgBIAEoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBINCgVzaGFyZBgCIAEoDRIPCgNzZXEYAyABKARCAjACEgoKAmF0GAQgASgBIpEBCgpTZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSHQoBdhgEIAEoCzISLnN0YXJsaW5nLnYxLlZhbHVlEg8KAnQxGAUgASgBSACIAQESDwoCdDIYBiABKAFIAYgBARILCgNzcmMYByABKAlCBQoDX3QxQgUKA190MiIqCg1EZWxldGVSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJIjAKC0RlbGV0ZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4icQoMTGlua3NSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEg8KB3JldmVyc2UYAyABKAgSDwoCYXQYBCABKAFIAIgBARIOCgZjdXJzb3IYBSABKAkSDQoFbGltaXQYBiABKA1CBQoDX2F0ImEKCkxpbmtzUmVwbHkSKAoFbGlua3MYASADKAsyGS5zdGFybGluZy52MS5MaW5rZWRFbnRpdHkSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBEgoKAmF0GAQgASgBImcKDExpbmtlZEVudGl0eRIMCgRhdHRyGAEgASgJEgwKBHR5cGUYAiABKAkSCwoDZWlkGAMgASgJEg8KAnQxGAQgASgBSACIAQESDwoCdDIYBSABKAFIAYgBAUIFCgNfdDFCBQoDX3QyIg8KDVN0YXR1c1JlcXVlc3QixwEKC1N0YXR1c1JlcGx5EgwKBG5vZGUYASABKAkSEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSDQoFc3RhdGUYBSABKAkSEAoIdXB0aW1lX3MYBiABKAESFQoNY291bnRlcnNfanNvbhgHIAEoCRIoCgZzaGFyZHMYCCADKAsyGC5zdGFybGluZy52MS5TaGFyZFN0YXR1cxIPCgdwcm9ibGVtGAkgASgJIpABCgtTaGFyZFN0YXR1cxINCgVzaGFyZBgBIAEoDRIRCgVlcG9jaBgCIAEoBEICMAISFAoIbGFzdF9zZXEYAyABKARCAjACEhUKCXdhdGVybWFyaxgEIAEoBEICMAISGQoRcmVzaWRlbnRfZW50aXRpZXMYBSABKA0SFwoLdW5kZWxpdmVyZWQYBiABKARCAjACIg8KDU93bmVyc1JlcXVlc3QiTQoLT3duZXJzUmVwbHkSFQoNZW50aXR5X3NoYXJkcxgBIAEoDRInCgZvd25lcnMYAiADKAsyFy5zdGFybGluZy52MS5TaGFyZE93bmVyIj8KClNoYXJkT3duZXISDQoFc2hhcmQYASABKA0SEQoFZXBvY2gYAiABKARCAjACEg8KB2FkZHJlc3MYAyABKAkiFgoUQ2x1c3RlclN0YXR1c1JlcXVlc3QisAQKEkNsdXN0ZXJTdGF0dXNSZXBseRISCgpjbHVzdGVyX2lkGAEgASgJEg0KBWFza2VkGAIgASgJEicKBW5vZGVzGAMgAygLMhguc3RhcmxpbmcudjEuQ2x1c3Rlck5vZGUSKQoGc2hhcmRzGAQgAygLMhkuc3RhcmxpbmcudjEuQ2x1c3RlclNoYXJkEg8KB3Vub3duZWQYBSADKA0SEQoJZXBvY2hfbWluGAYgASgBEhEKCWVwb2NoX21heBgHIAEoARI/Cgh2ZXJzaW9ucxgIIAMoCzItLnN0YXJsaW5nLnYxLkNsdXN0ZXJTdGF0dXNSZXBseS5WZXJzaW9uc0VudHJ5EjsKBm1vZGVscxgJIAMoCzIrLnN0YXJsaW5nLnYxLkNsdXN0ZXJTdGF0dXNSZXBseS5Nb2RlbHNFbnRyeRIlCgRldGNkGAogASgLMhcuc3RhcmxpbmcudjEuRGVwZW5kZW5jeRIpCghkYXRhYmFzZRgLIAEoCzIXLnN0YXJsaW5nLnYxLkRlcGVuZGVuY3kSGQoMZGVhZF9sZXR0ZXJzGAwgASgBSACIAQESEAoIcHJvYmxlbXMYDSADKAkaLwoNVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBGi0KC01vZGVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAFCDwoNX2RlYWRfbGV0dGVycyIuCgpEZXBlbmRlbmN5Eg0KBXN0YXRlGAEgASgJEhEKCXNpbGVudF9tcxgCIAEoASLdBAoLQ2x1c3Rlck5vZGUSDAoEbmFtZRgBIAEoCRIMCgRub2RlGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDwoHdmVyc2lvbhgEIAEoCRISCgptb2RlbF9oYXNoGAUgASgJEg0KBXN0YXRlGAYgASgJEg8KB3Byb2JsZW0YByABKAkSFwoKcHJvYmxlbV9tcxgIIAEoAUgAiAEBEhAKCHVwdGltZV9zGAkgASgBEjQKBnNoYXJkcxgKIAMoCzIkLnN0YXJsaW5nLnYxLkNsdXN0ZXJOb2RlLlNoYXJkc0VudHJ5EjYKB3dlaWdodHMYCyADKAsyJS5zdGFybGluZy52MS5DbHVzdGVyTm9kZS5XZWlnaHRzRW50cnkSCwoDbGFnGAwgASgBEhMKC3F1ZXVlX2J5dGVzGA0gASgBEhcKD3F1ZXVlX21heF9ieXRlcxgOIAEoARIZChFyZXNpZGVudF9lbnRpdGllcxgPIAEoARIRCgloYW5kX29mZnMYECABKA0SFgoOaGFuZF9vZmZzX2RvbmUYESABKAESEwoLb2JsaWdhdGlvbnMYEiABKAESEwoLdW5kZWxpdmVyZWQYEyABKAESGQoMZGVhZF9sZXR0ZXJzGBQgASgBSAGIAQEaLQoLU2hhcmRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ARouCgxXZWlnaHRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4AUINCgtfcHJvYmxlbV9tc0IPCg1fZGVhZF9sZXR0ZXJzIrsBCgxDbHVzdGVyU2hhcmQSDQoFc2hhcmQYASABKA0SDQoFZ3JvdXAYAiABKAkSDQoFb3duZXIYAyABKAkSDQoFZXBvY2gYBCABKAESDQoFc3RhdGUYBSABKAkSEQoJcGlubmVkX3RvGAYgASgJEhAKCGxhc3Rfc2VxGAcgASgBEhEKCXdhdGVybWFyaxgIIAEoARITCgtvYmxpZ2F0aW9ucxgJIAEoARITCgt1bmRlbGl2ZXJlZBgKIAEoASJSCgpXaHlSZXF1ZXN0Eg8KBXNoYXJkGAEgASgNSAASKAoGZW50aXR5GAIgASgLMhYuc3RhcmxpbmcudjEuRW50aXR5S2V5SABCCQoHc3ViamVjdCK9AgoIV2h5UmVwbHkSDQoFc2hhcmQYASABKA0SDQoFZ3JvdXAYAiABKAkSDQoFb3duZXIYAyABKAkSDwoHYWRkcmVzcxgEIAEoCRINCgVlcG9jaBgFIAEoARINCgVzdGF0ZRgGIAEoCRIOCgZyZWFzb24YByABKAkSEAoIbGFzdF9zZXEYCCABKAESEQoJd2F0ZXJtYXJrGAkgASgBEiUKBXdhaXRzGAogAygLMhYuc3RhcmxpbmcudjEuU2hhcmRXYWl0EhIKCndhaXRzX21vcmUYCyABKA0SGQoMZGVhZF9sZXR0ZXJzGAwgASgBSACIAQESKAoGZW50aXR5GA0gASgLMhguc3RhcmxpbmcudjEuRW50aXR5U3RhdGUSDwoHc2lsZW5jZRgOIAEoCUIPCg1fZGVhZF9sZXR0ZXJzIn0KCVNoYXJkV2FpdBIMCgRraW5kGAEgASgJEgwKBHdoYXQYAiABKAkSEwoGZm9yX21zGAMgASgBSACIAQESDAoEdHlwZRgEIAEoCRILCgNlaWQYBSABKAkSDAoEaG9vaxgGIAEoCRILCgNzZXEYByABKAFCCQoHX2Zvcl9tcyKkAQoLRW50aXR5U3RhdGUSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSEAoIcmVzaWRlbnQYAyABKAgSDgoGZXhpc3RzGAQgASgIEg8KB2FwcGxpZWQYBSABKAESDwoHZmx1c2hlZBgGIAEoCBIPCgdtYWlsYm94GAcgASgNEiUKBXdhaXRzGAggAygLMhYuc3RhcmxpbmcudjEuU2hhcmRXYWl0IioKC01vdmVSZXF1ZXN0Eg0KBXNoYXJkGAEgASgNEgwKBG5vZGUYAiABKAkiTAoMV2VpZ2hSZXF1ZXN0EgwKBG5vZGUYASABKAkSEwoGd2VpZ2h0GAIgASgBSACIAQESDgoGZ3JvdXBzGAMgAygJQgkKB193ZWlnaHQiHAoMRHJhaW5SZXF1ZXN0EgwKBG5vZGUYASABKAkiIQoNUGxhY2VzQ2hhbmdlZBIQCgh1bnBpbm5lZBgBIAMoDSIfChFEZWFkTGV0dGVyUmVxdWVzdBIKCgJpZBgBIAEoCSJHChZMaXN0RGVhZExldHRlcnNSZXF1ZXN0Eg4KBmN1cnNvchgBIAEoCRINCgVsaW1pdBgCIAEoDRIOCgZzdGF0dXMYAyABKAkiUAoUTGlzdERlYWRMZXR0ZXJzUmVwbHkSKAoHbGV0dGVycxgBIAMoCzIXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISDgoGY3Vyc29yGAIgASgJIrsBCgpEZWFkTGV0dGVyEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSDgoGc3RhdHVzGAMgASgJEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGhvb2sYBiABKAkSDAoEY29kZRgHIAEoCRINCgVlcnJvchgIIAEoCRIKCgJhdBgJIAEoARIRCgl0YXNrX2pzb24YCiABKAkSDQoFc2hhcmQYCyABKA0SDwoDc2VxGAwgASgEQgIwAiIUChJMaXN0TW9kdWxlc1JlcXVlc3QiPgoQTGlzdE1vZHVsZXNSZXBseRIqCgdtb2R1bGVzGAEgAygLMhkuc3RhcmxpbmcudjEuTW9kdWxlU3RhdHVzIlIKDE1vZHVsZVN0YXR1cxIMCgRuYW1lGAEgASgJEgwKBGZpbGUYAiABKAkSJgoFaG9va3MYAyADKAsyFy5zdGFybGluZy52MS5Ib29rU3RhdHVzIucBCgpIb29rU3RhdHVzEgwKBGtpbmQYASABKAkSDgoGdGFyZ2V0GAIgASgJEgwKBG5hbWUYAyABKAkSNwoIY291bnRlcnMYBCADKAsyJS5zdGFybGluZy52MS5Ib29rU3RhdHVzLkNvdW50ZXJzRW50cnkSEgoKZGVwZW5kc19vbhgFIAMoCRISCgptYXlfY2hhbmdlGAYgAygJEgwKBHB1cmUYByABKAgSDQoFb3JkZXIYCCABKA0aLwoNQ291bnRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIoEBCgxBY3RvckFkZHJlc3MSKgoJYmVoYXZpb3VyGAEgASgLMhUuc3RhcmxpbmcudjEuQWN0b3JLZXlIABITCglzaW5nbGV0b24YAiABKAlIABIoCgZlbnRpdHkYAyABKAsyFi5zdGFybGluZy52MS5FbnRpdHlLZXlIAEIGCgRraW5kIiUKCEFjdG9yS2V5EgwKBG5hbWUYASABKAkSCwoDa2V5GAIgASgJIiYKCUVudGl0eUtleRIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCSJqChJTZW5kTWVzc2FnZVJlcXVlc3QSJQoCdG8YASABKAsyGS5zdGFybGluZy52MS5BY3RvckFkZHJlc3MSFAoMbWVzc2FnZV9qc29uGAIgASgJEhcKD2lkZW1wb3RlbmN5X2tleRgDIAEoCSI1ChBTZW5kTWVzc2FnZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4iYgoKQXNrUmVxdWVzdBIlCgJ0bxgBIAEoCzIZLnN0YXJsaW5nLnYxLkFjdG9yQWRkcmVzcxIUCgxtZXNzYWdlX2pzb24YAiABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJIh4KCEFza1JlcGx5EhIKCnJlcGx5X2pzb24YASABKAkqVQoIQWNrTGV2ZWwSGQoVQUNLX0xFVkVMX1VOU1BFQ0lGSUVEEAASFQoRQUNLX0xFVkVMX0RVUkFCTEUQARIXChNBQ0tfTEVWRUxfUFJPQ0VTU0VEEAIyhgEKBkluZ2VzdBJCCgZTdHJlYW0SGi5zdGFybGluZy52MS5DbGllbnRNZXNzYWdlGhguc3RhcmxpbmcudjEuTm9kZU1lc3NhZ2UoATABEjgKBFNlbmQSGC5zdGFybGluZy52MS5TZW5kUmVxdWVzdBoWLnN0YXJsaW5nLnYxLlNlbmRSZXBseTKoAwoIRW50aXRpZXMSMwoDR2V0Ehcuc3RhcmxpbmcudjEuR2V0UmVxdWVzdBoTLnN0YXJsaW5nLnYxLlJlY29yZBI4CgRMaXN0Ehguc3RhcmxpbmcudjEuTGlzdFJlcXVlc3QaFi5zdGFybGluZy52MS5MaXN0UmVwbHkSOwoFQ291bnQSGS5zdGFybGluZy52MS5Db3VudFJlcXVlc3QaFy5zdGFybGluZy52MS5Db3VudFJlcGx5EjsKA1JhdxIXLnN0YXJsaW5nLnYxLlJhd1JlcXVlc3QaGS5zdGFybGluZy52MS5SYXdEYXRhcG9pbnQwARI2CgNTZXQSFy5zdGFybGluZy52MS5TZXRSZXF1ZXN0GhYuc3RhcmxpbmcudjEuU2VuZFJlcGx5Ej4KBkRlbGV0ZRIaLnN0YXJsaW5nLnYxLkRlbGV0ZVJlcXVlc3QaGC5zdGFybGluZy52MS5EZWxldGVSZXBseRI7CgVMaW5rcxIZLnN0YXJsaW5nLnYxLkxpbmtzUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkxpbmtzUmVwbHky4AYKBUFkbWluEj4KBlN0YXR1cxIaLnN0YXJsaW5nLnYxLlN0YXR1c1JlcXVlc3QaGC5zdGFybGluZy52MS5TdGF0dXNSZXBseRJZCg9MaXN0RGVhZExldHRlcnMSIy5zdGFybGluZy52MS5MaXN0RGVhZExldHRlcnNSZXF1ZXN0GiEuc3RhcmxpbmcudjEuTGlzdERlYWRMZXR0ZXJzUmVwbHkSSAoNR2V0RGVhZExldHRlchIeLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXJSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuRGVhZExldHRlchJLChBSZXBsYXlEZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEkwKEURpc2NhcmREZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEk0KC0xpc3RNb2R1bGVzEh8uc3RhcmxpbmcudjEuTGlzdE1vZHVsZXNSZXF1ZXN0Gh0uc3RhcmxpbmcudjEuTGlzdE1vZHVsZXNSZXBseRI+CgZPd25lcnMSGi5zdGFybGluZy52MS5Pd25lcnNSZXF1ZXN0Ghguc3RhcmxpbmcudjEuT3duZXJzUmVwbHkSUwoNQ2x1c3RlclN0YXR1cxIhLnN0YXJsaW5nLnYxLkNsdXN0ZXJTdGF0dXNSZXF1ZXN0Gh8uc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcGx5EjUKA1doeRIXLnN0YXJsaW5nLnYxLldoeVJlcXVlc3QaFS5zdGFybGluZy52MS5XaHlSZXBseRI8CgRNb3ZlEhguc3RhcmxpbmcudjEuTW92ZVJlcXVlc3QaGi5zdGFybGluZy52MS5QbGFjZXNDaGFuZ2VkEj4KBVdlaWdoEhkuc3RhcmxpbmcudjEuV2VpZ2hSZXF1ZXN0Ghouc3RhcmxpbmcudjEuUGxhY2VzQ2hhbmdlZBI+CgVEcmFpbhIZLnN0YXJsaW5nLnYxLkRyYWluUmVxdWVzdBoaLnN0YXJsaW5nLnYxLlBsYWNlc0NoYW5nZWQyhwEKBkFjdG9ycxJGCgRTZW5kEh8uc3RhcmxpbmcudjEuU2VuZE1lc3NhZ2VSZXF1ZXN0Gh0uc3RhcmxpbmcudjEuU2VuZE1lc3NhZ2VSZXBseRI1CgNBc2sSFy5zdGFybGluZy52MS5Bc2tSZXF1ZXN0GhUuc3RhcmxpbmcudjEuQXNrUmVwbHliBnByb3RvMw");
 
 /**
  * @generated from message starling.v1.Value
@@ -980,6 +980,135 @@ export const DeleteReplySchema: GenMessage<DeleteReply> = /*@__PURE__*/
   messageDesc(file_starling, 26);
 
 /**
+ * @generated from message starling.v1.LinksRequest
+ */
+export type LinksRequest = Message<"starling.v1.LinksRequest"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 2;
+   */
+  eid: string;
+
+  /**
+   * Who links to the entity, instead of what it links to.
+   *
+   * @generated from field: bool reverse = 3;
+   */
+  reverse: boolean;
+
+  /**
+   * Unix milliseconds; absent means now. Plain links are those of now at any time.
+   *
+   * @generated from field: optional double at = 4;
+   */
+  at?: number | undefined;
+
+  /**
+   * Continue after this cursor of an earlier reply.
+   *
+   * @generated from field: string cursor = 5;
+   */
+  cursor: string;
+
+  /**
+   * @generated from field: uint32 limit = 6;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message starling.v1.LinksRequest.
+ * Use `create(LinksRequestSchema)` to create a new message.
+ */
+export const LinksRequestSchema: GenMessage<LinksRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 27);
+
+/**
+ * @generated from message starling.v1.LinksReply
+ */
+export type LinksReply = Message<"starling.v1.LinksReply"> & {
+  /**
+   * @generated from field: repeated starling.v1.LinkedEntity links = 1;
+   */
+  links: LinkedEntity[];
+
+  /**
+   * Empty at the end.
+   *
+   * @generated from field: string cursor = 2;
+   */
+  cursor: string;
+
+  /**
+   * The answer holds everything up to this time.
+   *
+   * @generated from field: double as_of = 3;
+   */
+  asOf: number;
+
+  /**
+   * The instant that was asked for.
+   *
+   * @generated from field: double at = 4;
+   */
+  at: number;
+};
+
+/**
+ * Describes the message starling.v1.LinksReply.
+ * Use `create(LinksReplySchema)` to create a new message.
+ */
+export const LinksReplySchema: GenMessage<LinksReply> = /*@__PURE__*/
+  messageDesc(file_starling, 28);
+
+/**
+ * One link, and the entity at its other end.
+ *
+ * @generated from message starling.v1.LinkedEntity
+ */
+export type LinkedEntity = Message<"starling.v1.LinkedEntity"> & {
+  /**
+   * The source's attribute.
+   *
+   * @generated from field: string attr = 1;
+   */
+  attr: string;
+
+  /**
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 3;
+   */
+  eid: string;
+
+  /**
+   * When it was observed; absent of a plain link. Of observations that touch, the whole time.
+   *
+   * @generated from field: optional double t1 = 4;
+   */
+  t1?: number | undefined;
+
+  /**
+   * @generated from field: optional double t2 = 5;
+   */
+  t2?: number | undefined;
+};
+
+/**
+ * Describes the message starling.v1.LinkedEntity.
+ * Use `create(LinkedEntitySchema)` to create a new message.
+ */
+export const LinkedEntitySchema: GenMessage<LinkedEntity> = /*@__PURE__*/
+  messageDesc(file_starling, 29);
+
+/**
  * @generated from message starling.v1.StatusRequest
  */
 export type StatusRequest = Message<"starling.v1.StatusRequest"> & {
@@ -990,7 +1119,7 @@ export type StatusRequest = Message<"starling.v1.StatusRequest"> & {
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 27);
+  messageDesc(file_starling, 30);
 
 /**
  * @generated from message starling.v1.StatusReply
@@ -1051,7 +1180,7 @@ export type StatusReply = Message<"starling.v1.StatusReply"> & {
  * Use `create(StatusReplySchema)` to create a new message.
  */
 export const StatusReplySchema: GenMessage<StatusReply> = /*@__PURE__*/
-  messageDesc(file_starling, 28);
+  messageDesc(file_starling, 31);
 
 /**
  * @generated from message starling.v1.ShardStatus
@@ -1093,7 +1222,7 @@ export type ShardStatus = Message<"starling.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 29);
+  messageDesc(file_starling, 32);
 
 /**
  * @generated from message starling.v1.OwnersRequest
@@ -1106,7 +1235,7 @@ export type OwnersRequest = Message<"starling.v1.OwnersRequest"> & {
  * Use `create(OwnersRequestSchema)` to create a new message.
  */
 export const OwnersRequestSchema: GenMessage<OwnersRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 30);
+  messageDesc(file_starling, 33);
 
 /**
  * @generated from message starling.v1.OwnersReply
@@ -1132,7 +1261,7 @@ export type OwnersReply = Message<"starling.v1.OwnersReply"> & {
  * Use `create(OwnersReplySchema)` to create a new message.
  */
 export const OwnersReplySchema: GenMessage<OwnersReply> = /*@__PURE__*/
-  messageDesc(file_starling, 31);
+  messageDesc(file_starling, 34);
 
 /**
  * @generated from message starling.v1.ShardOwner
@@ -1161,7 +1290,7 @@ export type ShardOwner = Message<"starling.v1.ShardOwner"> & {
  * Use `create(ShardOwnerSchema)` to create a new message.
  */
 export const ShardOwnerSchema: GenMessage<ShardOwner> = /*@__PURE__*/
-  messageDesc(file_starling, 32);
+  messageDesc(file_starling, 35);
 
 /**
  * @generated from message starling.v1.ClusterStatusRequest
@@ -1174,7 +1303,7 @@ export type ClusterStatusRequest = Message<"starling.v1.ClusterStatusRequest"> &
  * Use `create(ClusterStatusRequestSchema)` to create a new message.
  */
 export const ClusterStatusRequestSchema: GenMessage<ClusterStatusRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 33);
+  messageDesc(file_starling, 36);
 
 /**
  * The fields are explained in cluster-status.ts.
@@ -1253,7 +1382,7 @@ export type ClusterStatusReply = Message<"starling.v1.ClusterStatusReply"> & {
  * Use `create(ClusterStatusReplySchema)` to create a new message.
  */
 export const ClusterStatusReplySchema: GenMessage<ClusterStatusReply> = /*@__PURE__*/
-  messageDesc(file_starling, 34);
+  messageDesc(file_starling, 37);
 
 /**
  * @generated from message starling.v1.Dependency
@@ -1275,7 +1404,7 @@ export type Dependency = Message<"starling.v1.Dependency"> & {
  * Use `create(DependencySchema)` to create a new message.
  */
 export const DependencySchema: GenMessage<Dependency> = /*@__PURE__*/
-  messageDesc(file_starling, 35);
+  messageDesc(file_starling, 38);
 
 /**
  * @generated from message starling.v1.ClusterNode
@@ -1387,7 +1516,7 @@ export type ClusterNode = Message<"starling.v1.ClusterNode"> & {
  * Use `create(ClusterNodeSchema)` to create a new message.
  */
 export const ClusterNodeSchema: GenMessage<ClusterNode> = /*@__PURE__*/
-  messageDesc(file_starling, 36);
+  messageDesc(file_starling, 39);
 
 /**
  * @generated from message starling.v1.ClusterShard
@@ -1449,7 +1578,7 @@ export type ClusterShard = Message<"starling.v1.ClusterShard"> & {
  * Use `create(ClusterShardSchema)` to create a new message.
  */
 export const ClusterShardSchema: GenMessage<ClusterShard> = /*@__PURE__*/
-  messageDesc(file_starling, 37);
+  messageDesc(file_starling, 40);
 
 /**
  * @generated from message starling.v1.WhyRequest
@@ -1478,7 +1607,7 @@ export type WhyRequest = Message<"starling.v1.WhyRequest"> & {
  * Use `create(WhyRequestSchema)` to create a new message.
  */
 export const WhyRequestSchema: GenMessage<WhyRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 38);
+  messageDesc(file_starling, 41);
 
 /**
  * @generated from message starling.v1.WhyReply
@@ -1560,7 +1689,7 @@ export type WhyReply = Message<"starling.v1.WhyReply"> & {
  * Use `create(WhyReplySchema)` to create a new message.
  */
 export const WhyReplySchema: GenMessage<WhyReply> = /*@__PURE__*/
-  messageDesc(file_starling, 39);
+  messageDesc(file_starling, 42);
 
 /**
  * @generated from message starling.v1.ShardWait
@@ -1607,7 +1736,7 @@ export type ShardWait = Message<"starling.v1.ShardWait"> & {
  * Use `create(ShardWaitSchema)` to create a new message.
  */
 export const ShardWaitSchema: GenMessage<ShardWait> = /*@__PURE__*/
-  messageDesc(file_starling, 40);
+  messageDesc(file_starling, 43);
 
 /**
  * @generated from message starling.v1.EntityState
@@ -1659,7 +1788,7 @@ export type EntityState = Message<"starling.v1.EntityState"> & {
  * Use `create(EntityStateSchema)` to create a new message.
  */
 export const EntityStateSchema: GenMessage<EntityState> = /*@__PURE__*/
-  messageDesc(file_starling, 41);
+  messageDesc(file_starling, 44);
 
 /**
  * @generated from message starling.v1.MoveRequest
@@ -1683,7 +1812,7 @@ export type MoveRequest = Message<"starling.v1.MoveRequest"> & {
  * Use `create(MoveRequestSchema)` to create a new message.
  */
 export const MoveRequestSchema: GenMessage<MoveRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 42);
+  messageDesc(file_starling, 45);
 
 /**
  * @generated from message starling.v1.WeighRequest
@@ -1716,7 +1845,7 @@ export type WeighRequest = Message<"starling.v1.WeighRequest"> & {
  * Use `create(WeighRequestSchema)` to create a new message.
  */
 export const WeighRequestSchema: GenMessage<WeighRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 43);
+  messageDesc(file_starling, 46);
 
 /**
  * @generated from message starling.v1.DrainRequest
@@ -1735,7 +1864,7 @@ export type DrainRequest = Message<"starling.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 44);
+  messageDesc(file_starling, 47);
 
 /**
  * @generated from message starling.v1.PlacesChanged
@@ -1754,7 +1883,7 @@ export type PlacesChanged = Message<"starling.v1.PlacesChanged"> & {
  * Use `create(PlacesChangedSchema)` to create a new message.
  */
 export const PlacesChangedSchema: GenMessage<PlacesChanged> = /*@__PURE__*/
-  messageDesc(file_starling, 45);
+  messageDesc(file_starling, 48);
 
 /**
  * @generated from message starling.v1.DeadLetterRequest
@@ -1773,7 +1902,7 @@ export type DeadLetterRequest = Message<"starling.v1.DeadLetterRequest"> & {
  * Use `create(DeadLetterRequestSchema)` to create a new message.
  */
 export const DeadLetterRequestSchema: GenMessage<DeadLetterRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 46);
+  messageDesc(file_starling, 49);
 
 /**
  * @generated from message starling.v1.ListDeadLettersRequest
@@ -1802,7 +1931,7 @@ export type ListDeadLettersRequest = Message<"starling.v1.ListDeadLettersRequest
  * Use `create(ListDeadLettersRequestSchema)` to create a new message.
  */
 export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 47);
+  messageDesc(file_starling, 50);
 
 /**
  * @generated from message starling.v1.ListDeadLettersReply
@@ -1824,7 +1953,7 @@ export type ListDeadLettersReply = Message<"starling.v1.ListDeadLettersReply"> &
  * Use `create(ListDeadLettersReplySchema)` to create a new message.
  */
 export const ListDeadLettersReplySchema: GenMessage<ListDeadLettersReply> = /*@__PURE__*/
-  messageDesc(file_starling, 48);
+  messageDesc(file_starling, 51);
 
 /**
  * @generated from message starling.v1.DeadLetter
@@ -1900,7 +2029,7 @@ export type DeadLetter = Message<"starling.v1.DeadLetter"> & {
  * Use `create(DeadLetterSchema)` to create a new message.
  */
 export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
-  messageDesc(file_starling, 49);
+  messageDesc(file_starling, 52);
 
 /**
  * @generated from message starling.v1.ListModulesRequest
@@ -1913,7 +2042,7 @@ export type ListModulesRequest = Message<"starling.v1.ListModulesRequest"> & {
  * Use `create(ListModulesRequestSchema)` to create a new message.
  */
 export const ListModulesRequestSchema: GenMessage<ListModulesRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 50);
+  messageDesc(file_starling, 53);
 
 /**
  * @generated from message starling.v1.ListModulesReply
@@ -1930,7 +2059,7 @@ export type ListModulesReply = Message<"starling.v1.ListModulesReply"> & {
  * Use `create(ListModulesReplySchema)` to create a new message.
  */
 export const ListModulesReplySchema: GenMessage<ListModulesReply> = /*@__PURE__*/
-  messageDesc(file_starling, 51);
+  messageDesc(file_starling, 54);
 
 /**
  * @generated from message starling.v1.ModuleStatus
@@ -1957,7 +2086,7 @@ export type ModuleStatus = Message<"starling.v1.ModuleStatus"> & {
  * Use `create(ModuleStatusSchema)` to create a new message.
  */
 export const ModuleStatusSchema: GenMessage<ModuleStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 52);
+  messageDesc(file_starling, 55);
 
 /**
  * @generated from message starling.v1.HookStatus
@@ -2017,7 +2146,7 @@ export type HookStatus = Message<"starling.v1.HookStatus"> & {
  * Use `create(HookStatusSchema)` to create a new message.
  */
 export const HookStatusSchema: GenMessage<HookStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 53);
+  messageDesc(file_starling, 56);
 
 /**
  * @generated from message starling.v1.ActorAddress
@@ -2052,7 +2181,7 @@ export type ActorAddress = Message<"starling.v1.ActorAddress"> & {
  * Use `create(ActorAddressSchema)` to create a new message.
  */
 export const ActorAddressSchema: GenMessage<ActorAddress> = /*@__PURE__*/
-  messageDesc(file_starling, 54);
+  messageDesc(file_starling, 57);
 
 /**
  * @generated from message starling.v1.ActorKey
@@ -2074,7 +2203,7 @@ export type ActorKey = Message<"starling.v1.ActorKey"> & {
  * Use `create(ActorKeySchema)` to create a new message.
  */
 export const ActorKeySchema: GenMessage<ActorKey> = /*@__PURE__*/
-  messageDesc(file_starling, 55);
+  messageDesc(file_starling, 58);
 
 /**
  * @generated from message starling.v1.EntityKey
@@ -2096,7 +2225,7 @@ export type EntityKey = Message<"starling.v1.EntityKey"> & {
  * Use `create(EntityKeySchema)` to create a new message.
  */
 export const EntityKeySchema: GenMessage<EntityKey> = /*@__PURE__*/
-  messageDesc(file_starling, 56);
+  messageDesc(file_starling, 59);
 
 /**
  * @generated from message starling.v1.SendMessageRequest
@@ -2127,7 +2256,7 @@ export type SendMessageRequest = Message<"starling.v1.SendMessageRequest"> & {
  * Use `create(SendMessageRequestSchema)` to create a new message.
  */
 export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 57);
+  messageDesc(file_starling, 60);
 
 /**
  * @generated from message starling.v1.SendMessageReply
@@ -2146,7 +2275,7 @@ export type SendMessageReply = Message<"starling.v1.SendMessageReply"> & {
  * Use `create(SendMessageReplySchema)` to create a new message.
  */
 export const SendMessageReplySchema: GenMessage<SendMessageReply> = /*@__PURE__*/
-  messageDesc(file_starling, 58);
+  messageDesc(file_starling, 61);
 
 /**
  * @generated from message starling.v1.AskRequest
@@ -2175,7 +2304,7 @@ export type AskRequest = Message<"starling.v1.AskRequest"> & {
  * Use `create(AskRequestSchema)` to create a new message.
  */
 export const AskRequestSchema: GenMessage<AskRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 59);
+  messageDesc(file_starling, 62);
 
 /**
  * @generated from message starling.v1.AskReply
@@ -2194,7 +2323,7 @@ export type AskReply = Message<"starling.v1.AskReply"> & {
  * Use `create(AskReplySchema)` to create a new message.
  */
 export const AskReplySchema: GenMessage<AskReply> = /*@__PURE__*/
-  messageDesc(file_starling, 60);
+  messageDesc(file_starling, 63);
 
 /**
  * @generated from enum starling.v1.AckLevel
@@ -2313,6 +2442,16 @@ export const Entities: GenService<{
     methodKind: "unary";
     input: typeof DeleteRequestSchema;
     output: typeof DeleteReplySchema;
+  },
+  /**
+   * What an entity links to at an instant, or who links to it.
+   *
+   * @generated from rpc starling.v1.Entities.Links
+   */
+  links: {
+    methodKind: "unary";
+    input: typeof LinksRequestSchema;
+    output: typeof LinksReplySchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_starling, 1);

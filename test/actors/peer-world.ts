@@ -1,6 +1,7 @@
 import { createCounters } from "../../actors/counters.ts";
 import type { LogPlace, OwnedRecord } from "../../actors/engine.ts";
-import { copyView, createEntity, restoreEntity } from "../../actors/entity.ts";
+import { createEntity, restoreEntity } from "../../actors/entity.ts";
+import { copyView } from "../../actors/entity-view.ts";
 import type { LocalEngine } from "../../actors/local-engine.ts";
 import { type Part, type PartEvent, type PartListener, taskFrom } from "../../actors/part.ts";
 import { PartNews } from "../../actors/part-news.ts";

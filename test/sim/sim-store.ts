@@ -43,6 +43,8 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
     load: wrap("load", database.load),
     readLog: wrap("readLog", database.readLog),
     findParts: wrap("findParts", database.findParts),
+    readLinks: wrap("readLinks", database.readLinks),
+    links: wrap("links", database.links),
     readChannel: wrap("readChannel", database.readChannel),
     openSession: wrap("openSession", database.openSession),
     closeSession: wrap("closeSession", database.closeSession),

@@ -191,6 +191,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       historyRows: async () => [],
       historyPages: async () => [],
       historyHorizons: async () => new Map(),
+      links: async () => [],
       deadLetters: async ({ after, limit, status: wanted }) => {
         const all = [...world.letters.values()].filter((one) => one.id > after);
         return all.filter((one) => wanted === null || one.status === wanted).slice(0, limit);

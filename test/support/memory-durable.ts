@@ -8,6 +8,7 @@ import type {
   StoredSession,
 } from "../../actors/store/store.ts";
 import type { NodeId, SessionId, ShardId } from "../../proto/ids.ts";
+import type { MemoryLink } from "./memory-link-rows.ts";
 
 /** The durable part of one shard. What stands in its maps is replaced, never changed. */
 export interface MemoryShard {
@@ -24,6 +25,7 @@ export interface MemoryShard {
   readonly channels: Map<string, number>;
   readonly entities: Map<string, StoredEntity>;
   readonly history: Map<string, HistorySegment[]>;
+  readonly links: Map<string, readonly MemoryLink[]>;
   readonly refused: Set<number>;
   readonly letters: Map<string, StoredDeadLetter>;
   readonly obligations: Map<string, StoredObligation>;
@@ -57,6 +59,7 @@ export function createMemoryShard(): MemoryShard {
     channels: new Map(),
     entities: new Map(),
     history: new Map(),
+    links: new Map(),
     refused: new Set(),
     letters: new Map(),
     obligations: new Map(),
@@ -77,6 +80,7 @@ function copyShard(shard: MemoryShard): MemoryShard {
     channels: new Map(shard.channels),
     entities: new Map(shard.entities),
     history: new Map(shard.history),
+    links: new Map(shard.links),
     refused: new Set(shard.refused),
     letters: new Map(shard.letters),
     obligations: new Map(shard.obligations),
@@ -90,9 +94,14 @@ function copyShard(shard: MemoryShard): MemoryShard {
 export function writeDurable({ shards, sessions }: MemoryDurable): string {
   const texts = [...sessions.values()].map(writeRow);
   for (const [id, shard] of shards) {
-    const { log, channels, entities, history, refused, letters, obligations } = shard;
+    const { log, channels, entities, history, links, refused, letters, obligations } = shard;
     const { owner, claim, watermark, delivered, at, attempt } = shard;
-    const rows = [...log, ...entities.values(), ...[...history.values()].flat(), ...letters.values()].map(writeRow);
+    const rows = [
+      ...log,
+      ...entities.values(),
+      ...[...history.values(), ...links.values()].flat(),
+      ...letters.values(),
+    ].map(writeRow);
     rows.push(...[...obligations.values()].map(writeRow), ...[...channels].map(String), [...refused].sort().join());
     const rest = [id, owner !== null, claim, watermark, delivered, at, attempt];
     texts.push(JSON.stringify(rest), ...rows.sort());

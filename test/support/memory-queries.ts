@@ -9,7 +9,7 @@ import type { MemoryDurable, MemoryShard } from "./memory-durable.ts";
 export const keyOf = ({ type, eid }: { type: string; eid: string }): string => `${type}\t${eid}`;
 
 /** The questions of the store in memory. */
-export function createMemoryQueries({ shards }: MemoryDurable): Queries {
+export function createMemoryQueries({ shards }: MemoryDurable): Omit<Queries, "links"> {
   const living = () =>
     [...shards.values()].flatMap((shard) => [...shard.entities.values()].filter(({ tombstone }) => !tombstone));
   const letters = (id: string) => shards.get(toShardId(parseLetterId(id)[0]))?.letters;

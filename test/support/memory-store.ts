@@ -19,6 +19,7 @@ import type { Clock } from "../../proto/clock.ts";
 import { type NodeId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { createMemoryDurable, createMemoryShard, type MemoryDurable, type MemoryShard } from "./memory-durable.ts";
+import { flushLinks, memoryLinkReads } from "./memory-link-rows.ts";
 import { createMemoryLocks, type Transaction } from "./memory-locks.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
 
@@ -200,6 +201,7 @@ export function createMemoryStore(
       sessions.set(session, { ...(sessions.get(session) ?? { session, named: false, opening: 0 }), closed: true });
     },
     ...createMemoryQueries(durable),
+    ...memoryLinkReads(shards),
   };
 }
 
@@ -322,6 +324,7 @@ function flush(shardOf: (id: ShardId) => MemoryShard, request: FlushRequest): vo
   for (const entity of request.entities) {
     if (entity.tombstone) dropHistory(shardOf(entity.shard).history, entity);
   }
+  for (const segment of request.links ?? []) flushLinks(shardOf(segment.shard), segment);
   for (const { shard, seq } of request.refused) shardOf(shard).refused.add(seq);
   for (const letter of request.deadLetters) addLetter(shardOf(letter.shard), letter);
   for (const obligation of request.obligations ?? []) {

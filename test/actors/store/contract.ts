@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Queries, Store } from "../../../actors/store/store.ts";
 import { type NodeId, type ShardId, toEpoch, toSeq } from "../../../proto/ids.ts";
 import { describeLarge } from "./contract-large.ts";
+import { describeLinks } from "./contract-links.ts";
 import { describeObligations } from "./contract-obligations.ts";
 import { describeQueries } from "./contract-queries.ts";
 import {
@@ -334,6 +335,8 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
   });
 
   describe("large values", () => describeLarge(() => store));
+
+  describe("links", () => describeLinks(() => store));
   describeQueries(() => store);
   describe("obligations and attempts", () => describeObligations(() => store));
 }
