@@ -13,19 +13,21 @@ export interface ExclusiveLockOptions {
   readonly name: string;
   /** Other nodes of the cluster may hold it too. */
   readonly shared?: boolean;
-  /** The connection was lost and the lock could not be had again: the node has to end. */
+  /** The connection was lost and somebody else has the lock since: the node has to end. */
   readonly onLost: (error: StarlingError) => void;
+  /** How long somebody else may have it then, in ms; default 30 s: this node's own lost session may take a while to end. */
+  readonly lostAfterMs?: number;
 }
 
 /** A killed node's session may take a moment to end. */
 const patienceMs = 2_000;
-const lostAfterMs = 30_000;
+const lostAfterDefaultMs = 30_000;
 const everyMs = 100;
 
 /** Takes the lock. Raises DATA_FOLDER_TAKEN, which names the holder. */
 export async function lockExclusively(
   connect: Omit<ConnectionOptions, "application" | "onClose">,
-  { name, shared = false, onLost }: ExclusiveLockOptions,
+  { name, shared = false, onLost, lostAfterMs = lostAfterDefaultMs }: ExclusiveLockOptions,
 ): Promise<ExclusiveLock> {
   let status: "taking" | "held" | "closed" = "taking";
   const connection = createConnection({
@@ -34,15 +36,17 @@ export async function lockExclusively(
     onClose: () => {
       if (status !== "held") return;
       status = "taking";
-      take(lostAfterMs).catch((error: unknown) => {
+      // As long as PostgreSQL is away nobody takes the lock, and nothing is written: there is time.
+      take(lostAfterMs, "wait").catch((error: unknown) => {
         if (status !== "closed") onLost(toStarlingError(error));
       });
     },
   });
-  const take = async (patience: number): Promise<void> => {
-    const deadline = performance.now() + patience;
+  const take = async (patience: number, whileAway: "wait" | "fail"): Promise<void> => {
+    let deadline = performance.now() + patience;
     while (status === "taking") {
       const problem = await tryLock(connection, shared);
+      if (problem?.code === "STORE" && whileAway === "wait") deadline = performance.now() + patience;
       if (problem === null) status = "held";
       else if (performance.now() > deadline) throw problem;
       else await delay(everyMs);
@@ -53,7 +57,7 @@ export async function lockExclusively(
     await connection.close();
   };
   try {
-    await take(patienceMs);
+    await take(patienceMs, "fail");
   } catch (error) {
     await close();
     throw error;
