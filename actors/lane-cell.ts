@@ -5,6 +5,7 @@ import { unreachable } from "../proto/unreachable.ts";
 import type { Cell, CellSystem } from "./cell.ts";
 import { owns } from "./commit.ts";
 import type { Counters } from "./counters.ts";
+import { createDeliverer } from "./deliverer.ts";
 import { unlinkPage } from "./entity-links.ts";
 import { noFailPoint, type OnFailPoint } from "./fail-point.ts";
 import type { Effect, Lane, LaneMessage, Offer } from "./lane.ts";
@@ -42,7 +43,6 @@ export interface LaneCell {
 /** Bound on a lane's mailbox: messages carry batches, and credits bound how many batches there are. */
 const mailboxMax = 100_000;
 const sweepEveryMs = 1000;
-const redeliverAfterMs = 100;
 
 /** Starts a lane's actor; `create` is given the way back in. */
 export function startLaneCell(
@@ -136,57 +136,6 @@ export function createOfferer(
   };
 }
 
-/** Offers outbox parts until their targets have them, in order; what one step says of a shard's parts comes as one message. */
-function createDeliverer(
-  lane: Lane,
-  { offer, onFailPoint }: Required<LaneSurroundings>,
-  post: Post,
-  after: After,
-): (shard: Shard, part: Part) => void {
-  interface Way {
-    readonly parts: Map<number, Part>;
-    readonly listener: PartListener;
-  }
-  const ways = new WeakMap<Shard, Way>();
-  const openWay = (shard: Shard): Way => {
-    const parts = new Map<number, Part>();
-    const listener: PartListener = (news) => {
-      const durable: number[] = [];
-      const done: number[] = [];
-      for (const { kind, position } of news) {
-        const part = parts.get(position);
-        if (part === undefined) continue;
-        if (kind === "refused") after(redeliverAfterMs, () => deliver(shard, part));
-        if (kind === "durable") {
-          part.tasks = []; // as a repeat it is known without them
-          durable.push(part.number);
-        }
-        if (kind === "processed") {
-          parts.delete(position);
-          done.push(part.number);
-        }
-      }
-      if (durable.length > 0) {
-        onFailPoint("sent-not-marked");
-        post({ kind: "delivered", shard, seqs: durable });
-      }
-      if (done.length > 0) post({ kind: "lines-done", shard, seqs: done });
-    };
-    const way = { parts, listener };
-    ways.set(shard, way);
-    return way;
-  };
-  const deliver = (shard: Shard, part: Part): void => {
-    // What a shard has left to deliver when it goes, its next owner delivers.
-    if (!owns(lane, shard)) return;
-    const { parts, listener } = ways.get(shard) ?? openWay(shard);
-    parts.set(part.position, part);
-    onFailPoint("outbox-written-not-sent");
-    offer([part], listener);
-  };
-  return deliver;
-}
-
 type Post = (message: LaneMessage) => void;
 type After = (ms: number, run: () => void) => void;
 
@@ -201,7 +150,7 @@ function createPerformer(
   const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
     after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
   const timed = createTimer(lane.world.counters, world.clock);
-  const deliver = createDeliverer(lane, world, post, after);
+  const deliver = createDeliverer({ owns: (shard) => owns(lane, shard), offer: world.offer, onFailPoint, post, after });
   return (effect) => {
     switch (effect.kind) {
       case "append":
