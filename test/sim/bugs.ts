@@ -1,100 +1,100 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { repository } from "../support/repository.ts";
+import { isFailed, type PoolReport, playRuns } from "./pool.ts";
 
 /**
- * Puts known bugs back, one by one, in a copy of the tree, and lets the simulation look for each: it has to find it by a
- * checker, within `runsMax` runs. `npm run sim -- --bugs [NAME…]`. A patch stands under the lines `Rule:` and `Bug:`.
+ * Puts known bugs back, one by one, in a copy of what is compiled, and lets the simulation look for each: it has to find it
+ * by a checker, within `runsMax` runs. `npm run sim -- --bugs [NAME…]`. A patch stands under the lines `Rule:` and `Bug:`.
  */
 export interface BugVerdict {
   readonly name: string;
   readonly rule: string;
   readonly verdict: "found" | "missed" | "does not apply" | "crashed";
-  /** Which promise was seen broken, and in which run. */
+  /** Which promise was seen broken, and what was seen. */
   readonly checker: string;
+  readonly text: string;
+  /** Until it was found. */
   readonly runs: number;
 }
 
 export interface SearchOptions {
   readonly seed: number;
   readonly runsMax: number;
+  readonly workers?: number;
+  readonly onReport: (report: PoolReport) => void;
 }
 
 const folder = join(repository, "test/bugs/sim");
-const copied = [
-  "actors",
-  "cluster",
-  "modules",
-  "node",
-  "proto",
-  "test",
-  "package.json",
-  "package-lock.json",
-  "tsconfig.json",
-];
-/** A bug that shows only so is not found: a step that throws, or a client that is refused. */
+const dist = join(repository, "dist");
+/** What shows only so is not found: a step that throws is a crash. */
 const crashes = new Set(["bug"]);
 
-/** Tries all bugs, or those of these names. */
-export function findBugs(
-  names: readonly string[],
-  { seed, runsMax }: SearchOptions,
-  onVerdict: (verdict: BugVerdict) => void,
-): BugVerdict[] {
-  const known = readdirSync(folder)
+/** The names of all known bugs. */
+export function knownBugs(): readonly string[] {
+  return readdirSync(folder)
     .filter((file) => file.endsWith(".patch"))
     .map((file) => file.slice(0, -".patch".length))
     .sort();
+}
+
+/** Looks for these bugs. */
+export async function findBugs(
+  names: readonly string[],
+  search: SearchOptions,
+  onVerdict: (verdict: BugVerdict) => void,
+): Promise<readonly BugVerdict[]> {
   const tree = mkdtempSync(join(tmpdir(), "starling-sim-bug-"));
   try {
-    for (const each of copied) cpSync(join(repository, each), join(tree, each), { recursive: true });
-    cpSync(join(repository, "dist"), join(tree, "dist"), { recursive: true });
+    cpSync(dist, join(tree, "dist"), { recursive: true });
+    for (const file of ["package.json", "package-lock.json"]) cpSync(join(repository, file), join(tree, file));
     symlinkSync(join(repository, "node_modules"), join(tree, "node_modules"));
-    return (names.length > 0 ? names : known).map((name) => {
-      const verdict = tryBug(name, tree, { seed, runsMax });
+    const verdicts: BugVerdict[] = [];
+    for (const name of names) {
+      const verdict = await tryBug(name, tree, search);
+      verdicts.push(verdict);
       onVerdict(verdict);
-      return verdict;
-    });
+    }
+    return verdicts;
   } finally {
     rmSync(tree, { recursive: true, force: true });
   }
 }
 
-function tryBug(name: string, tree: string, search: SearchOptions): BugVerdict {
+async function tryBug(name: string, tree: string, { seed, runsMax, ...rest }: SearchOptions): Promise<BugVerdict> {
   const text = readFileSync(join(folder, `${name}.patch`), "utf8");
   const rule = /^Rule: (.+)$/m.exec(text)?.[1] ?? "";
-  const none = { name, rule, checker: "", runs: 0 };
-  if (!applyPatch(name, tree, [])) return { ...none, verdict: "does not apply" };
-  const found = runPatched(tree, search);
-  if (!applyPatch(name, tree, ["--reverse"])) throw new Error(`${name} could not be taken back`);
-  const { runs = 0, failures = [] } = found;
-  const checker = failures[0]?.checker ?? "";
-  if (checker === "") return { ...none, verdict: runs === 0 ? "crashed" : "missed", runs };
-  return { ...none, verdict: crashes.has(checker) ? "crashed" : "found", checker, runs };
-}
-
-interface Found {
-  readonly runs?: number;
-  readonly failures?: readonly { readonly checker: string }[];
-}
-
-function runPatched(tree: string, { seed, runsMax }: SearchOptions): Found {
-  const compiler = join(repository, "node_modules/typescript/bin/tsc");
-  spawnSync(process.execPath, [compiler, "-p", "tsconfig.json"], { cwd: tree });
-  const args = ["dist/test/sim/main.js", "--runs", String(runsMax), "--seed", String(seed), "--first", "--json"];
-  const limits = { encoding: "utf8", maxBuffer: 1e9, timeout: 3_600_000, killSignal: "SIGKILL" } as const;
-  const { stdout } = spawnSync(process.execPath, args, { cwd: tree, ...limits });
-  try {
-    return JSON.parse(stdout.trim().split("\n").at(-1) ?? "{}") as Found;
-  } catch {
-    // It ended without a word: that is a crash, and no finding.
-    return {};
+  const none = { name, rule, checker: "", text: "", runs: 0 };
+  const files = [...text.matchAll(/^\+\+\+ b\/(.+)$/gm)].map(([, file = ""]) => file);
+  for (const file of files) {
+    mkdirSync(join(tree, dirname(file)), { recursive: true });
+    cpSync(join(repository, file), join(tree, file));
   }
+  const args = ["apply", "--recount", join(folder, `${name}.patch`)];
+  if (spawnSync("git", args, { cwd: tree }).status !== 0) return { ...none, verdict: "does not apply" };
+  compile(tree, files);
+  const reports = await playRuns({ seed, runs: runsMax, dist: join(tree, "dist"), first: true, ...rest });
+  for (const file of files) cpSync(join(dist, compiled(file)), join(tree, "dist", compiled(file)));
+  const failed = reports.find(isFailed);
+  if (failed === undefined) return { ...none, verdict: "missed", runs: reports.length };
+  const runs = failed.seed - seed + 1;
+  if (failed.kind === "broken") return { ...none, verdict: "crashed", text: failed.text, runs };
+  const [violation = { checker: "", text: "" }] = failed.violations;
+  return { ...none, ...violation, verdict: crashes.has(violation.checker) ? "crashed" : "found", runs };
 }
 
-function applyPatch(name: string, tree: string, options: readonly string[]): boolean {
-  const args = ["apply", "--recount", ...options, join(folder, `${name}.patch`)];
-  return spawnSync("git", args, { cwd: tree }).status === 0;
+/** Files as the compiler would have them, without their types being looked at. */
+function compile(tree: string, files: readonly string[]): void {
+  const compiler = join(repository, "node_modules/typescript/bin/tsc");
+  const settings = "--ignoreConfig --noCheck --noResolve --rootDir . --outDir dist --module nodenext --target es2022";
+  const syntax = "--verbatimModuleSyntax --rewriteRelativeImportExtensions";
+  const args = [compiler, ...settings.split(" "), ...syntax.split(" "), ...files];
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd: tree, encoding: "utf8" });
+  if (status !== 0) throw new Error(`a patched file does not compile: ${stdout}`);
+}
+
+function compiled(file: string): string {
+  return file.replace(/\.ts$/, ".js");
 }

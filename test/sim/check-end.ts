@@ -2,7 +2,7 @@ import type { ShardId } from "../../proto/ids.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
 import type { Checker } from "./checker.ts";
 import type { Line } from "./ledger.ts";
-import { flagsOf, hookIds, isDenied, partnerOf, placeOf } from "./load.ts";
+import { flagsOf, hookIds, isDenied, isMember, isOrdered, partnerOf, placeOf } from "./load.ts";
 
 /** What must be true when everything has come to rest: the logs, all that was derived, and the records as the logs make them. */
 export function checkEnd(checker: Checker, database: MemoryStore): void {
@@ -12,6 +12,8 @@ export function checkEnd(checker: Checker, database: MemoryStore): void {
     for (const [index, line] of lines.entries()) {
       if (index > 0 && line.seq === lines[index - 1]?.seq)
         checker.add("doubled", `shard ${shard} has two lines at ${line.seq}`);
+      if (line.at < (lines[index - 1]?.at ?? 0))
+        checker.add("time", `shard ${shard} has arrived at ${line.seq} before it arrived at the line above`);
     }
   }
   for (const value of checker.durable) {
@@ -122,10 +124,12 @@ class Expected {
     if (attr === "order") life.answered.push(v.slice(v.indexOf("|") + 1));
     if (attr === "member") this.#keys.add(`sum ${key}${hookIds.sum}`);
     if (attr !== "x") return;
-    life.order.push(v);
     const flags = flagsOf(v);
-    this.#keys.add(`order ${key}${hookIds.own}`);
-    this.#keys.add(`member ${key}${hookIds.cross}`);
+    if (isOrdered(v)) {
+      life.order.push(v);
+      this.#keys.add(`order ${key}${hookIds.own}`);
+    }
+    if (isMember(v)) this.#keys.add(`member ${key}${hookIds.cross}`);
     if (/[lo]/.test(flags)) this.#keys.add(`late ${key}${hookIds.late}`);
     if (flags.includes("f")) this.#keys.add(`mended ${key}${hookIds.fragile}`);
     for (const gone of [...(flags.includes("d") ? [eid] : []), ...(flags.includes("p") ? [partnerOf(eid)] : [])]) {

@@ -4,7 +4,7 @@ import type { ShardId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import type { MemoryCommit, MemoryStore } from "../support/memory-store.ts";
 import { Ledger } from "./ledger.ts";
-import { flagsOf, hookIds, isDenied } from "./load.ts";
+import { flagsOf, hookIds, isDenied, isMember, isOrdered } from "./load.ts";
 
 export interface Violation {
   /** Which promise was broken. */
@@ -115,10 +115,14 @@ export class Checker {
       );
     if (obligations > 0 || isDenied(eid) || stored?.refused.has(task as never)) return;
     const key = `${shard}-${seq}-`;
-    if (!this.ledger.derived.has(`order ${key}${hookIds.own}`) && !this.ledger.outbox.has(key + hookIds.own))
+    if (
+      isOrdered(value) &&
+      !this.ledger.derived.has(`order ${key}${hookIds.own}`) &&
+      !this.ledger.outbox.has(key + hookIds.own)
+    )
       this.add("processed", `${value} was said to be processed, and its hook's answer is not in the log`);
     const cross = key + hookIds.cross;
-    if (!this.ledger.outbox.has(cross) && !this.ledger.derived.has(`member ${cross}`))
+    if (isMember(value) && !this.ledger.outbox.has(cross) && !this.ledger.derived.has(`member ${cross}`))
       this.add(
         "processed",
         `${value} was said to be processed, and what it derives for another shard is not in the log`,

@@ -30,12 +30,12 @@ export class Faults {
 
   storeFault(node: string, call: string): StoreFault {
     const { random } = this.#options;
-    const [thereMs, backMs] = [0.1 + random.next() * 0.6, 0.1 + random.next() * 0.6];
+    const [thereMs, backMs] = [0.5 + random.next() * 4, 0.5 + random.next() * 4];
     const trouble = this.store.get(node);
     const reset = random.next() < 0.5;
     if (trouble === "cut") return { kind: "lost", reset, thereMs, backMs };
     const writes = call === "append" || call === "flush" || call === "acquire" || call === "release";
-    const rarely = writes && random.next() < 0.004;
+    const rarely = writes && random.next() < 0.01;
     if (trouble === "answers lost" || rarely) {
       if (writes) this.unknownOutcomes++;
       return { kind: "unanswered", reset, thereMs, backMs };
@@ -52,7 +52,7 @@ export class Faults {
     const { process } = node(name) ?? {};
     const trouble = this.store.get(name);
     await pause(
-      0.2 + random.next() * 2 + (trouble === "slow" ? 300 * random.next() : 0) + (random.next() < 0.02 ? 100 : 0),
+      8 + random.next() * 32 + (trouble === "slow" ? 300 * random.next() : 0) + (random.next() < 0.02 ? 100 : 0),
     );
     if (call === "acquire") {
       while (process?.status === "frozen") await pause(20);
@@ -103,6 +103,8 @@ export class FaultPlan {
   readonly #names: string[] = [];
   #joined = 0;
   #status: "waiting" | "running" | "enough" | "over" = "waiting";
+  /** How much longer than usual all of it takes: what is left for seconds shows only then. */
+  readonly stretch: number;
   faults = 0;
   faultsInFlight = 0;
   faultsEndMs = 0;
@@ -110,6 +112,7 @@ export class FaultPlan {
 
   constructor(options: PlanOptions) {
     this.#options = options;
+    this.stretch = options.random.next() < 0.07 ? 5 : 1;
   }
 
   get isOver(): boolean {
@@ -140,12 +143,13 @@ export class FaultPlan {
     const name = free[random.between(0, free.length - 1)];
     if (name === undefined) return void clock.after(100, () => this.#next());
     this.#whenBusy(name, 0, () => {
-      const forMs = random.next() < 0.2 ? 1000 + 5000 * random.next() : 30 + 600 * random.next();
+      const long = this.stretch > 1 ? 0.6 : 0.2;
+      const forMs = random.next() < long ? 1000 + 1000 * (4 + this.stretch) * random.next() : 30 + 600 * random.next();
       this.faults++;
       if (this.#isInFlight(name)) this.faultsInFlight++;
       this.#options.say(`fault ${kind} ${name} for ${Math.round(forMs)} ms`);
       this.#kinds[kind]?.(name, forMs);
-      clock.after(20 + 500 * random.next() ** 2, () => this.#next());
+      clock.after(this.stretch * (20 + 500 * random.next() ** 2), () => this.#next());
     });
   }
 
@@ -258,7 +262,7 @@ export class FaultPlan {
   #pin(name: string): void {
     const { random } = this.#options;
     const keys = createMembershipKeys(prefix);
-    for (let i = 0; i < 3; i++) this.#put(keys.pin(toShardId(random.between(0, 11))), name);
+    for (let i = 0; i < 3; i++) this.#put(keys.pin(toShardId(random.between(0, 7))), name);
   }
 
   #weight(name: string): void {
@@ -283,7 +287,9 @@ export class FaultPlan {
       this.#busy.delete(name);
     };
     this.#open.add(end);
-    void node.stop().then(() => this.#options.clock.after(forMs, end));
+    // Where the store does not answer at the end, its process ends all the same.
+    const stopped = node.stop().catch((error: unknown) => this.#options.say(`${name} stopped: ${String(error)}`));
+    void stopped.then(() => this.#options.clock.after(forMs, end));
   }
 
   #whenCalls(name: string, call: string, tries: number, run: () => void): void {

@@ -1,6 +1,8 @@
 import { outboxJoint, unescapeText } from "../../actors/line.ts";
 import type { Segment } from "../../actors/store/store.ts";
+import { messageAttr } from "../../modules/behaviour.ts";
 import type { ShardId } from "../../proto/ids.ts";
+import { nameOf, type TallyMessage, tallyType } from "./load.ts";
 
 /** One line of the log. */
 export interface Line {
@@ -31,6 +33,8 @@ export class Ledger {
   readonly outbox = new Set<string>();
   /** Values that were sent, by the segment that holds them: shard and seq. */
   readonly sentIn = new Map<string, string[]>();
+  /** Messages for actors. */
+  readonly messages: { readonly shard: ShardId; readonly seq: number; key: string; message: TallyMessage }[] = [];
   /** Rows that came twice. */
   repeats = 0;
 
@@ -46,21 +50,27 @@ export class Ledger {
     for (const [index, text] of body.split("\n").entries()) {
       if (text === "") continue;
       if (!text.startsWith("+")) task = seq + index;
-      const line = this.#addLine({ shard, seq: seq + index, task, at }, text);
+      const line = this.#addLine({ shard, seq: seq + index, task, at, segment: seq }, text);
       if (line.attr === "x") push(this.sentIn, `${shard} ${seq}`, line.v);
     }
   }
 
-  #addLine(at: Pick<Line, "shard" | "seq" | "task" | "at">, text: string): Line {
+  #addLine({ segment, ...at }: Pick<Line, "shard" | "seq" | "task" | "at"> & { segment: number }, text: string): Line {
     const [kind = "", type = "", eid = "", attr = "", , t1 = "", , , json = '""'] = text.split("\t");
     if (kind === "o") {
       const content = text.split("\t").slice(6).join("\t");
       for (const task of content.split(outboxJoint)) {
-        const value = task.split("\t")[8];
-        if (value !== undefined) this.outbox.add(keyOf(JSON.parse(value) as string));
+        const [, target, , , , , , , value] = task.split("\t");
+        if (value !== undefined && target !== tallyType) this.outbox.add(keyOf(JSON.parse(value) as string));
       }
     }
-    const isDatapoint = kind === "d" || kind === "+";
+    const isMessage = type === tallyType && attr === messageAttr;
+    if (isMessage) {
+      const message = JSON.parse(json) as TallyMessage;
+      this.messages.push({ shard: at.shard, seq: at.seq, key: unescapeText(eid), message });
+      if (!message.sender.includes(">")) push(this.sentIn, `${at.shard} ${segment}`, nameOf(message));
+    }
+    const isDatapoint = !isMessage && (kind === "d" || kind === "+");
     const v = isDatapoint ? (JSON.parse(json) as string) : "";
     const line: Line = {
       ...at,

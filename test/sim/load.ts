@@ -1,3 +1,5 @@
+import { actorType } from "../../modules/behaviour.ts";
+import { modelWithBehaviours } from "../../modules/behaviour-model.ts";
 import type { HookContext, HookTable, ModuleLog } from "../../modules/hook.ts";
 import { createRegistrar } from "../../modules/registrar.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
@@ -57,7 +59,25 @@ export interface HookSurroundings {
   readonly isBroken: () => boolean;
 }
 
-/** The hooks of one process. */
+/** What an actor keeps: the names of all messages that it took. */
+export interface Tally {
+  readonly seen: readonly string[];
+}
+
+/** The n-th message of a sender. */
+export interface TallyMessage {
+  readonly sender: string;
+  readonly n: number;
+}
+
+export const actorKeys = ["a", "b", "c", "d"];
+export const tallyType = actorType("tally", false);
+/** The model, and the types of behaviours. */
+export const actorModel = modelWithBehaviours(model, [
+  { module: "sim", name: "tally", type: tallyType, singleton: false },
+]);
+
+/** The hooks of one process, and its behaviour. */
 export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTable {
   const registrar = createRegistrar(model, { concurrency: 100, timeoutMs: 20_000, retries: 0 });
   const module = registrar.forModule("sim", log, () => ({}));
@@ -84,12 +104,13 @@ export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTab
     { name: "born" },
   );
   const on = module.registerOnNewAttrHook;
-  on((eid, { v }, ctx) => [derive("item", String(eid), "order", ctx, String(v))], "item", "x", { name: "own" });
-  on((_, { v }, ctx) => [derive("group", groupOf(String(v)), "member", ctx, String(v))], "item", "x", {
-    name: "cross",
-  });
+  const own = (eid: string, v: string, ctx: HookContext) =>
+    isOrdered(v) ? [derive("item", eid, "order", ctx, v)] : null;
+  on((eid, { v }, ctx) => own(String(eid), String(v), ctx), "item", "x", { name: "own" });
+  const cross = (v: string, ctx: HookContext) => (isMember(v) ? [derive("group", groupOf(v), "member", ctx, v)] : null);
+  on((_, { v }, ctx) => cross(String(v), ctx), "item", "x", { name: "cross" });
   const late = async (v: string, ctx: HookContext) => {
-    await rest(flagsOf(v).includes("o") ? 5500 + (textHash(v) % 1000) : textHash(v) % 400, ctx.signal);
+    await rest(flagsOf(v).includes("o") ? 900 + (textHash(v) % 600) : textHash(v) % 400, ctx.signal);
     return [derive("group", groupOf(`late ${v}`), "late", ctx, v)];
   };
   on((_, { v }, ctx) => (/[lo]/.test(flagsOf(String(v))) ? late(String(v), ctx) : null), "item", "x", { name: "late" });
@@ -112,7 +133,48 @@ export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTab
     "member",
     { name: "sum" },
   );
+  module.behaviour<Tally, TallyMessage>("tally", {
+    initial: () => ({ seen: [] }),
+    receive: async ({ seen }, message, ctx) => {
+      const { n } = message;
+      const name = nameOf(message);
+      if (n % 2 === 0) await rest(textHash(name) % 60, ctx.signal);
+      return {
+        state: { seen: [...seen, name] },
+        reply: `${name} at ${ctx.self}`,
+        sends: forward(ctx.self, message).map(({ key, message: next }) => ({
+          to: { behaviour: "tally", key },
+          message: next,
+        })),
+      };
+    },
+  });
   return registrar.hookTable();
+}
+
+/** Whether its own entity is told of a value, by the hook `own`. */
+export function isOrdered(value: string): boolean {
+  return textHash(value) % 5 < 3;
+}
+
+/** Whether a value becomes a member of a group, by the hook `cross`. */
+export function isMember(value: string): boolean {
+  return textHash(value) % 7 < 3;
+}
+
+/** How a message is called in states and replies. */
+export function nameOf({ sender, n }: TallyMessage): string {
+  return `${sender}:${n}`;
+}
+
+/** What an actor sends on: every third message of the first hand, to the actor after it. */
+export function forward(
+  key: string,
+  { sender, n }: TallyMessage,
+): { readonly key: string; readonly message: TallyMessage }[] {
+  if (n % 3 !== 0 || sender.includes(">")) return [];
+  const next = actorKeys[(actorKeys.indexOf(key) + 1) % actorKeys.length] ?? "";
+  return [{ key: next, message: { sender: `${sender}>${key}`, n } }];
 }
 
 export function flagsOf(value: string): string {
@@ -156,6 +218,6 @@ function drawFlags(eid: string, random: Random): string {
   const draw = random.next();
   const removes = eid.startsWith("gone") ? (draw < 0.12 ? "d" : draw < 0.3 ? "p" : "") : "";
   const next = random.next();
-  const rest = next < 0.1 ? "l" : next < 0.1006 ? "o" : next < 0.11 ? "f" : "";
+  const rest = next < 0.1 ? "l" : next < 0.105 ? "o" : next < 0.114 ? "f" : "";
   return removes + rest;
 }

@@ -1,79 +1,113 @@
-import { type BugVerdict, findBugs, type SearchOptions } from "./bugs.ts";
-import { countNames, runSim, type SimResult } from "./run.ts";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { repository } from "../support/repository.ts";
+import { type BugVerdict, findBugs, knownBugs } from "./bugs.ts";
+import { type PoolReport, playRuns } from "./pool.ts";
+import { startProgress } from "./progress.ts";
+import { runSim } from "./run.ts";
 import { outside } from "./scheduler.ts";
+import { summarize, writeSummary } from "./summary.ts";
 
-/**
- * `npm run sim -- [--runs N] [--seed S] [--first] [--trace] [--json]`: simulated runs, one after another; `--first` ends with
- * the first that fails. `--bugs [NAME…]` looks for the known bugs instead.
- */
-async function main(args: readonly string[]): Promise<void> {
-  const option = (name: string, fallback: number): number => {
-    const at = args.indexOf(`--${name}`);
-    return at < 0 ? fallback : Number(args[at + 1]);
-  };
-  const [runs, seed, isJson] = [option("runs", 1000), option("seed", 1), args.includes("--json")];
-  if (args.includes("--bugs")) return lookForBugs(args, { seed, runsMax: option("runs", 2000) }, isJson);
-  // Errors are answers here, and many: their stacks would take a tenth of the time.
-  if (!args.includes("--trace")) Error.stackTraceLimit = 0;
-  const results: SimResult[] = [];
-  const startedAt = performance.now();
-  for (let i = 0; i < runs; i++) {
-    const result = await outside(() => runSim(seed + i, { trace: args.includes("--trace") }));
-    if (args.includes("--trace")) process.stdout.write(`${result.trace.join("\n")}\n`);
-    results.push({ ...result, trace: [] });
-    if (!isJson) {
-      for (const { checker, text } of result.violations.slice(0, 3))
-        process.stdout.write(`seed ${result.seed}: ${checker}: ${text}\n`);
-    }
-    if (args.includes("--first") && result.violations.length > 0) break;
-  }
-  report(results, (performance.now() - startedAt) / 1000, isJson);
+const help = `Runs whole clusters on a simulated clock, network, etcd and PostgreSQL, with faults drawn from seeds.
+
+  npm run sim -- [--runs N] [--seed S] [--workers W] [--first] [--json]
+  npm run sim -- --trace --seed S
+  npm run sim -- --bugs [NAME…] [--runs N] [--seed S] [--json]
+
+  --runs N      runs, with the seeds S, S + 1 …: 1,000; with --bugs the most for each bug: 2,000
+  --seed S      the first seed: 1
+  --workers W   processes beside each other: one for each core
+  --first       end with the first run that fails
+  --trace       one run, with what happens in it
+  --bugs        put known bugs back, all or these, and look whether a checker finds each
+  --json        one line of JSON instead of a table
+
+Examples:
+  npm run sim -- --runs 100 --seed 1
+  npm run sim -- --bugs gap-taken key-share-fence
+`;
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      ...{ runs: { type: "string" }, seed: { type: "string", default: "1" }, workers: { type: "string" } },
+      ...{ first: { type: "boolean", default: false }, trace: { type: "boolean", default: false } },
+      ...{ bugs: { type: "boolean", default: false }, json: { type: "boolean", default: false } },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return void process.stdout.write(help);
+  const seed = parseCount("seed", values.seed);
+  if (values.trace) return traceRun(seed);
+  const workers = parseCount("workers", values.workers ?? String(availableParallelism()));
+  const runs = parseCount("runs", values.runs ?? (values.bugs ? "2000" : "1000"));
+  const settings = { seed, runs, workers, isJson: values.json };
+  if (values.bugs) return lookForBugs(positionals, settings);
+  return playAll({ ...settings, first: values.first });
 }
 
-/** Sums per 1,000 runs; what never happened was not tested, and counts as a failure over enough runs. */
-function report(results: readonly SimResult[], seconds: number, isJson: boolean): void {
-  const failed = results.filter(({ violations }) => violations.length > 0);
-  const sums = countNames.map((name): [string, number] => [
-    name,
-    results.reduce((all, { counts }) => all + counts[name], 0),
-  ]);
-  const zeros = results.length < 1000 ? [] : sums.filter(([, sum]) => sum === 0).map(([name]) => name);
-  const short = results.filter(
-    ({ violations, counts }) =>
-      violations.length === 0 && (counts.nodes < 3 || counts.datapoints < 500 || counts.faultsInFlight < 5),
-  );
-  const perThousand = Object.fromEntries(sums.map(([name, sum]) => [name, Math.round((1000 * sum) / results.length)]));
-  if (isJson) {
-    const failures = failed.map(({ seed, violations }) => ({ seed, ...violations[0] }));
-    process.stdout.write(
-      `${JSON.stringify({ runs: results.length, seconds, failures, perThousand, zeros, short: short.length })}\n`,
-    );
-  } else {
-    process.stdout.write("per 1,000 runs:\n");
-    for (const [name, count] of Object.entries(perThousand)) process.stdout.write(`  ${name.padEnd(18)} ${count}\n`);
-    for (const name of zeros) process.stdout.write(`nothing of the kind happened: ${name}\n`);
-    if (short.length > 0)
-      process.stdout.write(`${short.length} runs had too little load or too few faults in flight\n`);
-    process.stdout.write(`${results.length} runs, ${failed.length} with a violation, ${seconds.toFixed(1)} s\n`);
-  }
-  process.exitCode = failed.length + zeros.length + short.length > 0 ? 1 : 0;
+interface Settings {
+  readonly seed: number;
+  readonly runs: number;
+  readonly workers: number;
+  readonly isJson: boolean;
 }
 
-function lookForBugs(args: readonly string[], search: SearchOptions, isJson: boolean): void {
-  const names = args.filter(
-    (arg, index) => !arg.startsWith("-") && !["--seed", "--runs"].includes(args[index - 1] ?? ""),
-  );
-  const say = ({ rule, name, verdict, checker, runs }: BugVerdict): void => {
-    if (!isJson)
-      process.stdout.write(
-        `${rule.padEnd(5)} ${name.padEnd(34)} ${verdict.padEnd(15)} ${checker.padEnd(10)} ${runs} runs\n`,
-      );
+async function traceRun(seed: number): Promise<void> {
+  const { trace, violations } = await outside(() => runSim(seed, { trace: true }));
+  process.stdout.write(`${trace.join("\n")}\n`);
+  for (const { checker, text } of violations) process.stdout.write(`${checker}: ${text}\n`);
+  process.exitCode = violations.length > 0 ? 1 : 0;
+}
+
+async function playAll({ seed, runs, workers, isJson, first }: Settings & { first: boolean }): Promise<void> {
+  const startedMs = performance.now();
+  const progress = startProgress("", runs);
+  const onReport = (report: PoolReport): void => {
+    progress.add(report);
+    for (const text of problemsOf(report)) progress.say(`seed ${report.seed}: ${text}`);
   };
-  const verdicts = findBugs(names, search, say);
+  const reports = await playRuns({ seed, runs, workers, first, dist: join(repository, "dist"), onReport });
+  progress.end();
+  const summary = summarize(reports, (performance.now() - startedMs) / 1000);
+  process.stdout.write(isJson ? `${JSON.stringify(summary)}\n` : writeSummary(summary));
+  process.exitCode = summary.failures.length + summary.zeros.length + summary.short.length > 0 ? 1 : 0;
+}
+
+function problemsOf(report: PoolReport): string[] {
+  if (report.kind === "broken") return [report.text];
+  return report.violations.slice(0, 3).map(({ checker, text }) => `${checker}: ${text}`);
+}
+
+async function lookForBugs(named: readonly string[], { seed, runs, workers, isJson }: Settings): Promise<void> {
+  const known = knownBugs();
+  for (const name of named) if (!known.includes(name)) throw new Error(`there is no test/bugs/sim/${name}.patch`);
+  const names = named.length > 0 ? named : known;
+  let progress = startProgress(names[0] ?? "", runs);
+  const onVerdict = ({ rule, name, verdict, checker, runs: needed }: BugVerdict): void => {
+    progress.end();
+    const row = `${rule.padEnd(5)} ${name.padEnd(34)} ${verdict.padEnd(15)} ${checker.padEnd(10)} ${needed} runs\n`;
+    if (!isJson) process.stdout.write(row);
+    progress = startProgress(names[names.indexOf(name) + 1] ?? "", runs);
+  };
+  const onReport = (report: PoolReport): void => progress.add(report);
+  const verdicts = await findBugs(names, { seed, runsMax: runs, workers, onReport }, onVerdict);
+  progress.end();
   const missing = verdicts.filter(({ verdict }) => verdict !== "found").length;
   if (isJson) process.stdout.write(`${JSON.stringify({ bugs: verdicts, missing })}\n`);
   else process.stdout.write(`${verdicts.length - missing} of ${verdicts.length} known bugs found\n`);
   process.exitCode = missing === 0 ? 0 : 1;
 }
 
-await main(process.argv.slice(2));
+function parseCount(name: string, text: string): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1) throw new Error(`--${name} takes a whole number above 0, not ${text}`);
+  return count;
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}; --help says more\n`);
+  process.exitCode = 2;
+});

@@ -13,6 +13,7 @@ import { Checker, type Violation } from "./checker.ts";
 import { FaultPlan, Faults } from "./faults.ts";
 import { KeyedCalls } from "./keyed-calls.ts";
 import { drawBatch, placeOf } from "./load.ts";
+import { MessageLoad } from "./message-load.ts";
 import { Scheduler } from "./scheduler.ts";
 import { SimClient } from "./sim-client.ts";
 import { type SimNode, type SimWorld, startSimNode, wallAt } from "./sim-node.ts";
@@ -48,9 +49,10 @@ export const countNames = [
   "handOffs",
   "tokenReads",
   "calls",
+  "messages",
 ] as const;
 
-export const entityShards = 12;
+export const entityShards = 8;
 const datapointsMin = 500;
 const quietWithinMs = 15_000;
 /** How long at least the log is kept. */
@@ -75,6 +77,7 @@ class Run {
   readonly #clients: SimClient[] = [];
   readonly #trace: string[] = [];
   readonly #keyed: KeyedCalls;
+  readonly #messages: MessageLoad;
   readonly #nodes = new Map<string, SimNode>();
   #datapoints = 0;
   #ids = 0;
@@ -82,7 +85,6 @@ class Run {
   #letters = 0;
   #letterCalls = 0;
   #reads = 0;
-  #openReads = 0;
 
   constructor(seed: number, trace: boolean) {
     this.#seed = seed;
@@ -93,7 +95,7 @@ class Run {
     const say = (text: string): void => {
       if (trace) this.#trace.push(`${clock.now().toFixed(2)} ${text}`);
     };
-    const network = createMemoryNetwork({ clock, random: () => this.#random.next() });
+    const network = createMemoryNetwork({ clock, random: () => this.#random.next(), latencyMs: [1, 8] });
     const coordinator = createMemoryCoordinator({ clock });
     this.#faults = new Faults({ clock, random: this.#random, node: (name) => this.#nodes.get(name) });
     this.#database = createMemoryStore(createMemoryDurable(), {
@@ -125,6 +127,10 @@ class Run {
       isLoadDone: () => this.#datapoints >= datapointsMin,
       resetClient: (index) => this.#clients[index % this.#clients.length]?.reconnect(),
     });
+    this.#messages = new MessageLoad({
+      ...{ clock, random: this.#random, checker: this.#checker, node: () => this.#anyNode(this.#random) },
+      isOver: () => this.#plan.isOver || this.#plan.isEnough,
+    });
     this.#keyed = new KeyedCalls({
       ...{ clock, random: this.#random, checker: this.#checker, node: () => this.#anyNode(this.#random) },
       isOver: () => this.#plan.isOver || this.#plan.isEnough,
@@ -141,6 +147,7 @@ class Run {
       this.#plan.begin();
       this.#readAgain();
       this.#keyed.begin();
+      this.#messages.begin();
       this.#trimAgain();
     });
     const failed = () => this.#checker.violations.length > 0;
@@ -157,20 +164,23 @@ class Run {
     });
     const unrest = failed() ? null : this.#unrest();
     if (unrest !== null) this.#checker.add("liveness", `${quietWithinMs} ms after the last fault ${unrest}`);
-    else if (!failed()) checkEnd(this.#checker, this.#database);
+    else if (!failed()) {
+      checkEnd(this.#checker, this.#database);
+      this.#messages.check(this.#database);
+    }
     return this.#result(count);
   }
 
   #startClient(name: string, index: number): SimClient {
     const random = createRandom(this.#seed * 7 + index);
     const level = index === 1 ? AckLevel.DURABLE : AckLevel.PROCESSED;
-    const paceMs = () => 40 + 140 * random.next();
+    const paceMs = () => this.#plan.stretch * (60 + 200 * random.next());
     let number = 0;
     return new SimClient({
       ...{ name, level, paceMs, random: random.next, clock: this.#scheduler.clock },
       next: () => {
         if (this.#plan.isOver || (this.#plan.isEnough && this.#datapoints >= datapointsMin)) return null;
-        const batch = drawBatch(name, ++number, random.between(4, 18), random);
+        const batch = drawBatch(name, ++number, random.between(6, 30), random);
         this.#datapoints += batch.length;
         return batch;
       },
@@ -212,7 +222,11 @@ class Run {
     atLeast: Parameters<SimNode["engine"]["get"]>[2],
   ): Promise<void> {
     try {
-      const record = await node.engine.get("item", eid, atLeast);
+      const { engine, process } = node;
+      // A frozen node answers when it wakes up.
+      const record = await process.answer<Awaited<ReturnType<typeof engine.get>>>((resolve, reject) =>
+        process.enter(() => void engine.get("item", eid, atLeast).then(resolve, reject)),
+      );
       this.#reads++;
       const found = String(record?.view.value("x") ?? "session:0:0:");
       const [a, b] = [placeOf(found), placeOf(wanted)];
@@ -248,10 +262,7 @@ class Run {
       });
       const one = old[this.#random.between(0, Math.max(0, old.length - 1))];
       const node = this.#anyNode(this.#random);
-      if (one !== undefined && node !== null && this.#openReads < 3) {
-        this.#openReads++;
-        void this.#read(node, one.eid, one.v, null).then(() => this.#openReads--);
-      }
+      if (one !== undefined && node !== null) void this.#read(node, one.eid, one.v, null);
       clock.after(300, look);
     };
     look();
@@ -318,7 +329,7 @@ class Run {
   #unrest(): string | null {
     const client = this.#clients.find(({ isDone }) => !isDone);
     if (client !== undefined) return `${client.unacknowledged} batches of a client were not acknowledged`;
-    if (this.#keyed.open > 0) return "a call has no answer";
+    if (this.#keyed.open > 0 || this.#messages.open > 0) return "a call has no answer";
     const owners = new Set(
       [...this.#nodes.values()]
         .filter(({ process }) => process.status === "running")
@@ -370,6 +381,7 @@ class Run {
         handOffs: of("shards_given_up"),
         tokenReads: this.#reads,
         calls: this.#keyed.calls,
+        messages: ledger.messages.length,
       },
     };
   }

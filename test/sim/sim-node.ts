@@ -3,6 +3,7 @@ import { CallSession } from "../../actors/call-session.ts";
 import { createCounters } from "../../actors/counters.ts";
 import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
 import type { LaneLimits } from "../../actors/lane.ts";
+import { createMessenger, type Messenger } from "../../actors/messenger.ts";
 import { type ClusterEngine, startEngine } from "../../actors/start-engine.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { joinMembership } from "../../cluster/join-membership.ts";
@@ -16,7 +17,7 @@ import { type NodeId, toNodeId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryNetwork } from "../support/memory-links.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
-import { createHooks, model } from "./load.ts";
+import { actorModel, createHooks, model } from "./load.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { openSimStream, type SimStream, type SimStreamListener } from "./sim-call.ts";
 import { createSimCells, SimProcess } from "./sim-process.ts";
@@ -47,6 +48,7 @@ export interface SimNode {
   readonly name: string;
   readonly process: SimProcess;
   readonly engine: ClusterEngine;
+  readonly messenger: Messenger;
   /** Null until it has joined. */
   readonly membership: Membership | null;
   /** Calls to the store and hooks that have not ended. */
@@ -72,7 +74,7 @@ const protocol = { protocolMin: 1, protocolMax: 1 } as const;
 export const laneLimits: LaneLimits = {
   appendMaxDatapoints: 200,
   flushIntervalMs: 300,
-  flushMaxEntities: 20,
+  flushMaxEntities: 5,
   lagMaxEntries: 2000,
   lagMaxBytes: 1e7,
   backlogMaxBytes: 1e7,
@@ -80,7 +82,7 @@ export const laneLimits: LaneLimits = {
   residentMaxBytes: 1e7,
   passivateAfterMs: 1000,
   chainMaxDepth: 16,
-  obligationAfterMs: 5000,
+  obligationAfterMs: 700,
   obligationAfterSeqs: 10_000,
 };
 
@@ -93,6 +95,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   const counters = createCounters();
   const say = (fields: object, text: string): void => world.trace(name, `${text} ${JSON.stringify(fields)}`);
   const log = { debug: () => {}, info: say, warn: say, error: say };
+  const skewMs = 300 * (random() - 0.5);
   const first = toNodeId(world.newId(`${name}-`));
   let membership: Membership | null = null;
   let inFlight = 0;
@@ -107,7 +110,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   });
   const hooks = createHooks({ clock, log, isBroken: world.isBroken });
   const runner = createHookRunner({
-    ...{ hooks, model, clock, random, counters },
+    ...{ hooks, model: actorModel, clock, random, counters },
     limits: hookRunnerLimits,
     log: () => log,
     getRecord: async (type, eid) => (await engine.get(type, String(eid), null))?.view ?? null,
@@ -119,11 +122,23 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   );
   const cells = createSimCells(clock, (error) => world.onBug(`${name}: ${String((error as Error).stack ?? error)}`));
   const engine = startEngine({
-    ...{ node: first, store, queries: store, model, hooks, links, limits: laneLimits, counters, clock, log, cells },
+    ...{
+      node: first,
+      store,
+      queries: store,
+      model: actorModel,
+      hooks,
+      links,
+      limits: laneLimits,
+      counters,
+      clock,
+      log,
+      cells,
+    },
     runHook: (hook, call) => runner.run(hook, call),
     abandon: (shard) => runner.abandon(shard),
     ...{ entityShards: world.entityShards, systemShards: 0, lanes: 2, databases: 1 },
-    wall: () => wallAt(clock.now()),
+    wall: () => wallAt(clock.now() + skewMs),
     newSessionId: () => world.newId("session-"),
   });
   const limits = {
@@ -131,6 +146,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     ...{ model, entityShards: world.entityShards, clusterId: "sim", node: name, addresses: world.addresses },
   };
   const calls = new CallSession({ engine, clock, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
+  const messenger = createMessenger({ engine, calls, model: actorModel, clock });
   const { helloMs, stalledMs, maxStreams } = limits;
   const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, maxStreams });
   engine.onSessionTaken((session, opening) => ingest.take(session, opening));
@@ -153,6 +169,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     name,
     process,
     engine,
+    messenger,
     pendingCalls,
     get membership() {
       return membership;
