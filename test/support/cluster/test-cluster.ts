@@ -40,6 +40,7 @@ export interface AddedNode {
   readonly called?: string;
   /** Without etcd, as a cluster of one. */
   readonly isAlone?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface TestClusterOptions {
@@ -84,6 +85,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
         dataDir: join(folder, name),
         databaseUrl: `postgres://starling@127.0.0.1:${toPostgres.port}/${databaseOf(database.url)}`,
         flags: [...own, ...coordinator, ...shardFlags, ...flags, ...flagsOf(name), ...(added.flags ?? [])],
+        ...(added.env && { env: added.env }),
       },
     });
     nodes.push(node);
