@@ -137,7 +137,8 @@ test("without etcd for ten seconds everything is served on", { timeout: testMs }
   const slowest = slowestSince(performance.now());
   await setTimeout(10_000);
   expect(load.acks.length - from).toBeGreaterThan(30);
-  expect(slowest()).toBeLessThan(3_000);
+  // Nothing has waited until etcd was there again.
+  expect(slowest()).toBeLessThan(8_000);
   await cluster.etcd.start();
   await untilServed();
 });

@@ -96,11 +96,16 @@ test("metrics show the other node, the way to it, and what travels there", async
   await expect
     .poll(async () => (await metrics()).get('starling_link_round_trip_seconds{"peer":"node-b"}'), { timeout: 30_000 })
     .toBeLessThan(30);
+  // Half of 64, or one more or less: no shard moves for less.
+  await expect
+    .poll(async () => Math.abs(((await metrics()).get('starling_shards{"group":"entity"}') ?? 0) - 32), {
+      timeout: 30_000,
+    })
+    .toBeLessThanOrEqual(1);
   const all = await metrics();
   expect(all.get('starling_links{"path":"direct"}')).toBe(1);
   expect(all.get('starling_nodes{"state":"serving"}')).toBe(2);
   expect(all.get("starling_coordinator_connected{}")).toBe(1);
-  expect(all.get('starling_shards{"group":"entity"}')).toBe(32);
   expect(all.get("starling_parts_forwarded_total{}")).toBeGreaterThan(0);
   expect(all.get("starling_parts_received_total{}")).toBeGreaterThan(0);
   expect(all.get("starling_spans_exported_total{}")).toBeGreaterThan(0);
