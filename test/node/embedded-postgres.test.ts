@@ -97,7 +97,8 @@ describe("the embedded PostgreSQL", () => {
     const { child, pid } = await startInChild();
     child.kill("SIGKILL");
     const next = await startEmbeddedPostgres({ dataDir, log });
-    expect(isAlive(pid)).toBe(false);
+    // It has ended; who adopted it may still have to take note of that.
+    await waitUntilGone(pid);
     expect(await answer(next.url)).toBe(1);
     await next.close();
     const last = await startInChild();

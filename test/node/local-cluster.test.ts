@@ -80,6 +80,9 @@ it("serves, tells of a node that died, stops in order, and finds its data again"
     return nodes.filter(({ state }) => state === "serving").map(({ name }) => name);
   };
   expect(await serving()).toEqual(["node-1", "node-2", "node-3"]);
+  // Shards may still be on their way to the node that came last.
+  const shown = async () => (await run(["cluster", "status", "--address", address])).code;
+  await expect.poll(shown, { timeout: untilMs }).toBe(0);
   const answers: string[] = [];
   for (const command of commands) {
     const { code, out, err } = await run(command.map((word) => (word === "127.0.0.1:4700" ? address : word)));
