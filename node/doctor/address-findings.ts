@@ -102,6 +102,6 @@ export function judgeAddress(listen: string, facts: AddressFacts, serves: boolea
 function textOf(holder: PortHolder | null): string {
   if (holder === null) return "";
   const { pid, command, isStopped } = holder;
-  const name = command.length > 80 ? `${command.slice(0, 79)}…` : command;
+  const name = command.length > 200 ? `${command.slice(0, 199)}…` : command;
   return `, process ${pid}${isStopped ? ", which stands still" : ""}${name === "" ? "" : `: ${name}`}`;
 }
