@@ -12,6 +12,7 @@ import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
 import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } from "./schema.ts";
 import { sessionFunctions, sessionOpenings } from "./session.ts";
+import { snapshotTables } from "./snapshot-schema.ts";
 import { worldFunctions } from "./world.ts";
 
 /**
@@ -36,6 +37,7 @@ export const schemaSteps: readonly string[] = [
   [claimFunctions, sessionOpenings, orderedFlushFunctions].join("\n"),
   historyFunctions,
   linkFunctions,
+  [snapshotTables].join("\n"),
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */
