@@ -42,14 +42,14 @@ test(
     const last = await startNodeProcess(node);
     onTestFinished(() => last.kill());
     await Promise.race([load.finish(), load.failed]);
-    await expect.poll(() => findUnprocessed(look), { timeout: 30_000, interval: 100 }).toEqual([]);
+    await expect.poll(() => findUnprocessed(look), { timeout: 120_000, interval: 100 }).toEqual([]);
     expect(await last.stop()).toBe(0);
     const facts = { ...(await look.facts()), sent: load.sent, acknowledged: load.acknowledged };
     console.log(summaryOf(facts, hits));
     expect(checkKillFacts(facts).slice(0, 20)).toEqual([]);
     expect([...hits].filter(([, count]) => count === 0)).toEqual([]);
   },
-  60_000 + kills * 10_000,
+  180_000 + kills * 10_000,
 );
 
 /** Shards whose log is not yet processed and delivered to its end. */
