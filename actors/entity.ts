@@ -333,8 +333,8 @@ function readLarge(entity: Entity, marked: string, large: readonly LargeValue[] 
   }
 }
 
-/** Index of the first character after the JSON value that begins at `start`. */
-function endOfValue(text: string, start: number): number {
+/** Index of the first character after the JSON value that begins at `start` within a list or an object. */
+export function endOfValue(text: string, start: number): number {
   let depth = 0;
   let quoted = false;
   for (let i = start; i < text.length; i++) {

@@ -7,8 +7,11 @@ import { mergeRuns, surroundings } from "./history-run.ts";
 import { relevance } from "./history-value.ts";
 import type { EntityKey, HistoryPage, HistorySegment, PageWindow, Queries } from "./store/store.ts";
 
-/** Which part of histories is wanted: what tells about an instant (Unix ms), or the newest runs. */
-export type HistoryPart = { readonly at: number } | { readonly newest: number };
+/**
+ * Which part of histories is wanted: what observations say about an instant (Unix ms), the same and all that comes after it, or
+ * the newest runs of everything; null: all runs.
+ */
+export type HistoryPart = { readonly at: number } | { readonly since: number } | { readonly newest: number | null };
 
 /** Histories by attribute. */
 export type Histories = ReadonlyMap<string, StoredHistory>;
@@ -27,10 +30,10 @@ export async function readHistories(
   part: HistoryPart,
 ): Promise<Histories[]> {
   const rows = groupBy(keys, await queries.historyRows(keys, null));
-  const windows = keys.flatMap((key, i) => windowsOf(spec, key, collect(rows[i] ?? []), part));
+  const windows = keys.flatMap((key, i) => planWindows(spec, key, rows[i] ?? [], part));
   const [found, horizons] = await Promise.all([queries.historyPages(windows), queries.historyHorizons(spec.id)]);
   const pages = groupBy(keys, found);
-  return keys.map((_, i) => merge(spec, { rows: rows[i] ?? [], pages: pages[i] ?? [], horizons }, part));
+  return keys.map((_, i) => mergeHistories(spec, { rows: rows[i] ?? [], pages: pages[i] ?? [], horizons }, part));
 }
 
 function groupBy<T extends EntityKey>(keys: readonly EntityKey[], items: readonly T[]): T[][] {
@@ -44,15 +47,22 @@ function textOf({ type, eid }: EntityKey): string {
 }
 
 /** The observations of rows, by attribute. */
-export function collect(rows: readonly HistorySegment[]): Observations {
+export function collect(rows: readonly Pick<HistorySegment, "body">[]): Observations {
   const observations: Observations = new Map();
   for (const { body } of rows) readObservations(body, observations);
   return observations;
 }
 
-function windowsOf(spec: EntitySpec, key: EntityKey, added: Observations, part: HistoryPart): PageWindow[] {
+/** The pages that have to be read for a part of an entity's histories, whose rows are known. */
+export function planWindows(
+  spec: EntitySpec,
+  key: EntityKey,
+  rows: readonly Pick<HistorySegment, "body">[],
+  part: HistoryPart,
+): PageWindow[] {
+  const added = collect(rows);
   return spec.attributeList.flatMap((attribute) => {
-    if (attribute.kind === "plain" || ("at" in part && attribute.kind !== "observations")) return [];
+    if (attribute.kind === "plain" || (!("newest" in part) && attribute.kind !== "observations")) return [];
     const rule = historyRuleOf(attribute);
     const window = windowOf(key, attribute.id, wantedOf(rule, part));
     const pieces = added.get(attribute.id);
@@ -65,7 +75,12 @@ function windowsOf(spec: EntitySpec, key: EntityKey, added: Observations, part: 
 function wantedOf(rule: HistoryRule, part: HistoryPart): Partial<PageWindow> {
   // How many there are decides which ones are kept.
   if (rule.maxItems !== null) return {};
-  return "at" in part ? relevance(rule, part.at) : { max: part.newest };
+  return "newest" in part ? { max: part.newest } : relevantFor(rule, part);
+}
+
+function relevantFor(rule: HistoryRule, part: { readonly at: number } | { readonly since: number }) {
+  if ("at" in part) return relevance(rule, part.at);
+  return { from: relevance(rule, part.since).from, until: Number.POSITIVE_INFINITY };
 }
 
 /** All pages of an attribute, but for what `window` says. */
@@ -74,28 +89,37 @@ export function windowOf({ shard, type, eid }: EntityKey, attr: string, window: 
   return { shard, type, eid, attr, ...all, max: null, ...window };
 }
 
-interface Found {
-  readonly rows: readonly HistorySegment[];
-  readonly pages: readonly HistoryPage[];
+/** What is stored of one entity's histories. */
+export interface FoundHistory {
+  readonly rows: readonly Pick<HistorySegment, "seq" | "body">[];
+  /** At least those that {@link planWindows} asks for. */
+  readonly pages: readonly Pick<HistoryPage, "attr" | "seq" | "cut" | "body">[];
+  /** By attribute; see {@link Queries.historyHorizons}. */
   readonly horizons: ReadonlyMap<string, number>;
 }
 
-function merge(spec: EntitySpec, { rows, pages, horizons }: Found, part: HistoryPart): Histories {
+/** The histories of one entity out of what is stored of them. */
+export function mergeHistories(
+  spec: EntitySpec,
+  { rows, pages, horizons }: FoundHistory,
+  part: HistoryPart,
+): Histories {
   const folded = pages.reduce((most, { seq }) => Math.max(most, seq), 0);
   const added = collect(rows.filter(({ seq }) => seq > folded));
   const histories = new Map<string, StoredHistory>();
   for (const { id: attr, kind } of spec.attributeList) {
-    if (kind === "plain") continue;
+    if (kind === "plain" || (kind === "timeseries" && !("newest" in part))) continue;
     const own = pages.filter((page) => page.attr === attr);
     const pieces = added.get(attr) ?? [];
     const horizon = horizons.get(attr) ?? Number.NEGATIVE_INFINITY;
     if (own.length === 0 && pieces.length === 0 && horizon === Number.NEGATIVE_INFINITY) continue;
     const rule = historyRuleOf(spec.attributes.get(attr));
     const bodies = own.map(({ body }) => body);
-    const simple = "at" in part && pieces.length === 0 && rule.maxItems === null;
-    const runs = simple
-      ? readPagesWithin(bodies, relevance(rule, part.at))
-      : mergeRuns(rule, readPages(bodies), pieces);
+    const simple = pieces.length === 0 && rule.maxItems === null;
+    const runs =
+      simple && !("newest" in part)
+        ? readPagesWithin(bodies, relevantFor(rule, part))
+        : mergeRuns(rule, readPages(bodies), pieces);
     const cut = own.reduce((most, page) => Math.max(most, page.cut), horizon);
     histories.set(attr, { runs, cut });
   }

@@ -44,6 +44,36 @@ export function confidenceAt(rule: HistoryRule, run: Run, at: number, isLast: bo
   return at >= run.t2 + postMs ? 0 : confidenceOf(run) * (1 - (at - run.t2) / postMs);
 }
 
+/**
+ * The instant (Unix ms) from which on time alone may change what is current at `at`: until then all stays as it is. `at` itself:
+ * a confidence is just rising or falling; null: nothing will ever change. `runs` must hold all that begin later, too.
+ */
+export function nextChange(rule: HistoryRule, runs: readonly Run[], at: number): number | null {
+  const shown = new Map(currentValues(rule, runs, at).map((one) => [rule.multiValue ? one.run.value : "", one]));
+  const last = rule.expireMs === null ? null : lastBegun(rule, runs, at);
+  let next = Number.POSITIVE_INFINITY;
+  for (const run of runs) {
+    const key = rule.multiValue ? run.value : "";
+    const best = shown.get(key);
+    // What is steadily shown is not overtaken by what is never more confident; but where values expire, it is last no longer.
+    const steady = best !== undefined && best.run !== run && best.c === confidenceOf(best.run);
+    const most = steady ? best.c : 0;
+    if (confidenceOf(run) <= most && (rule.expireMs === null || run.t1 <= at)) continue;
+    next = Math.min(next, nextChangeOf(rule, run, at, last?.get(key) === run));
+    if (best?.run === run && rule.maxAgeMs !== null) next = Math.min(next, run.t2 + rule.maxAgeMs);
+  }
+  return next === Number.POSITIVE_INFINITY ? null : next;
+}
+
+/** The next instant at which a run's own confidence changes; infinity: it never does. */
+function nextChangeOf({ preMs, postMs, expireMs }: HistoryRule, { t1, t2 }: Run, at: number, isLast: boolean): number {
+  if (at < t1) return Math.max(at, t1 - preMs);
+  if (at <= t2) return t2;
+  if (expireMs !== null && at > t2 + expireMs) return Number.POSITIVE_INFINITY;
+  if (expireMs !== null && isLast) return t2 + expireMs;
+  return at < t2 + postMs ? at : Number.POSITIVE_INFINITY;
+}
+
 /** Of the runs that have begun, the one that ends last: of each value, or of all. */
 function lastBegun(rule: HistoryRule, runs: readonly Run[], at: number): Map<string, Run> {
   const last = new Map<string, Run>();

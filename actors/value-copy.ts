@@ -29,3 +29,10 @@ function copyList(list: readonly Value[], isRounding: boolean): Value[] {
 function needsCopy(item: Value): boolean {
   return typeof item === "object" || typeof item === "bigint";
 }
+
+/** The same value, in which nothing can be changed any more. */
+export function deepFreeze<T>(value: T): T {
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  for (const item of Object.values(value)) deepFreeze(item);
+  return Object.freeze(value);
+}
