@@ -8,7 +8,7 @@ import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import type { ClusterStatus, ShardExplanation } from "../proto/cluster-status.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import { groupOf, type NodeId, type ShardGroup, type ShardId } from "../proto/ids.ts";
+import { groupOf, type NodeId, type ShardGroup, type ShardId, shardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { LocalEngine } from "./local-engine.ts";
@@ -21,7 +21,7 @@ import { summarizeCluster } from "./summarize-cluster.ts";
 
 /** What a person asks of a cluster, and decides in it, by way of any of its nodes. */
 export interface ClusterControl {
-  /** Asks everybody; answers within two seconds, whoever does not. */
+  /** Asks everybody; answers within 1.5 s, whoever does not. */
   status(clusterId: string): Promise<ClusterStatus>;
   /** Where a shard, or an entity's, is and why, and what it waits for. Raises NOT_FOUND, UNKNOWN_TYPE and INVALID_EID. */
   why(subject: ShardId | { readonly type: string; readonly eid: string }): Promise<ShardExplanation>;
@@ -57,7 +57,7 @@ export interface JoinedFacts {
 }
 
 /** Everybody is asked at once, so all answers, or what is missing of them, are there by then. */
-const askWithinMs = 2_000;
+const askWithinMs = 1_500;
 const waitsMax = 100;
 
 /** The control of a cluster, seen from one node. */
@@ -71,8 +71,12 @@ export function createClusterControl(options: ControlOptions): ClusterControl {
   };
   const check = (shard: ShardId): void => {
     if (shards.includes(shard)) return;
-    const ranges = `0 to ${entityShards - 1} are entities', ${shards[entityShards]} to ${shards.at(-1)} the system's`;
-    throw new StarlingError("NOT_FOUND", `there is no shard ${shard}: ${ranges}`);
+    const group = groupOf(shard);
+    const ranges = `entity/0 to entity/${entityShards - 1} and system/0 to system/${systemShards - 1}`;
+    throw new StarlingError(
+      "NOT_FOUND",
+      `there is no shard ${group}/${shard - shardId(group, 0)}: there are ${ranges}`,
+    );
   };
   const why: ClusterControl["why"] = async (subject) => {
     const entity = typeof subject === "object" ? subject : null;

@@ -176,6 +176,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     version,
     modules: () => moduleStatuses(modules, model, counters),
     addresses: cluster.addresses,
+    name: cluster.name,
     addServices: (grpc) => cluster.links.addTo(grpc),
     onSessionTaken: serving.onSessionTaken,
     owners: serving.owners,

@@ -41,6 +41,8 @@ export interface Cluster {
   join(bound: string): Promise<Membership>;
   /** Addresses of the nodes that are there; before joining none. */
   addresses(): readonly string[];
+  /** This node's name; empty before joining. */
+  name(): string;
   close(): Promise<void>;
 }
 
@@ -93,6 +95,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
       return membership;
     },
     addresses: () => membership?.view.nodes.map((node) => node.address) ?? [],
+    name: () => ownName,
     close: async () => {
       await membership?.close();
       await links.close();

@@ -4,6 +4,8 @@ import { Admin, type HookStatus, type DeadLetter as WireDeadLetter } from "./gen
 
 export interface NodeStatus {
   readonly node: string;
+  /** Its name in the cluster, the same over restarts; empty before it has joined. */
+  readonly name: string;
   readonly clusterId: string;
   readonly modelHash: string;
   readonly version: string;
@@ -84,9 +86,9 @@ export function createAdminClient(connected: () => Promise<Dialled>, deadlineMs:
     ...createControlClient(connected, deadlineMs),
     status: async () => {
       const status = await callUnary(await connected(), method.status, {}, deadlineMs);
-      const { node, clusterId, modelHash, version, state, uptimeS, countersJson, shards, problem } = status;
+      const { node, name, clusterId, modelHash, version, state, uptimeS, countersJson, shards, problem } = status;
       const counters = countersJson === "" ? {} : (JSON.parse(countersJson) as Record<string, number>);
-      const about = { node, clusterId, modelHash, version, state, uptimeS, problem };
+      const about = { node, name, clusterId, modelHash, version, state, uptimeS, problem };
       return { ...about, counters, shards: shards.map(toShardState) };
     },
     deadLetters: async (query = {}) => {

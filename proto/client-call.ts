@@ -132,7 +132,16 @@ export function fromServiceError(error: unknown, address: string): StarlingError
     return new StarlingError(named as ErrorCode, meant, { cause: error });
   }
   const kind: ErrorCode = code === 4 ? "DEADLINE" : code === 12 || code === 13 ? "INTERNAL" : "UNAVAILABLE";
-  return new StarlingError(kind, `${address}: ${text}`, { cause: error });
+  return new StarlingError(kind, `${address}: ${inPlainWords(text)}`, { cause: error });
+}
+
+/** What grpc-js says of a connection, without what only its authors need. */
+function inPlainWords(text: string): string {
+  const late = /^Deadline exceeded after ([\d.]+)s/.exec(text)?.[1];
+  if (late !== undefined) return `it did not answer within ${Number(late).toFixed(1)} s`;
+  return text
+    .replace(/^No connection established\. Last error: (?:Error: )?/, "")
+    .replace(/\.? Resolution note: $/, "");
 }
 
 function encode(schema: DescMethod["input"], message: MessageInitShape<DescMethod["input"]>): Buffer {

@@ -39,8 +39,7 @@ const commands = blocks("sh").flatMap((block) => block.trim().split("\n"));
 const commandLines = commands
   // Several nodes are other tests': readme-cluster.test.ts, node/local-cluster.test.ts.
   .filter(
-    (command) =>
-      command.startsWith("npm run --silent starling -- ") && !/127\.0\.0\.1:470| cluster start/.test(command),
+    (command) => command.startsWith("npm run --silent starling -- ") && !/127\.0\.0\.1:470| cluster /.test(command),
   )
   .map((command) => command.split(" -- ")[1]?.split(" ") ?? []);
 

@@ -20,7 +20,10 @@ export function withAddress(command: Command): Command {
   const group = "Connection (each also a variable STARLING_…):";
   const add = (flags: string, description: string): void =>
     void command.addOption(new Option(flags, description).helpGroup(group));
-  add("-a, --address <host:port>", `the node to talk to (default: $STARLING_ADDRESS, or ${defaultAddress})`);
+  add(
+    "-a, --address <host:port>",
+    `the node to talk to, or several with commas: the first that answers (default: $STARLING_ADDRESS, or ${defaultAddress})`,
+  );
   add("--tls-ca <file>", "talk TLS, and trust nodes of these authorities (PEM)");
   add("--tls-cert <file>", "certificate to show, where nodes ask for one (PEM)");
   add("--tls-key <file>", "its key (PEM)");
@@ -29,12 +32,12 @@ export function withAddress(command: Command): Command {
   return command;
 }
 
-/** Where a node is and how it is reached: flags, then variables, then the default. Throws INVALID_ARGUMENT. */
+/** Where nodes are and how they are reached: flags, then variables, then the default. Throws INVALID_ARGUMENT. */
 export function parseReach(
   options: AddressOptions,
   env: NodeJS.ProcessEnv,
-): ReachOptions & { readonly address: string } {
-  return { address: parseAddress(options.address, env), ...reachOf(options, env) };
+): ReachOptions & { readonly addresses: readonly string[] } {
+  return { addresses: parseAddresses(options.address, env), ...reachOf(options, env) };
 }
 
 /** How nodes are reached, wherever they are. */
@@ -58,9 +61,13 @@ function textOf(variable: string | undefined): string | undefined {
   return variable === "" ? undefined : variable;
 }
 
-/** The address a command talks to: the flag, `STARLING_ADDRESS`, or the default. Throws INVALID_ARGUMENT. */
-export function parseAddress(flag: string | undefined, env: NodeJS.ProcessEnv): string {
-  const text = flag ?? env.STARLING_ADDRESS ?? defaultAddress;
+/** The addresses a command talks to: the flag, `STARLING_ADDRESS`, or the default. Throws INVALID_ARGUMENT. */
+export function parseAddresses(flag: string | undefined, env: NodeJS.ProcessEnv): readonly string[] {
+  const texts = (flag ?? env.STARLING_ADDRESS ?? defaultAddress).split(",");
+  return [...new Set(texts.map((text) => parseAddress(text.trim())))];
+}
+
+function parseAddress(text: string): string {
   const match = /^(\[[0-9a-fA-F:.%]+\]|[^:\s/[\]]+)(?::(\d{1,5}))?$/.exec(text);
   const port = Number(match?.[2] ?? 4700);
   if (match === null || port < 1 || port > 65_535) {

@@ -3,7 +3,8 @@ import type { CommandContext } from "./command-context.ts";
 
 /** What a person can do about an error, where one sentence can say it. */
 const remedies: Partial<Record<ErrorCode, string>> = {
-  UNAVAILABLE: "is a node running there? `npm start` starts one; --address names another, --tls-ca talks TLS",
+  UNAVAILABLE:
+    "is a node running there? `npm start` starts one; --address may name several nodes, with commas; --tls-ca talks TLS",
   UNAUTHENTICATED: "`starling token new` makes a token; --tls-cert and --tls-key show a certificate",
   DEADLINE: "the node may be overloaded or stuck: look at `starling status` and its log",
   BUSY: "wait a moment, then run the same command again",

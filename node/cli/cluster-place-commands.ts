@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { AdminClient } from "../../proto/admin-client.ts";
-import { type ShardId, shardGroups } from "../../proto/ids.ts";
+import type { ShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, wholeNumber, withCalls } from "./command-context.ts";
@@ -85,7 +85,7 @@ export function addWeightCommand(cluster: Command, context: CommandContext): voi
     .argument("<node>", "the node's name")
     .argument("<weight>", "a number from 0; 0: none but what is pinned to it", parseWeight);
   withAddress(command)
-    .addOption(new Option("--group <group>", "of one group of shards only; default all").choices(shardGroups))
+    .addOption(new Option("--group <group>", "of one group of shards only; default all").choices(["entity", "system"]))
     .option("--json", "the result as JSON: node, weight, groups")
     .addHelpText("after", examples("cluster weight bob 2", "cluster weight bob 0.5 --group entity"))
     .action((node: string, weight: number, options: WeightOptions) =>

@@ -120,14 +120,10 @@ function printCluster(output: Output, { nodes, etcd, databaseUrl }: LocalCluster
   output.print(`PostgreSQL  ${databaseUrl}`);
   output.print(`data        ${dataDir}`);
   output.print("\nWhat to try, in another terminal:");
-  const [first, last] = [nodes[0], nodes.at(-1)];
-  for (const command of [
-    `cluster status --watch -a ${first?.address}`,
-    `cluster drain ${last?.name} -a ${first?.address}`,
-    `cluster undrain ${last?.name} -a ${first?.address}`,
-    `cluster why 0 -a ${first?.address}`,
-  ]) {
-    output.print(`  ${output.paint("cyan", `npm run --silent starling -- ${command}`)}`);
+  const [last] = nodes.slice(-1);
+  output.print(`  ${output.paint("cyan", `export STARLING_ADDRESS=${nodes.map(({ address }) => address).join(",")}`)}`);
+  for (const command of ["status --watch", `drain ${last?.name}`, `undrain ${last?.name}`, "why 0"]) {
+    output.print(`  ${output.paint("cyan", `npm run --silent starling -- cluster ${command}`)}`);
   }
   output.print(`  ${output.paint("cyan", `kill -9 ${last?.pid}`)}`);
   output.print("\nserving until Ctrl-C");

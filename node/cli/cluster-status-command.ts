@@ -1,12 +1,14 @@
 import type { Command } from "commander";
 import type { ClusterStatus } from "../../proto/cluster-status.ts";
-import { toStarlingError } from "../../proto/starling-error.ts";
+import { type StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { type AddressOptions, withAddress } from "./address.ts";
 import { describeError } from "./cli-error.ts";
 import { isWell, linesOfStatus } from "./cluster-status-text.ts";
 import { type CommandContext, examples, withCalls } from "./command-context.ts";
+import { untilAborted } from "./node-command.ts";
 import { formatTime, type Output } from "./output.ts";
 import { pauseUnlessAborted } from "./pause.ts";
+import { openScreen } from "./screen.ts";
 
 interface StatusOptions extends AddressOptions {
   readonly json?: boolean;
@@ -14,8 +16,8 @@ interface StatusOptions extends AddressOptions {
   readonly watch?: boolean;
 }
 
-/** A node answers within two seconds, whoever else does not. */
-const callMs = 3_000;
+/** A node answers within 1.5 s, whoever else does not; all in all that is less than three. */
+const bounds = { connectMs: 2_000, callMs: 2_000 };
 const watchEveryMs = 1_000;
 
 /** `starling cluster status`: every node and shard of a cluster. */
@@ -48,30 +50,56 @@ async function showOnce(context: CommandContext, options: StatusOptions): Promis
   if (!isWell(status)) context.fail();
 }
 
-/** Redraws on a terminal; elsewhere one block follows another. Who does not answer is told of, and asked again. */
+/**
+ * Redraws on a terminal; elsewhere one block follows another. Where the asked node falls silent, another one is asked that
+ * the cluster has told of; where nobody answers, that is said, and all are asked again.
+ */
 async function watch(context: CommandContext, options: StatusOptions): Promise<void> {
   const { output, signal } = context;
-  while (!signal.aborted) {
-    const begun = performance.now();
-    const status = await ask(context, options).catch((error: unknown) => toStarlingError(error));
-    if (signal.aborted) return;
-    if ("code" in status) {
-      if (options.json === true) output.json({ error: { code: status.code, message: status.message } });
-      else draw(output, describeError(status).split("\n"));
-    } else if (options.json === true) output.json(status);
-    else draw(output, linesOfStatus(status, output.paint, options.shards === true));
-    await output.drained();
-    await pauseUnlessAborted(signal, Math.max(0, watchEveryMs - (performance.now() - begun)));
+  const show = options.json === true ? jsonScreen(output) : textScreen(output, options.shards === true);
+  const stopped = untilAborted(signal);
+  let others: readonly string[] = [];
+  try {
+    while (!signal.aborted) {
+      const begun = performance.now();
+      const asked = ask(context, options, others).catch((error: unknown) => toStarlingError(error));
+      const status = await Promise.race([asked, stopped]);
+      if (status === null) return;
+      show.status(status);
+      if ("nodes" in status) others = status.nodes.map(({ address }) => address).filter((address) => address !== "");
+      await output.drained();
+      await pauseUnlessAborted(signal, Math.max(0, watchEveryMs - (performance.now() - begun)));
+    }
+  } finally {
+    show.close();
   }
 }
 
-function ask(context: CommandContext, options: StatusOptions): Promise<ClusterStatus> {
-  return withCalls(context, { ...options, callMs }, ({ admin }) => admin.clusterStatus());
+interface StatusScreen {
+  status(status: ClusterStatus | StarlingError): void;
+  close(): void;
 }
 
-/** One screen at a time: what was there is overwritten line by line, so that nothing flickers. */
-function draw(output: Output, lines: readonly string[]): void {
-  const at = output.paint("dim", formatTime(Date.now()));
-  if (output.drawable) output.print(`\u001b[H${[at, ...lines].join("\u001b[K\n")}\u001b[K\u001b[J`);
-  else for (const line of [at, ...lines, ""]) output.print(line);
+function textScreen(output: Output, withShards: boolean): StatusScreen {
+  const screen = openScreen(output);
+  return {
+    status: (status) => {
+      const lines =
+        "code" in status ? describeError(status).split("\n") : linesOfStatus(status, output.paint, withShards);
+      screen.draw([output.paint("dim", formatTime(Date.now())), ...lines]);
+    },
+    close: screen.close,
+  };
+}
+
+function jsonScreen(output: Output): StatusScreen {
+  return {
+    status: (status) =>
+      output.json("code" in status ? { error: { code: status.code, message: status.message } } : status),
+    close: () => {},
+  };
+}
+
+function ask(context: CommandContext, options: StatusOptions, others: readonly string[] = []): Promise<ClusterStatus> {
+  return withCalls(context, { ...options, ...bounds, others }, ({ admin }) => admin.clusterStatus());
 }

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import type { EntityExplanation, ShardExplanation, ShardWait } from "../../proto/cluster-status.ts";
+import type { ShardId } from "../../proto/ids.ts";
 import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, withCalls } from "./command-context.ts";
 import { formatCount, type Output, shorten } from "./output.ts";
@@ -26,13 +27,24 @@ export function addWhyCommand(cluster: Command, context: CommandContext): void {
     .option("--json", "the explanation as JSON")
     .addHelpText("after", examples("cluster why 17", "cluster why system/3", "cluster why airport SEA"))
     .action((first: string, eid: string | undefined, options: WhyOptions) => {
-      const subject = eid === undefined ? parseShard(first) : { type: first, eid };
+      const subject = eid === undefined ? shardOr(first, (message) => command.error(message)) : { type: first, eid };
       return withCalls(context, options, async ({ admin }) => {
         const explanation = await admin.why(subject);
         if (options.json === true) context.output.json(explanation);
         else printExplanation(context.output, explanation);
       });
     });
+}
+
+/** The first word alone is a shard; whatever else it may be needs an id. */
+function shardOr(text: string, complain: (message: string) => never): ShardId {
+  try {
+    return parseShard(text);
+  } catch {
+    return complain(
+      `error: ${JSON.stringify(text)} is no shard, such as 17 or system/3; an entity needs its id, too: why TYPE EID`,
+    );
+  }
 }
 
 function printExplanation(output: Output, why: ShardExplanation): void {
@@ -45,9 +57,8 @@ function printExplanation(output: Output, why: ShardExplanation): void {
     return;
   }
   const lag = lastSeq - watermark;
-  output.print(
-    `log     up to seq ${lastSeq}, processed up to ${watermark}${lag > 0 ? ` (${formatCount(lag)} behind)` : ""}`,
-  );
+  const behind = lag > 0 ? ` (${formatCount(lag)} behind)` : "";
+  output.print(`log     ${lastSeq === 0 ? "empty" : `up to seq ${lastSeq}, processed up to ${watermark}${behind}`}`);
   if ((why.deadLetters ?? 0) > 0)
     output.print(`letters ${formatCount(why.deadLetters ?? 0)} dead letters wait for a person`);
   printWaits(output, waits, waitsMore);

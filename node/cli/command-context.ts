@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { type Client, type ConnectOptions, connect } from "../../proto/client.ts";
-import { type Calls, openCalls } from "../../proto/client-calls.ts";
+import { type Calls, type CallsOptions, openCalls } from "../../proto/client-calls.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { type AddressOptions, parseReach } from "./address.ts";
 import type { Output } from "./output.ts";
@@ -24,18 +24,14 @@ export type CommandAdder = (program: Command, context: CommandContext) => void;
 
 const connectMs = 3_000;
 
-/** Runs with a session of a node, closed afterwards: for whoever sends. Raises UNAVAILABLE with the address. */
+/** Runs with a session of a node, closed afterwards: for whoever sends. Raises UNAVAILABLE with the addresses. */
 export async function withClient<T>(
   context: CommandContext,
   options: AddressOptions & Omit<ConnectOptions, keyof AddressOptions>,
   run: (client: Client) => Promise<T>,
 ): Promise<T> {
-  const reach = parseReach(options, context.env);
-  const { address } = reach;
-  const client = await connect({ connectMs, ...options, ...reach }).catch((error: unknown) => {
-    if (!(error instanceof StarlingError)) throw error;
-    throw new StarlingError(error.code, `${address}: ${error.message}`, { cause: error });
-  });
+  const { address: _, ...rest } = options;
+  const client = await connect({ connectMs, ...rest, ...parseReach(options, context.env) });
   try {
     return await run(client);
   } finally {
@@ -43,14 +39,16 @@ export async function withClient<T>(
   }
 }
 
-/** Runs with a connection to a node that opens no session, closed afterwards. Raises UNAVAILABLE with the address. */
+export interface CallBounds extends Pick<CallsOptions, "others" | "connectMs" | "callMs"> {}
+
+/** Runs with a connection to a node that opens no session, closed afterwards. Raises UNAVAILABLE with the addresses. */
 export async function withCalls<T>(
   context: CommandContext,
-  options: AddressOptions & { readonly callMs?: number },
+  options: AddressOptions & CallBounds,
   run: (calls: Calls) => Promise<T>,
 ): Promise<T> {
-  const { callMs } = options;
-  const bounds = { connectMs, ...(callMs !== undefined && { callMs }) };
+  const { callMs, others } = options;
+  const bounds = { connectMs: options.connectMs ?? connectMs, ...(callMs && { callMs }), ...(others && { others }) };
   const calls = await openCalls({ ...parseReach(options, context.env), ...bounds });
   try {
     return await run(calls);

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { systemClock } from "../../proto/clock.ts";
 import type { Diagnosis } from "../doctor/diagnosis.ts";
 import type { Finding } from "../doctor/finding.ts";
-import { parseAddress, reachOf } from "./address.ts";
+import { parseAddresses, reachOf } from "./address.ts";
 import { type CommandContext, examples } from "./command-context.ts";
 import { type NodeFlags, nodeEnvironment, withNodeFlags } from "./node-options.ts";
 import { type Colour, shorten } from "./output.ts";
@@ -19,11 +19,14 @@ export function addDoctorCommand(program: Command, context: CommandContext): voi
     .summary("say what is wrong with all that a node needs, and what to do")
     .description(
       "Looks at the configuration, this machine, PostgreSQL, etcd and the node, changes nothing, and answers within three " +
-        "seconds, also when these do not. With --address and no directory it asks only that node. Ends with 1 when there is " +
+        "seconds, also when these do not. With --address and no directory it asks only these nodes. Ends with 1 when there is " +
         "a problem; warnings are for later.",
     )
     .argument("[dir]", "the configuration directory (default: variables, flags and defaults)")
-    .option("-a, --address <host:port>", "the node to ask (default: the one that listens where the configuration says)")
+    .option(
+      "-a, --address <host:port>",
+      "the node to ask, or several with commas (default: the one that listens where the configuration says)",
+    )
     .option("--json", "the findings as JSON");
   withNodeFlags(command)
     .addHelpText("after", examples("doctor /etc/starling", "doctor -a 10.0.0.5:4700", "doctor /etc/starling --json"))
@@ -45,7 +48,7 @@ async function runDoctor(
   const tlsFlags = { ...(tlsCa && { tlsCa }), ...(tlsCert && { tlsCert }), ...(tlsKey && { tlsKey }) };
   const diagnosis = await diagnose({
     dir,
-    address: address === undefined ? null : parseAddress(address, env),
+    addresses: address === undefined ? [] : parseAddresses(address, env),
     reach: reachOf(tlsFlags, env),
     ...{ env: nodeEnvironment(env), flags: flags as NodeFlags, clock: systemClock, wall: Date.now },
   });

@@ -18,14 +18,17 @@ export interface Output {
   paint(colour: Colour, text: string): string;
   /** Standard error is a terminal: progress may be shown. */
   readonly interactive: boolean;
-  /** Answers go to a terminal that can be drawn on. */
-  readonly drawable: boolean;
+  /** Text as it is to where answers go: what drawing needs. */
+  raw(text: string): void;
+  /** Lines of the terminal that answers go to; null: none that can be drawn on. */
+  readonly rows: number | null;
   /** Waits until a reader slower than the answer has caught up. */
   drained(): Promise<void>;
 }
 
 export interface TerminalStream extends Writable {
   readonly isTTY?: boolean;
+  readonly rows?: number;
 }
 
 const escapes: Record<Colour, readonly [number, number]> = {
@@ -62,7 +65,10 @@ export function createOutput(
     rawError: writeError,
     paint: (colour, text) => (colourful ? paint(colour, text) : text),
     interactive: err.isTTY === true && env.TERM !== "dumb",
-    drawable: out.isTTY === true && env.TERM !== "dumb",
+    raw: write,
+    get rows() {
+      return out.isTTY === true && env.TERM !== "dumb" ? (out.rows ?? 24) : null;
+    },
     drained: () => drained(out),
   };
 }
@@ -113,7 +119,7 @@ function bigintJson(value: bigint): number | string {
 }
 
 function isNumeric(cell: string): boolean {
-  return /^-?[\d,]+(\.\d+)?$|^-$/.test(cell);
+  return /^-?[\d,]+(\.\d+)?$|^[-?]$/.test(cell);
 }
 
 function paint(colour: Colour, text: string): string {

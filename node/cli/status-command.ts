@@ -32,9 +32,10 @@ export function addStatusCommand(program: Command, context: CommandContext): voi
 
 function printStatus(context: CommandContext, status: NodeStatus, withShards: boolean): void {
   const { output } = context;
-  const { node, state, version, clusterId, modelHash, uptimeS, shards, problem } = status;
-  output.print(`${output.paint("bold", node)}  ${output.paint(state === "serving" ? "green" : "red", state)}`);
+  const { node, name, state, version, clusterId, modelHash, uptimeS, shards, problem } = status;
+  output.print(`${output.paint("bold", name || node)}  ${output.paint(state === "serving" ? "green" : "red", state)}`);
   if (problem !== "") output.print(`problem     ${output.paint("red", problem)}`);
+  output.print(`node        ${node}`);
   output.print(`version     ${version}`);
   output.print(`cluster     ${clusterId}`);
   output.print(`model       ${modelHash.slice(0, 16)}`);

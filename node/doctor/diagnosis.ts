@@ -26,8 +26,8 @@ import { lookAtStores } from "./store-findings.ts";
 export interface DiagnosisOptions extends Pick<SettingSources, "env" | "flags"> {
   /** The configuration directory; null: settings come from variables and flags alone. */
   readonly dir: string | null;
-  /** The node to ask; null: the one that has these settings, if it runs. With an address and no directory only it is asked. */
-  readonly address: string | null;
+  /** The nodes to ask; none: the one that has these settings, if it runs. With addresses and no directory only they are asked. */
+  readonly addresses: readonly string[];
   /** How to reach it. */
   readonly reach: ReachOptions;
   readonly clock: Clock;
@@ -47,15 +47,15 @@ const nodeStepMs = 900;
 
 /** Says everything that there is to say. Raises nothing but bugs. */
 export async function diagnose(options: DiagnosisOptions): Promise<Diagnosis> {
-  const { clock, dir, address } = options;
+  const { clock, dir, addresses } = options;
   const startMs = clock.now();
-  const looks = dir === null && address !== null ? [lookAtNode(options, address, null)] : await lookAround(options);
+  const looks = dir === null && addresses.length > 0 ? lookAtNodes(options, null) : await lookAround(options);
   const findings = (await Promise.all(looks)).flat();
   return { findings, tookMs: Math.round(clock.now() - startMs) };
 }
 
 async function lookAround(options: DiagnosisOptions): Promise<Promise<readonly Finding[]>[]> {
-  const { clock, wall, address } = options;
+  const { clock, wall, addresses } = options;
   const read = withDeadline(readConfiguration(options), {
     clock,
     deadlineMs: configurationMs,
@@ -79,15 +79,17 @@ async function lookAround(options: DiagnosisOptions): Promise<Promise<readonly F
       judgeCertificates(await readCertificates(settings), { settings, nowMs: wall() }),
     ),
     look(clock, "postgresql and etcd", () => lookAtStores(options, settings)),
-    ...(address === null ? lookAtOwnNode(options, settings) : [lookAtNode(options, address, settings)]),
+    ...(addresses.length === 0 ? lookAtOwnNode(options, settings) : lookAtNodes(options, settings)),
   ];
 }
 
-/** A node that a person named. */
-function lookAtNode({ clock, reach }: DiagnosisOptions, address: string, settings: Settings | null) {
-  const lagMaxEntries = settings?.lagMaxEntries ?? null;
-  return look(clock, `node ${address}`, async () =>
-    judgeNode(await examineNode({ ...reach, address }, nodeStepMs), { address, isNamed: true, version, lagMaxEntries }),
+/** Nodes that a person named. */
+function lookAtNodes({ clock, reach, addresses }: DiagnosisOptions, settings: Settings | null) {
+  const known = { isNamed: true, version, lagMaxEntries: settings?.lagMaxEntries ?? null };
+  return addresses.map((address) =>
+    look(clock, `node ${address}`, async () =>
+      judgeNode(await examineNode({ ...reach, address }, nodeStepMs), { ...known, address }),
+    ),
   );
 }
 

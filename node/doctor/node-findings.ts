@@ -74,8 +74,8 @@ function judgeFailure(report: Report, error: StarlingError, isNamed: boolean): v
 }
 
 function judgeStatus(report: Report, status: NodeStatus, version: string): void {
-  const { node, state, problem, uptimeS } = status;
-  if (state === "serving") report.ok("state", `serving as ${node}, up ${formatDuration(uptimeS * 1000)}`);
+  const { node, name, state, problem, uptimeS } = status;
+  if (state === "serving") report.ok("state", `serving as ${name || node}, up ${formatDuration(uptimeS * 1000)}`);
   else if (state === "leaving") {
     const remedy = "wait until it has handed its shards over and ended";
     report.warning("state", { found: "leaving", expected: "serving", remedy });

@@ -17,6 +17,8 @@ export interface AdminOptions {
   readonly model: Model;
   readonly clock: Clock;
   readonly node: string;
+  /** The node's name in the cluster; default none. */
+  readonly name?: (() => string) | undefined;
   readonly clusterId: string;
   readonly version: string;
   readonly modules: () => readonly ModuleStatus[];
@@ -67,6 +69,7 @@ function statusOf(options: AdminOptions, uptimeS: number) {
   const serving = problem === null ? "serving" : "not serving";
   return {
     node,
+    name: options.name?.() ?? "",
     clusterId,
     version,
     uptimeS,

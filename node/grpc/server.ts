@@ -36,6 +36,7 @@ export interface GrpcServerOptions {
   /** Who may call; default: everyone. */
   readonly gate?: Gate;
   readonly node: string;
+  readonly name?: AdminOptions["name"];
   readonly clusterId: string;
   readonly version: string;
   readonly modules: () => readonly ModuleStatus[];

@@ -16,8 +16,9 @@ const main = join(repository, "dist/node/cli/main.js");
 const testMs = 120_000;
 const readme = await readFile(join(repository, "README.md"), "utf8");
 const section = /^## Operation\n([\s\S]*?)^### /m.exec(readme)?.[1] ?? "";
-const [startCommand = [], ...commands] = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)]
-  .flatMap(([, block = ""]) => block.trim().split("\n"))
+const lines = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, block = ""]) => block.trim().split("\n"));
+const [startCommand = [], ...commands] = lines
+  .filter((line) => !line.startsWith("export "))
   .map((line) => line.split(" -- ")[1]?.split(" ") ?? []);
 const untilMs = 30_000;
 let folder = "";
@@ -84,8 +85,10 @@ it("serves, tells of a node that died, stops in order, and finds its data again"
   const shown = async () => (await run(["cluster", "status", "--address", address])).code;
   await expect.poll(shown, { timeout: untilMs }).toBe(0);
   const answers: string[] = [];
+  expect(lines).toContain("export STARLING_ADDRESS=127.0.0.1:4700,127.0.0.1:4701,127.0.0.1:4702");
+  const env = { STARLING_ADDRESS: first.nodes.map((node) => node.address).join() };
   for (const command of commands) {
-    const { code, out, err } = await run(command.map((word) => (word === "127.0.0.1:4700" ? address : word)));
+    const { code, out, err } = await run(command, { env });
     expect({ command, code, err: code === 0 ? "" : err }).toEqual({ command, code: 0, err: "" });
     answers.push(out);
   }

@@ -3,7 +3,7 @@ import { parseReach } from "../../../node/cli/address.ts";
 import { run } from "./terminal.ts";
 
 it("a node is reached as flags say, else as variables do, else in plain text", () => {
-  expect(parseReach({}, {})).toEqual({ address: "127.0.0.1:4700", allowPlaintext: false });
+  expect(parseReach({}, {})).toEqual({ addresses: ["127.0.0.1:4700"], allowPlaintext: false });
   const env = {
     STARLING_ADDRESS: "node-1",
     STARLING_TLS_CA: "ca.pem",
@@ -13,7 +13,7 @@ it("a node is reached as flags say, else as variables do, else in plain text", (
     STARLING_ALLOW_PLAINTEXT: "true",
   };
   const tls = { ca: "ca.pem", cert: "me.pem", key: "me.key" };
-  const byEnv = { address: "node-1:4700", allowPlaintext: true, token: "secret", tls };
+  const byEnv = { addresses: ["node-1:4700"], allowPlaintext: true, token: "secret", tls };
   expect(parseReach({}, env)).toEqual(byEnv);
   expect(parseReach({ tlsCa: "other.pem", token: "t" }, env)).toEqual({
     ...byEnv,

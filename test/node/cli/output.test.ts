@@ -1,6 +1,6 @@
 import { Writable } from "node:stream";
 import { describe, expect, it } from "vitest";
-import { parseAddress } from "../../../node/cli/address.ts";
+import { parseAddresses } from "../../../node/cli/address.ts";
 import { createOutput, formatTable, formatTime, shorten, toJson } from "../../../node/cli/output.ts";
 import { createProgress, formatDuration, formatProgress } from "../../../node/cli/progress.ts";
 import { createSink } from "./terminal.ts";
@@ -94,13 +94,14 @@ describe("progress", () => {
 
 describe("the address", () => {
   it("comes from the flag, or STARLING_ADDRESS, or is the default", () => {
-    expect(parseAddress("a:1", { STARLING_ADDRESS: "b:2" })).toBe("a:1");
-    expect(parseAddress(undefined, { STARLING_ADDRESS: "b:2" })).toBe("b:2");
-    expect(parseAddress(undefined, {})).toBe("127.0.0.1:4700");
-    expect(parseAddress("node-1", {})).toBe("node-1:4700");
-    expect(parseAddress("[::1]:5", {})).toBe("[::1]:5");
-    for (const wrong of ["http://a:1", "a:0", "a:70000", "a b", ""]) {
-      expect(() => parseAddress(wrong, {})).toThrow(/is not an address/);
+    expect(parseAddresses("a:1", { STARLING_ADDRESS: "b:2" })).toEqual(["a:1"]);
+    expect(parseAddresses(undefined, { STARLING_ADDRESS: "b:2" })).toEqual(["b:2"]);
+    expect(parseAddresses(undefined, {})).toEqual(["127.0.0.1:4700"]);
+    expect(parseAddresses("node-1", {})).toEqual(["node-1:4700"]);
+    expect(parseAddresses("[::1]:5", {})).toEqual(["[::1]:5"]);
+    expect(parseAddresses("a:1, b, a:1", {})).toEqual(["a:1", "b:4700"]);
+    for (const wrong of ["http://a:1", "a:0", "a:70000", "a b", "", "a,"]) {
+      expect(() => parseAddresses(wrong, {})).toThrow(/is not an address/);
     }
   });
 });

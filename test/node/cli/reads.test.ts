@@ -51,6 +51,6 @@ it("an address where no node answers is named, with the reason and a remedy", as
   const { code, err } = await run(["status", "--address", "127.0.0.1:1"]);
   expect(code).toBe(1);
   expect(err).toMatch(
-    /^starling: UNAVAILABLE: no node answered at 127\.0\.0\.1:1: .*ECONNREFUSED.*\n {2}→ is a node running/,
+    /^starling: UNAVAILABLE: no node answered: 127\.0\.0\.1:1: .*ECONNREFUSED.*\n {2}→ is a node running/,
   );
 });

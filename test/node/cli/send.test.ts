@@ -153,7 +153,9 @@ describe("starling send", () => {
   it("ends with UNAVAILABLE and a remedy when no node is there", async () => {
     const { code, err } = await run(["send", "-", "--address", "127.0.0.1:1"], { stdin: "[]" });
     expect(code).toBe(1);
-    expect(err).toMatch(/^starling: UNAVAILABLE: 127\.0\.0\.1:1: .*\n {2}→ is a node running there\?/);
+    expect(err).toMatch(
+      /^starling: UNAVAILABLE: no node answered within 3000 ms at 127\.0\.0\.1:1: .*\n {2}→ is a node running there\?/,
+    );
   });
 });
 

@@ -275,7 +275,7 @@ describe("the address", () => {
 describe("a node", () => {
   const status = {
     ...{ node: "n", clusterId: "c", modelHash: "m", version: "1", state: "serving", uptimeS: 5, counters: {} },
-    ...{ shards: [], problem: "" },
+    ...{ shards: [], problem: "", name: "ada" },
   };
   const expectation = { address: "h:1", isNamed: true, version: "1", lagMaxEntries: 100 };
   const of = (examination: NodeExamination, isNamed = true) =>
