@@ -84,14 +84,14 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   for (const sentence of config.ignored) log.info({}, sentence);
   const dataDir = resolve(settings.dataDir);
   const counters = createCounters();
-  const http = await openHttp({ settings, counters, clock: systemClock, log });
-  opened.push(() => http.close());
   const tracing = await openTracing({ settings, node: id, counters, clock: systemClock, log });
   opened.push(() => tracing.close());
   const meter = createBatchMeter({ counters, clock: systemClock, traces: tracing.traces });
   const types = [...model.entities.keys()];
   const security = await openSecurity({ settings, configDir: options.configDir, types, counters, log });
   opened.push(async () => security.close());
+  const http = await openHttp({ settings, counters, tls: security.tls, clock: systemClock, log });
+  opened.push(() => http.close());
   const database = await openDatabase({
     settings,
     dataDir,

@@ -1,13 +1,15 @@
 import type { Counters } from "../actors/counters.ts";
 import type { Clock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";
+import type { TlsFiles } from "../proto/tls-files.ts";
 import type { Settings } from "./config/settings.ts";
-import { type HttpServer, startHttpServer } from "./http/http-server.ts";
+import { type HttpServer, type HttpServerOptions, startHttpServer } from "./http/http-server.ts";
 import { createReadiness, type NodePhase, type ReadyParts } from "./http/readiness.ts";
 import type { Log } from "./log.ts";
 import { watchLoopDelay } from "./loop-delay.ts";
 import { exposeMetrics, metricsMediaType } from "./metrics/exposition.ts";
-import type { NodeParts, ProcessUsage } from "./metrics/metric.ts";
+import { createLetterCount } from "./metrics/letter-count.ts";
+import type { MetricWorld, NodeParts, ProcessUsage } from "./metrics/metric.ts";
 import { metricTable } from "./metrics/metric-table.ts";
 import { version } from "./version.ts";
 
@@ -25,16 +27,20 @@ export interface HttpFace {
 export interface HttpFaceOptions {
   readonly settings: Settings;
   readonly counters: Counters;
+  /** The node's certificates; null: it has none. */
+  readonly tls: TlsFiles | null;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /** Raises ADDRESS_IN_USE and CONFIG where the address was chosen by a person. */
-export async function openHttp({ settings, counters, clock, log }: HttpFaceOptions): Promise<HttpFace> {
+export async function openHttp({ settings, counters, tls, clock, log }: HttpFaceOptions): Promise<HttpFace> {
   const delay = watchLoopDelay(clock);
   let serving: (NodeParts & ReadyParts) | null = null;
   let phase: NodePhase = { kind: "starting" };
-  const world = { counters, settings, loopDelay: delay.seconds, usage: readUsage, version };
+  const letters = createLetterCount(clock);
+  const openLetters: MetricWorld["openLetters"] = ({ queries }) => letters.read(queries);
+  const world = { counters, settings, loopDelay: delay.seconds, usage: readUsage, version, openLetters };
   const findProblem = createReadiness(() => phase, clock);
   const pages = {
     "/metrics": async () => ({
@@ -49,7 +55,7 @@ export async function openHttp({ settings, counters, clock, log }: HttpFaceOptio
       return problem === null ? { status: 200, body: "ready\n" } : { status: 503, body: `not ready: ${problem}\n` };
     },
   };
-  const server = await listen(settings, pages, log).catch((error: unknown) => {
+  const server = await listen(settings, { pages, tls: settings.httpTls ? tls : null, log }).catch((error: unknown) => {
     delay.close();
     throw error;
   });
@@ -69,17 +75,18 @@ export async function openHttp({ settings, counters, clock, log }: HttpFaceOptio
   };
 }
 
-type Pages = Parameters<typeof startHttpServer>[0]["pages"];
-
-async function listen({ listen, httpListen }: Settings, pages: Pages, log: Log): Promise<HttpServer | null> {
+async function listen(
+  { listen, httpListen }: Settings,
+  options: Pick<HttpServerOptions, "pages" | "tls"> & { readonly log: Log },
+): Promise<HttpServer | null> {
   if (httpListen === "none") return null;
-  if (httpListen !== "auto") return await startHttpServer({ ...splitAddress(httpListen), pages, log });
+  if (httpListen !== "auto") return await startHttpServer({ ...splitAddress(httpListen), ...options });
   try {
-    return await startHttpServer({ host: "127.0.0.1", port: planHttpPort(splitAddress(listen).port), pages, log });
+    return await startHttpServer({ host: "127.0.0.1", port: planHttpPort(splitAddress(listen).port), ...options });
   } catch (error) {
     // Nobody chose this port: a node is worth more than its metrics.
     if (!(error instanceof StarlingError)) throw error;
-    log.warn({ problem: error.message }, "metrics and health are not served over HTTP");
+    options.log.warn({ problem: error.message }, "metrics and health are not served over HTTP");
     return null;
   }
 }

@@ -20,6 +20,8 @@ export function planProblems(settings: Settings): SettingsProblem[] {
     add("etcd", "etcd together with database_url", "several nodes need a PostgreSQL that all of them use");
   }
   if (tlsCert !== null && tlsKey === null) add("tlsCert", "tls_cert together with tls_key", "its key is missing");
+  if (settings.httpTls && tlsCert === null)
+    add("httpTls", "http_tls together with tls_cert", "there is no certificate to serve by");
   if (tlsKey !== null && tlsCert === null)
     add("tlsKey", "tls_key together with tls_cert", "its certificate is missing");
   if (tlsCa !== null && tlsCert === null) {

@@ -21,6 +21,7 @@ export const settingsSchema = z.object({
     .refine((value) => !(Number(value.replace(/^.*:/, "")) > 65_535), "a port up to 65535")
     .default("auto")
     .describe("metrics and health; auto: on loopback, 80 above the port of listen; none: nowhere"),
+  httpTls: flag("whether they are served by TLS, with the node's certificate"),
   name: z
     .string()
     .regex(namePattern, nameForms)

@@ -1,5 +1,7 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import { StarlingError } from "../../proto/starling-error.ts";
+import type { TlsFiles, TlsMaterial } from "../../proto/tls-files.ts";
 
 /** What a path answers. */
 export interface Page {
@@ -15,6 +17,8 @@ export interface HttpServerOptions {
   readonly port: number;
   /** By path; asked by GET and HEAD. */
   readonly pages: Readonly<Record<string, () => Page | Promise<Page>>>;
+  /** New connections use what the files hold by then; null: plain text. */
+  readonly tls: TlsFiles | null;
   readonly log: { error(fields: object, message: string): void };
 }
 
@@ -32,20 +36,17 @@ const closeWithinMs = 1_000;
 const headersMaxBytes = 8 * 1024;
 
 /** Serves a few pages that programs ask for: bodies of requests are not read. Raises ADDRESS_IN_USE and CONFIG. */
-export async function startHttpServer({ host, port, pages, log }: HttpServerOptions): Promise<HttpServer> {
+export async function startHttpServer({ host, port, pages, tls, log }: HttpServerOptions): Promise<HttpServer> {
   const known = new Map(Object.entries(pages));
-  const server = createServer(
-    { maxHeaderSize: headersMaxBytes, requestTimeout: requestTimeoutMs },
-    (request, response) => {
-      answer(known, request).then(
-        (page) => write(request, response, page),
-        (error: unknown) => {
-          log.error({ err: error, path: request.url }, "a page could not be made: this is a bug");
-          write(request, response, { status: 500, body: "a bug: the node's log has it\n" });
-        },
-      );
-    },
-  );
+  const { server, forget } = createListener(tls, (request, response) => {
+    answer(known, request).then(
+      (page) => write(request, response, page),
+      (error: unknown) => {
+        log.error({ err: error, path: request.url }, "a page could not be made: this is a bug");
+        write(request, response, { status: 500, body: "a bug: the node's log has it\n" });
+      },
+    );
+  });
   server.maxConnections = connectionsMax;
   server.headersTimeout = requestTimeoutMs;
   server.keepAliveTimeout = idleTimeoutMs;
@@ -54,10 +55,22 @@ export async function startHttpServer({ host, port, pages, log }: HttpServerOpti
   return {
     address: `${host}:${bound}`,
     close: () => {
+      forget();
       closing ??= close(server);
       return closing;
     },
   };
+}
+
+function createListener(tls: TlsFiles | null, onRequest: RequestListener): { server: Server; forget: () => void } {
+  const limits = { maxHeaderSize: headersMaxBytes, requestTimeout: requestTimeoutMs };
+  if (tls === null) return { server: createServer(limits, onRequest), forget: () => {} };
+  const server = createTlsServer({ ...limits, ...identityOf(tls.value) }, onRequest);
+  return { server, forget: tls.onChange((material) => server.setSecureContext(identityOf(material))) };
+}
+
+function identityOf({ identity }: TlsMaterial) {
+  return { ...(identity && { cert: identity.cert, key: identity.key }) };
 }
 
 async function answer(pages: ReadonlyMap<string, () => Page | Promise<Page>>, request: IncomingMessage): Promise<Page> {

@@ -29,6 +29,7 @@ export const dataMetrics: readonly Metric[] = [
   counter("starling_obligations_total", "hooks that took too long to hold the watermark", "obligations"),
   gauge("starling_obligations", "entities with such a hook now", ({ status }) => sum(status, (s) => s.obligations)),
   countersBy("kind", "starling_dead_letters_total", "dead letters written", "dead_letters/"),
+  openLetters(),
   counter("starling_poisoned_hooks_total", "hooks not run because processes died of them", "poisoned_hooks"),
   counter("starling_actor_sends_total", "messages sent to actors", "actor_sends"),
   counter("starling_actor_asks_total", "messages to actors whose reply was awaited", "actor_asks"),
@@ -76,6 +77,19 @@ function ackSeconds(): Metric {
     labels: ["level"],
     read: ({ counters }) =>
       levels.map((level) => ({ labels: { level }, value: counters.histogram(`ack_seconds/${level}`) })),
+  };
+}
+
+function openLetters(): Metric {
+  return {
+    name: "starling_dead_letters",
+    help: "open ones of this node's shards, counted every 15 s; missing: not known",
+    type: "gauge",
+    labels: [],
+    read: ({ node, status, openLetters }) => {
+      const counts = node === null ? null : openLetters(node.engine);
+      return counts === null ? [] : [{ labels: {}, value: sum(status, ({ shard }) => counts.get(shard) ?? 0) }];
+    },
   };
 }
 

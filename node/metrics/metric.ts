@@ -5,6 +5,7 @@ import type { GrpcLinks } from "../../cluster/grpc-links.ts";
 import type { Membership } from "../../cluster/membership.ts";
 import type { Hook } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
+import type { ShardId } from "../../proto/ids.ts";
 import type { Settings } from "../config/settings.ts";
 
 /** One metric: its name, what it means, and how it is read when somebody asks. */
@@ -30,6 +31,8 @@ export interface MetricWorld {
   readonly loopDelay: Histogram;
   /** What the process says of itself. */
   readonly usage: () => ProcessUsage;
+  /** Open dead letters by shard; null: not known. */
+  readonly openLetters: (engine: Engine) => ReadonlyMap<ShardId, number> | null;
   readonly version: string;
   /** Null: the node is starting. */
   readonly node: NodeParts | null;

@@ -96,3 +96,13 @@ test("the port is gRPC's plus 80, or a free one beside a free one", () => {
   expect(planHttpPort(0)).toBe(0);
   expect(planHttpPort(65_500)).toBe(0);
 });
+
+test("open dead letters are told as long as they are open", async () => {
+  await client.send([{ type: "device", eid: "alone", attr: "label", v: "throw" }]);
+  const open = async () => (await client.admin.deadLetters({ status: "open" })).letters;
+  await expect.poll(async () => (await open()).length, { timeout: 40_000 }).toBeGreaterThan(0);
+  const letters = await open();
+  await expect.poll(() => value("starling_dead_letters"), { timeout: 40_000 }).toBe(letters.length);
+  for (const { id } of letters) await client.admin.discard(id);
+  await expect.poll(() => value("starling_dead_letters"), { timeout: 40_000 }).toBe(0);
+}, 90_000);

@@ -1,7 +1,15 @@
+import { mkdtemp, rm } from "node:fs/promises";
 import { request } from "node:http";
+import { get as getByTls } from "node:https";
 import { createConnection } from "node:net";
-import { afterEach, expect, test } from "vitest";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterEach, expect, onTestFinished, test } from "vitest";
 import { type HttpServer, startHttpServer } from "../../../node/http/http-server.ts";
+import { systemClock } from "../../../proto/clock.ts";
+import { openTlsFiles, type TlsFiles } from "../../../proto/tls-files.ts";
+import { createAuthority, writeCertificate } from "../../support/test-authority.ts";
 
 const opened: HttpServer[] = [];
 const logged: string[] = [];
@@ -10,10 +18,10 @@ afterEach(async () => {
   for (const server of opened.splice(0)) await server.close();
 });
 
-async function start(port = 0): Promise<HttpServer> {
+async function start(port = 0, tls: TlsFiles | null = null): Promise<HttpServer> {
   const server = await startHttpServer({
     host: "127.0.0.1",
-    port,
+    ...{ port, tls },
     pages: {
       "/here": () => ({ status: 200, body: "it is here\n" }),
       "/broken": () => Promise.reject(new Error("broken")),
@@ -59,6 +67,27 @@ test("a port that is taken is named, with what to do", async () => {
     code: "ADDRESS_IN_USE",
     message: expect.stringMatching(new RegExp(`HTTP port ${port} on 127.0.0.1 is taken: .*http_listen`)),
   });
+});
+
+test("by TLS new connections get the certificate that the files hold by then", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "starling-http-tls-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const [first, second] = [await createAuthority(), await createAuthority()];
+  const [cert = "", key = ""] = await writeCertificate(folder, "node", await first.issue());
+  const files = await openTlsFiles({ ca: null, cert, key }, { clock: systemClock, wall: Date.now });
+  onTestFinished(() => files.close());
+  const server = await start(0, files);
+  const askBy = ({ cert: ca }: { readonly cert: string }): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const asked = getByTls(`https://${server.address}/here`, { ca, agent: false }, (answer) => resolve(text(answer)));
+      asked.once("error", reject);
+    });
+  expect(await askBy(first)).toBe("it is here\n");
+  await expect(askBy(second)).rejects.toThrow();
+  await writeCertificate(folder, "node", await second.issue());
+  await files.reload();
+  expect(await askBy(second)).toBe("it is here\n");
+  await expect(fetch(`http://${server.address}/here`)).rejects.toThrow();
 });
 
 test("its end waits for no idle connection, nor for one that never asks", async () => {

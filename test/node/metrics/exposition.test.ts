@@ -16,7 +16,8 @@ const usage = { cpuSeconds: 1.5, rssBytes: 2, heapUsedBytes: 3, heapTotalBytes: 
 function createWorld(): MetricWorld {
   const loopDelay = createHistogram([0.01, 0.1]);
   const settings = settingsSchema.parse({});
-  return { counters: createCounters(), settings, loopDelay, usage: () => usage, version: "0.1.0", node: null };
+  const parts = { counters: createCounters(), settings, loopDelay, usage: () => usage, version: "0.1.0", node: null };
+  return { ...parts, openLetters: () => null };
 }
 
 test("a node that is still starting tells every metric by its name, type and meaning", async () => {
