@@ -13,9 +13,11 @@ import { findLinks, readLinks } from "./link.ts";
 import { load } from "./load.ts";
 import { type ClusterExpectation, migrate } from "./migrations.ts";
 import { createPartitions, dropPartitions, type Partitions } from "./partition.ts";
+import { createPostgresSnapshots } from "./postgres-snapshots.ts";
 import { countEntities, findRaw, listEntities } from "./query.ts";
 import { readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
+import type { SnapshotStore } from "./snapshot-store.ts";
 import type { Fence, Histories, Queries, Store, WriteResult } from "./store.ts";
 import { keepModel } from "./stored-model.ts";
 import { type WorldWatch, watchWorld } from "./world.ts";
@@ -23,6 +25,7 @@ import { type WorldWatch, watchWorld } from "./world.ts";
 /** The store in PostgreSQL. */
 export interface PostgresStore extends Store, Queries, Histories {
   readonly clusterId: string;
+  readonly snapshots: SnapshotStore;
   /** One round trip. Raises STORE. */
   ping(): Promise<void>;
   /** Asks whether this is still the same server and timeline (R25). Raises FENCED if not. */
@@ -63,11 +66,12 @@ export interface PostgresStoreOptions extends ClusterExpectation {
 
 /** Connections that a node may have to one database: its pools, the lock, the upkeep of partitions, a look for a lost statement. */
 export function connectionsOf({ lanes, readers }: { readonly lanes: number; readonly readers: number }): number {
-  return 2 * lanes + readers + controlSize + guardSize + 3;
+  return 2 * lanes + readers + controlSize + guardSize + snapshotsSize + 3;
 }
 
 const controlSize = 2;
 const guardSize = 1;
+const snapshotsSize = 2;
 
 interface Pools {
   readonly append: Pool;
@@ -75,6 +79,7 @@ interface Pools {
   readonly reads: Pool;
   readonly control: Pool;
   readonly guard: Pool;
+  readonly snapshots: Pool;
 }
 
 /** Connects, migrates and makes today's partitions. Raises STORE, STORE_FATAL, CONFIG, WRONG_CLUSTER. */
@@ -95,6 +100,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     reads: pool(options.readers ?? 4),
     control: pool(controlSize),
     guard: pool(guardSize),
+    snapshots: pool(snapshotsSize),
   };
   const partitions = createPartitions(pools.control);
   try {
@@ -146,6 +152,7 @@ function createStore(parts: {
     historyRows: (keys, max) => readHistoryRows(reads, keys, max),
     historyPages: (windows) => readHistoryPages(reads, windows),
     historyHorizons: (type) => readHorizons(reads, type),
+    snapshots: createPostgresSnapshots(pools.snapshots),
     unfolded: (after, limit) => listUnfolded(control, after, limit),
     fold: (request) => foldHistory(control, request),
     clean: (request) => cleanHistory(control, request),

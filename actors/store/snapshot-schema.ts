@@ -29,6 +29,17 @@ create table starling.snapshot_run (
 create unique index snapshot_run_running on starling.snapshot_run ((true)) where status = 'running';
 create index snapshot_run_finished on starling.snapshot_run (tick) where status = 'finished';
 
+-- What somebody asks of the coordinator: a run, whose tick is the answer, or the end of one.
+create table starling.snapshot_request (
+  id text primary key,
+  kind text not null check (kind in ('run', 'end')),
+  whole boolean not null,
+  tick bigint,
+  error text,
+  at timestamptz not null default clock_timestamp()
+);
+create index snapshot_request_open on starling.snapshot_request (at) where tick is null or kind = 'end';
+
 -- What a node did for a tick: its init hooks before its first entity, its finalize hooks after the last one.
 create table starling.snapshot_node (
   tick bigint not null,

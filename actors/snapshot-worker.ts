@@ -1,0 +1,172 @@
+import { groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
+import { toStarlingError } from "../proto/starling-error.ts";
+import type { Counters } from "./counters.ts";
+import type { EngineStatus } from "./engine.ts";
+import type { SnapshotComputer } from "./snapshot-computer.ts";
+import type { SnapshotLog } from "./snapshot-coordinator.ts";
+import { type SendSnapshotTasks, writeSnapshotTasks } from "./snapshot-tasks.ts";
+import { type VisitLimits, visitShard } from "./snapshot-visit.ts";
+import type { EntityPlace, ShardWriter, SnapshotRun, SnapshotStore } from "./store/snapshot-store.ts";
+import type { TickReads } from "./store/tick.ts";
+
+/**
+ * What every node does for a running tick: its hooks at the beginning, the visits of its shards, their components, its hooks
+ * at the end, and, at any time, the tasks of its shards' hooks. Nothing here has to survive: the store says how far all is,
+ * and what was lost half-way is begun again from there.
+ */
+export interface SnapshotWorkerOptions {
+  readonly store: SnapshotStore;
+  readonly reads: TickReads;
+  /** Brings shards to their marks, and hears what is visited. */
+  readonly ticks: LocalTicks;
+  readonly computer: SnapshotComputer;
+  readonly isStored: (type: string) => boolean;
+  readonly fingerprint: string;
+  readonly shards: () => EngineStatus["shards"];
+  readonly identity: { readonly id: NodeId };
+  readonly send: SendSnapshotTasks;
+  readonly limits: SnapshotLimits;
+  readonly counters: Counters;
+  readonly log: SnapshotLog;
+}
+
+/** The marks of this node's shards. */
+export interface LocalTicks {
+  /** A tick is running: shards of this node that have no mark of it get one. */
+  learn(tick: number, atMs: number): void;
+  /** The visit of a shard is durable up to a place; null: it is over. */
+  passed(shard: ShardId, tick: number, place: EntityPlace | null): void;
+}
+
+export interface SnapshotLimits extends VisitLimits {
+  /** Shards of a node that are visited at once. */
+  readonly visitsMax: number;
+}
+
+export interface SnapshotWorker {
+  /** Begins what is to be done and not on its way. */
+  look(run: SnapshotRun | null): void;
+  /** Whether something is on its way. */
+  readonly busy: boolean;
+  /** Aborts all, and waits for what is with the store. */
+  close(): Promise<void>;
+}
+
+/** Rows of tasks that are looked for at once. */
+const taskRowsMax = 100;
+
+/** A worker without work. `kick`: something has ended, look again. */
+export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () => void): SnapshotWorker {
+  const { store, computer, log, counters } = options;
+  const stop = new AbortController();
+  const jobs = new Map<string, Promise<void>>();
+  /** Of the newest tick: what is done and need not be looked at again. */
+  let tick = 0;
+  let ended = new Set<string>();
+  let abortTick = new AbortController();
+
+  const start = (name: string, work: () => Promise<"done" | "again">): void => {
+    if (jobs.has(name) || ended.has(name)) return;
+    const of = tick;
+    const job = work()
+      .then((outcome) => {
+        if (outcome === "done" && of === tick) ended.add(name);
+        return outcome;
+      })
+      .catch((error: unknown) => {
+        const { code, message, retryable } = toStarlingError(error);
+        if (stop.signal.aborted) return;
+        counters.add("snapshot_failures");
+        log.warn({ tick: of, work: name, code, problem: message }, "a part of a snapshot run is tried again");
+        if (!retryable) return giveUp(of, `${name}: ${message} (${code})`);
+      })
+      .then((outcome) => {
+        jobs.delete(name);
+        if (outcome === "done") kick();
+      });
+    jobs.set(name, job);
+  };
+
+  /** What another attempt does not mend ends the run. */
+  const giveUp = async (of: number, error: string): Promise<undefined> => {
+    const request = { id: `end-${of}-${options.identity.id}`, kind: "end", tick: of, error } as const;
+    await store.addRequest(request).catch(() => {}); // it fails again, and says so again
+  };
+
+  const writerOf = ({ shard, epoch }: EngineStatus["shards"][number]): ShardWriter => {
+    return { node: options.identity.id, shard, epoch };
+  };
+
+  const runForNode = async (run: SnapshotRun, step: "init" | "finalize"): Promise<"done"> => {
+    const signal = AbortSignal.any([stop.signal, abortTick.signal]);
+    const { hooks, answers } = await computer.runForNode(step, { tick: run.tick, atMs: run.at, signal });
+    const bodies = answers.map(({ hook, tasks }) => ({ hook, body: writeSnapshotTasks(tasks) }));
+    await store.noteNode({ tick: run.tick, node: options.identity.id, step, hooks, answers: bodies });
+    return "done";
+  };
+
+  const visit = async (run: SnapshotRun, own: EngineStatus["shards"][number]): Promise<"done" | "again"> => {
+    const { shard } = own;
+    const onPassed = (place: EntityPlace | null): void => options.ticks.passed(shard, run.tick, place);
+    const signal = AbortSignal.any([stop.signal, abortTick.signal]);
+    const outcome = await visitShard({ ...options, onPassed }, writerOf(own), run, signal);
+    return outcome === "visited" ? "done" : "again";
+  };
+
+  const lookAtRun = (run: SnapshotRun): void => {
+    if (run.tick !== tick) {
+      abortTick.abort();
+      abortTick = new AbortController();
+      tick = run.tick;
+      ended = new Set();
+    }
+    if (run.fingerprint !== options.fingerprint) {
+      // Nodes are being replaced by others: the coordinator, or whoever comes after it, has to say what it wants.
+      return void giveUp(run.tick, `node ${options.identity.id} has another model, other modules or another configuration`);
+    }
+    options.ticks.learn(run.tick, run.at);
+    if (run.phase === "finalize") return start("finalize", () => runForNode(run, "finalize"));
+    if (!ended.has("init")) return start("init", () => runForNode(run, "init"));
+    const running = [...jobs.keys()].filter((name) => name.startsWith("shard ")).length;
+    let left = options.limits.visitsMax - running;
+    for (const own of options.shards()) {
+      if (left <= 0) break;
+      const name = `shard ${own.shard} of epoch ${own.epoch} in ${run.phase}`;
+      if (groupOf(own.shard) !== "entity" || jobs.has(name) || ended.has(name)) continue;
+      if (run.phase !== "visit") continue;
+      start(name, () => visit(run, own));
+      left--;
+    }
+  };
+
+  const sendTasks = async (): Promise<"again"> => {
+    const own = new Map(options.shards().map((shard) => [shard.shard, shard]));
+    const rows = await store.readTasks([...own.keys()], taskRowsMax);
+    const byShard = Map.groupBy(rows, ({ shard }) => shard);
+    const ways = [...byShard].map(async ([shard, some]) => {
+      const owner = shard === null ? undefined : own.get(shard);
+      if (owner === undefined) return;
+      for (const row of some) {
+        await options.send(row, stop.signal);
+        await store.dropTasks(writerOf(owner), row.tick, row.page);
+      }
+    });
+    await Promise.all(ways);
+    return "again";
+  };
+
+  return {
+    look: (run) => {
+      if (stop.signal.aborted) return;
+      if (run !== null) lookAtRun(run);
+      start("tasks", sendTasks);
+    },
+    get busy() {
+      return jobs.size > 0;
+    },
+    close: async () => {
+      stop.abort();
+      await Promise.allSettled(jobs.values());
+    },
+  };
+}

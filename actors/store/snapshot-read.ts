@@ -1,0 +1,42 @@
+import { toShardId } from "../../proto/ids.ts";
+import type { Pool } from "./connection.ts";
+import { packAll, packKeys, packNumbers } from "./pack.ts";
+import type { SnapshotTasks, SnapshotValueLinks, SnapshotValueRow } from "./snapshot-store.ts";
+import type { EntityKey } from "./store.ts";
+
+/** See {@link SnapshotStore.readTasks}. */
+export async function readTasks(reads: Pool, shards: readonly number[], limit: number): Promise<SnapshotTasks[]> {
+  const text = `select shard, tick::float8 as tick, page, body from starling.snapshot_task where shard = any($1::int[])
+    order by shard, tick, page limit $2`;
+  type Row = { readonly shard: number; readonly tick: number; readonly page: number; readonly body: string };
+  const rows = await reads.query<Row>(text, [packNumbers(shards), limit]);
+  return rows.map((row) => ({ ...row, shard: toShardId(row.shard) }));
+}
+
+/** See {@link SnapshotStore.readValueLinks}. */
+export async function readValueLinks(
+  reads: Pool,
+  after: EntityKey | null,
+  limit: number,
+): Promise<SnapshotValueLinks[]> {
+  const text = `select shard, eid, type, tick::float8 as tick, links from starling.snapshot_value
+    where (shard, eid, type) > ($1, $2, $3) order by shard, eid, type limit $4`;
+  type Row = { readonly shard: number; eid: string; type: string; tick: number; links: string };
+  const rows = await reads.query<Row>(text, [after?.shard ?? -1, after?.eid ?? "", after?.type ?? "", limit]);
+  return rows.map((row) => ({ ...row, shard: toShardId(row.shard) }));
+}
+
+/** See {@link SnapshotStore.readValues}. */
+export async function readValues(reads: Pool, keys: readonly EntityKey[]): Promise<SnapshotValueRow[]> {
+  const { packed, escaped } = packAll((packer) => packKeys(packer, keys));
+  const text = `select k.i - 1 as i, v.due::float8 as due, v.body from (
+      select generate_series(1, cardinality($2::int[])), unnest($2::int[]), unnest(starling.split_1($3, $1)),
+        unnest(starling.split_1($4, $1))
+    ) k(i, shard, type, eid)
+    join starling.snapshot_value v on v.shard = k.shard and v.eid = k.eid and v.type = k.type`;
+  const rows = await reads.query<{ i: number; due: number | null; body: string }>(text, [escaped, ...packed]);
+  return rows.flatMap(({ i, due, body }) => {
+    const key = keys[i];
+    return key === undefined ? [] : [{ shard: key.shard, type: key.type, eid: key.eid, due, body }];
+  });
+}

@@ -1,0 +1,289 @@
+import { toSeq, toShardId } from "../../proto/ids.ts";
+import type { Pool } from "./connection.ts";
+import { type Packer, packAll, packKeys } from "./pack.ts";
+import { outcomeOf } from "./snapshot-run.ts";
+import type { OpenedVisit, ShardWriter, SnapshotMark, SnapshotPage, SnapshotRow } from "./snapshot-store.ts";
+
+/**
+ * In step 6: what the owner of a shard writes of a tick. A page, the cursor behind it and the tasks of its hooks are one
+ * transaction. A page that comes again finds another cursor and writes nothing; the row of the mark is locked until the end,
+ * so of two attempts the later one sees what the first has done.
+ */
+export const snapshotWriteFunctions = String.raw`
+-- Takes back what failed ticks above the base have written, before the first page of this one; and forgets older marks.
+create function starling.snapshot_open_1(p_node text, p_shard int, p_epoch bigint, p_tick bigint, p_base bigint)
+returns text language plpgsql as $$
+declare
+  v_lost text := starling.fence_1(p_node, array[p_shard], array[p_epoch]);
+begin
+  if v_lost is not null then
+    return v_lost;
+  end if;
+  perform from starling.snapshot_mark m
+    where m.shard = p_shard and m.tick = p_tick and not m.visited and m.eid = '' and m.type = '' for update;
+  if found then
+    delete from starling.snapshot s where s.shard = p_shard and s.to_tick is null and s.from_tick > p_base;
+    update starling.snapshot s set to_tick = null where s.shard = p_shard and s.to_tick > p_base;
+    delete from starling.snapshot_image i where i.shard = p_shard and i.tick < p_tick;
+    delete from starling.snapshot_mark m where m.shard = p_shard and m.tick < p_tick and m.tick <> p_base;
+  end if;
+  return null;
+end
+$$;
+
+-- Kinds: b a body, g the body of an entity that does not exist, c the snapshot ends, k it stands. Plans are made once and
+-- before the tables have their size: without the settings they might read them whole.
+create function starling.snapshot_rows_1(p_tick bigint, p_escaped boolean, p_shards int[], p_types text, p_eids text,
+  p_dues bigint[], p_kinds text, p_bodies text, out written int, out closed int) language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  update starling.snapshot s set to_tick = p_tick
+    from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped),
+      string_to_array(p_kinds, null), starling.split_1(p_bodies, p_escaped)) n(shard, type, eid, kind, body)
+    where n.kind <> 'k' and s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
+      and s.from_tick < p_tick and case when n.kind = 'c' then true else s.body <> n.body::jsonb end;
+  if position('g' in p_kinds) > 0 then
+    update starling.snapshot s set to_tick = null
+      from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped),
+        string_to_array(p_kinds, null), starling.split_1(p_bodies, p_escaped)) n(shard, type, eid, kind, body)
+      where n.kind = 'g' and s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick = p_tick
+        and s.body = n.body::jsonb;
+  end if;
+  update starling.snapshot s set due = n.due
+    from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped), p_dues,
+      string_to_array(p_kinds, null)) n(shard, type, eid, due, kind)
+    where n.kind in ('b', 'g') and s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
+      and s.due is distinct from n.due;
+  insert into starling.snapshot (shard, type, eid, from_tick, due, body)
+    select n.shard, n.type, n.eid, p_tick, n.due, n.body::jsonb
+      from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped), p_dues,
+        string_to_array(p_kinds, null), starling.split_1(p_bodies, p_escaped)) n(shard, type, eid, due, kind, body)
+      where n.kind in ('b', 'g') and not exists (
+        select from starling.snapshot s
+          where s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
+      );
+  get diagnostics written = row_count;
+  select count(*) into closed
+    from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped),
+        string_to_array(p_kinds, null)) n(shard, type, eid, kind)
+    where n.kind = 'c' and exists (
+      select from starling.snapshot s
+        where s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick = p_tick
+    );
+end
+$$;
+
+-- Ends the snapshots, and drops the values, of entities between the two places that are not among the given ones. Without
+-- an end: to the last entity.
+create function starling.snapshot_gone_1(p_tick bigint, p_shard int, p_after_eid text, p_after_type text, p_eid text,
+  p_type text, p_escaped boolean, p_types text, p_eids text) returns int language plpgsql
+set enable_mergejoin = off set enable_seqscan = off as $$
+declare
+  v_count int;
+begin
+  with n as materialized (
+    select * from unnest(starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped)) n(type, eid)
+  ) update starling.snapshot s set to_tick = p_tick
+    where s.shard = p_shard and (s.eid, s.type) > (p_after_eid, p_after_type)
+      and (s.eid, s.type) <= (p_eid, p_type) and s.to_tick is null and s.from_tick < p_tick
+      and not exists (select from n where n.type = s.type and n.eid = s.eid);
+  get diagnostics v_count = row_count;
+  with n as materialized (
+    select * from unnest(starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped)) n(type, eid)
+  ) delete from starling.snapshot_value v
+    where v.shard = p_shard and (v.eid, v.type) > (p_after_eid, p_after_type)
+      and (v.eid, v.type) <= (p_eid, p_type) and not exists (select from n where n.type = v.type and n.eid = v.eid);
+  return v_count;
+end
+$$;
+
+-- The last page of a visit goes up to beyond the longest eid.
+create function starling.snapshot_page_1(p_node text, p_shard int, p_epoch bigint, p_tick bigint, p_after_eid text,
+  p_after_type text, p_was_visited boolean, p_eid text, p_type text, p_visited boolean, p_done boolean, p_whole boolean,
+  p_counts text, p_tasks text, p_escaped boolean, p_shards int[], p_types text, p_eids text, p_dues bigint[],
+  p_kinds text, p_bodies text, p_value_types text, p_value_eids text, p_value_dues bigint[], p_links text,
+  p_values text) returns text language plpgsql as $$
+declare
+  v_lost text := starling.fence_1(p_node, array[p_shard], array[p_epoch]);
+  v_mark starling.snapshot_mark;
+  v_written int := 0;
+  v_closed int := 0;
+  v_end_eid text := case when p_visited then repeat(chr(1114111), 257) else p_eid end;
+begin
+  if v_lost is not null then
+    return v_lost;
+  end if;
+  select * into v_mark from starling.snapshot_mark m where m.shard = p_shard and m.tick = p_tick for update;
+  if not found or v_mark.done or v_mark.visited <> p_was_visited or v_mark.eid <> p_after_eid
+      or v_mark.type <> p_after_type then
+    return null;
+  end if;
+  if p_shards <> '{}' then
+    select r.written, r.closed into v_written, v_closed
+      from starling.snapshot_rows_1(p_tick, p_escaped, p_shards, p_types, p_eids, p_dues, p_kinds, p_bodies) r;
+  end if;
+  if p_whole then
+    v_closed := v_closed + starling.snapshot_gone_1(p_tick, p_shard, p_after_eid, p_after_type, v_end_eid, p_type,
+      p_escaped, p_types, p_eids);
+  end if;
+  if p_value_dues <> '{}' then
+    insert into starling.snapshot_value as v (shard, type, eid, tick, due, links, body)
+      select p_shard, n.type, n.eid, p_tick, n.due, n.links, n.body
+        from unnest(starling.split_1(p_value_types, p_escaped), starling.split_1(p_value_eids, p_escaped),
+          p_value_dues, starling.split_1(p_links, p_escaped), starling.split_1(p_values, p_escaped))
+          n(type, eid, due, links, body)
+      on conflict (shard, eid, type) do update set tick = excluded.tick, due = excluded.due, links = excluded.links,
+        body = excluded.body;
+  end if;
+  if p_tasks is not null then
+    insert into starling.snapshot_task (shard, tick, page, body) values (p_shard, p_tick, v_mark.page, p_tasks);
+  end if;
+  if not p_was_visited then
+    delete from starling.snapshot_image i where i.shard = p_shard and i.tick <= p_tick
+      and (i.eid, i.type) <= (v_end_eid, p_type);
+  end if;
+  update starling.snapshot_mark m set visited = p_visited or p_was_visited, done = p_done,
+      eid = p_eid, type = p_type, page = m.page + case when p_tasks is null then 0 else 1 end,
+      counts = p_counts::jsonb || jsonb_build_object(
+        'written', coalesce((m.counts->>'written')::int, 0) + v_written,
+        'closed', coalesce((m.counts->>'closed')::int, 0) + v_closed)
+    where m.shard = p_shard and m.tick = p_tick;
+  return null;
+end
+$$;
+
+-- Rows of shards whose newest tick this is, and no others. Of a component whose first member's shard is in another database.
+create function starling.snapshot_foreign_1(p_tick bigint, p_escaped boolean, p_shards int[], p_types text, p_eids text,
+  p_dues bigint[], p_kinds text, p_bodies text) returns void language plpgsql as $$
+begin
+  perform from starling.snapshot_mark m where m.tick = p_tick and m.shard = any(p_shards) order by m.shard for update;
+  if exists (select from starling.snapshot_mark m where m.shard = any(p_shards) and m.tick > p_tick) then
+    return;
+  end if;
+  perform starling.snapshot_rows_1(p_tick, p_escaped, p_shards, p_types, p_eids, p_dues, p_kinds, p_bodies);
+end
+$$;
+
+create function starling.snapshot_sent_1(p_node text, p_shard int, p_epoch bigint, p_tick bigint, p_page int)
+returns text language plpgsql as $$
+declare
+  v_lost text := starling.fence_1(p_node, array[p_shard], array[p_epoch]);
+begin
+  if v_lost is null then
+    delete from starling.snapshot_task t where t.shard = p_shard and t.tick = p_tick and t.page = p_page;
+  end if;
+  return v_lost;
+end
+$$;
+`;
+
+interface MarkRow {
+  readonly shard: number;
+  readonly tick: number;
+  readonly seq: number;
+  readonly eid: string;
+  readonly type: string;
+  readonly page: number;
+  readonly visited: boolean;
+  readonly done: boolean;
+  readonly counts: string;
+}
+
+const markColumns = `shard, tick::float8 as tick, seq::float8 as seq, eid, type, page, visited, done, counts::text as counts`;
+
+/** See {@link SnapshotStore.readMarks}. */
+export async function readMarks(reads: Pool, tick: number): Promise<SnapshotMark[]> {
+  const text = `select ${markColumns} from starling.snapshot_mark where tick = $1 order by shard`;
+  return (await reads.query<MarkRow>(text, [tick])).map(toMark);
+}
+
+function toMark({ shard, seq, eid, type, counts, ...mark }: MarkRow): SnapshotMark {
+  return { ...mark, shard: toShardId(shard), seq: toSeq(seq), cursor: { eid, type }, counts: JSON.parse(counts) };
+}
+
+/** See {@link SnapshotStore.openVisit}. */
+export async function openVisit(
+  pool: Pool,
+  { node, shard, epoch }: ShardWriter,
+  tick: number,
+  base: number,
+): Promise<OpenedVisit | "lost" | null> {
+  const text = "select starling.snapshot_open_1($1, $2, $3, $4, $5) as lost";
+  if (outcomeOf(await pool.query(text, [node, shard, epoch, tick, base])) === "lost") return "lost";
+  const read = `select ${markColumns} from starling.snapshot_mark where shard = $1 and tick in ($2, $3)`;
+  const marks = (await pool.query<MarkRow>(read, [shard, tick, base])).map(toMark);
+  const mark = marks.find((one) => one.tick === tick);
+  return mark === undefined ? null : { mark, baseSeq: marks.find((one) => one.tick === base)?.seq ?? null };
+}
+
+/** See {@link SnapshotStore.writePage}. */
+export async function writePage(pool: Pool, writer: ShardWriter, page: SnapshotPage): Promise<"written" | "lost"> {
+  const { packed, escaped } = packAll((packer) => packPage(packer, page));
+  const { after, cursor } = page;
+  const values = [
+    ...[writer.node, writer.shard, writer.epoch, page.tick, after.eid, after.type, page.stage === "components"],
+    ...[cursor.eid, cursor.type, page.visited, page.done, page.whole, JSON.stringify(page.counts), page.tasks, escaped],
+    ...packed,
+  ];
+  return outcomeOf(await pool.query<{ lost: string | null }>(pageText, values));
+}
+
+const pageText = `select starling.snapshot_page_1(${Array.from({ length: 26 }, (_, i) => `$${i + 1}`).join(", ")}) as lost`;
+
+/** See {@link SnapshotStore.writeForeign}. */
+export async function writeForeign(pool: Pool, tick: number, rows: readonly SnapshotRow[]): Promise<void> {
+  const { packed, escaped } = packAll((packer) => packRows(packer, rows));
+  await pool.query("select starling.snapshot_foreign_1($1, $2, $3, $4, $5, $6, $7, $8)", [tick, escaped, ...packed]);
+}
+
+/** See {@link SnapshotStore.findRefused}. */
+export async function findRefused(pool: Pool, rows: readonly SnapshotRow[]): Promise<SnapshotRow[]> {
+  const { packed, escaped } = packAll(({ column }) => column(rows.map((row) => ("body" in row ? row.body : "null"))));
+  const text = `select i::int - 1 as i from unnest(starling.split_1($2, $1)) with ordinality t(body, i)
+    where not pg_input_is_valid(body, 'jsonb')`;
+  const found = await pool.query<{ i: number }>(text, [escaped, packed]);
+  return found.flatMap(({ i }) => rows[i] ?? []);
+}
+
+function packRows(packer: Packer, rows: readonly SnapshotRow[]): string[] {
+  return [
+    ...packKeys(packer, rows),
+    packDues(rows.map((row) => ("due" in row ? row.due : null))),
+    rows.map(({ kind }) => letters[kind]).join(""),
+    packer.column(rows.map((row) => ("body" in row ? row.body : ""))),
+  ];
+}
+
+function packPage(packer: Packer, { rows, values }: SnapshotPage): string[] {
+  const [, valueTypes, valueEids] = packKeys(packer, values);
+  return [
+    ...packRows(packer, rows),
+    ...[valueTypes, valueEids, packDues(values.map(({ due }) => due))],
+    packer.rows(values, ({ links }) => packer.text(links)),
+    packer.column(values.map(({ body }) => body)),
+  ];
+}
+
+const letters: Readonly<Record<SnapshotRow["kind"], string>> = { body: "b", ghost: "g", closed: "c", kept: "k" };
+
+function packDues(dues: readonly (number | null)[]): string {
+  return `{${dues.map((due) => (due === null ? "null" : Math.floor(due))).join(",")}}`;
+}
+
+/** See {@link SnapshotStore.dropTasks}. */
+export async function dropTasks(pool: Pool, writer: ShardWriter, tick: number, page: number): Promise<void> {
+  const { node, shard, epoch } = writer;
+  await pool.query("select starling.snapshot_sent_1($1, $2, $3, $4, $5)", [node, shard, epoch, tick, page]);
+}
+
+/** See {@link SnapshotStore.cleanSnapshots}. */
+export async function cleanSnapshots(pool: Pool, shard: number, upTo: number, limit: number): Promise<number> {
+  const text = `with gone as (
+    delete from starling.snapshot where ctid = any(array(
+      select ctid from starling.snapshot where shard = $1 and to_tick <= $2 order by to_tick limit $3
+    )) returning 1
+  ) select count(*)::int as gone from gone`;
+  const [row] = await pool.query<{ gone: number }>(text, [shard, upTo, limit]);
+  return row?.gone ?? 0;
+}
