@@ -1,6 +1,11 @@
 import type { CheckedTask } from "../modules/datapoint.ts";
+import type { Model } from "../modules/model.ts";
+import type { SnapshotHooks } from "../modules/snapshot-hook.ts";
+import { writeBody } from "./entity-at.ts";
+import { planWindows } from "./history-read.ts";
+import { planValues, type RecordAt, type ValuesPlan, valuesAt } from "./snapshot-values.ts";
 import type { SnapshotHookReport, SnapshotHookReports } from "./store/snapshot-store.ts";
-import type { EntityKey } from "./store/store.ts";
+import type { EntityKey, PageWindow, Queries } from "./store/store.ts";
 import type { TickRecord, TickWindows } from "./store/tick.ts";
 
 /** What a tick computes. All of it is a function of what is given, but for what hooks do beside. */
@@ -48,6 +53,71 @@ export interface ReadValues {
 export interface NodeAnswers {
   readonly hooks: SnapshotHookReports;
   readonly answers: readonly { readonly hook: string; readonly tasks: readonly CheckedTask[] }[];
+}
+
+export interface SnapshotComputerOptions {
+  readonly model: Model;
+  readonly hooks: SnapshotHooks;
+  readonly queries: Pick<Queries, "historyHorizons">;
+}
+
+/** The computing of a node. */
+export function createSnapshotComputer({ model, hooks, queries }: SnapshotComputerOptions): SnapshotComputer {
+  const horizons = createHorizons(queries);
+  const planOf = createPlans(hooks);
+  return {
+    linked: new Set(),
+    windowsOf: (records, { atMs }) => {
+      const windows: PageWindow[] = [];
+      for (const record of records) {
+        const spec = model.entities.get(record.type);
+        if (spec === undefined || spec.attributeList.every(({ kind }) => kind === "plain")) continue;
+        windows.push(...planWindows(spec, record, record.rows, planOf(record.type, atMs).part));
+      }
+      return windows;
+    },
+    compute: async (records, { tick, atMs }) => {
+      const snapshots: ComputedSnapshot[] = [];
+      for (const { shard, type, eid, state, rows, pages } of records) {
+        const spec = model.entities.get(type);
+        if (spec === undefined) continue;
+        const record: RecordAt = { eid, state, rows, pages, horizons: await horizons(tick, type) };
+        const entity = valuesAt(spec, record, planOf(type, atMs));
+        snapshots.push({ shard, type, eid, body: writeBody(entity), due: entity.due });
+      }
+      return { snapshots, tasks: [], hooks: {} };
+    },
+    read: () => Promise.reject(new Error("no type is linked")),
+    runForNode: () => Promise.resolve({ hooks: {}, answers: [] }),
+  };
+}
+
+/** What is too old to be told, read once per tick and type. */
+function createHorizons(queries: SnapshotComputerOptions["queries"]) {
+  let of = 0;
+  const found = new Map<string, Promise<ReadonlyMap<string, number>>>();
+  return (tick: number, type: string): Promise<ReadonlyMap<string, number>> => {
+    if (tick !== of) found.clear();
+    of = tick;
+    const known = found.get(type);
+    if (known !== undefined) return known;
+    const reading = queries.historyHorizons(type);
+    found.set(type, reading);
+    reading.catch(() => found.delete(type));
+    return reading;
+  };
+}
+
+function createPlans(hooks: SnapshotHooks) {
+  let of = 0;
+  const plans = new Map<string, ValuesPlan>();
+  return (type: string, atMs: number): ValuesPlan => {
+    if (atMs !== of) plans.clear();
+    of = atMs;
+    const known = plans.get(type) ?? planValues(type, hooks, atMs);
+    plans.set(type, known);
+    return known;
+  };
 }
 
 /** Reports of several pages, shards or nodes as one. */

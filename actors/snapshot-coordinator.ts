@@ -81,7 +81,10 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     const kind = planKind(ticks, { at, fingerprint: options.fingerprint, full: requests.some(({ full }) => full) });
     const cause = requests.length > 0 ? "demand" : "schedule";
     if (ticks.newest !== null && at <= ticks.newest.at)
-      log.warn({ at, last: ticks.newest.at }, "the clock stands before the last snapshot: its order is that of the ticks");
+      log.warn(
+        { at, last: ticks.newest.at },
+        "the clock stands before the last snapshot: its order is that of the ticks",
+      );
     const ids = requests.map(({ id }) => id);
     const begun = await store.beginRun(owner, { at, kind, cause, fingerprint: options.fingerprint, requests: ids });
     if (begun === "lost") return "idle";
@@ -108,9 +111,7 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
   const advance = async (run: SnapshotRun, owner: ShardWriter): Promise<"changed" | "idle"> => {
     const [marks, requests] = await Promise.all([store.readMarks(run.tick), store.readRequests()]);
     const isEnding = run.phase === "finalize";
-    const [nodes, notes] = isEnding
-      ? await Promise.all([store.readOwnerNodes(), store.readNodes(run.tick)])
-      : [[], []];
+    const [nodes, notes] = isEnding ? await Promise.all([store.readOwnerNodes(), store.readNodes(run.tick)]) : [[], []];
     const finalized = new Set(notes.flatMap(({ node, step }) => (step === "finalize" ? [node] : [])));
     const text = JSON.stringify([run.tick, run.phase, finalized.size, marks.map(textOf)]);
     if (text !== moved.text) moved = { text, atMs: now() };

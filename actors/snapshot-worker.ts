@@ -23,7 +23,10 @@ export interface SnapshotWorkerOptions {
   readonly isStored: (type: string) => boolean;
   readonly fingerprint: string;
   readonly shards: () => EngineStatus["shards"];
-  readonly identity: { readonly id: NodeId };
+  /** This node's id of now. */
+  readonly self: () => NodeId;
+  /** Whether the coordinator's shard is here. */
+  readonly coordinates: () => boolean;
   readonly send: SendSnapshotTasks;
   readonly limits: SnapshotLimits;
   readonly counters: Counters;
@@ -89,19 +92,19 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
 
   /** What another attempt does not mend ends the run. */
   const giveUp = async (of: number, error: string): Promise<undefined> => {
-    const request = { id: `end-${of}-${options.identity.id}`, kind: "end", tick: of, error } as const;
+    const request = { id: `end-${of}-${options.self()}`, kind: "end", tick: of, error } as const;
     await store.addRequest(request).catch(() => {}); // it fails again, and says so again
   };
 
   const writerOf = ({ shard, epoch }: EngineStatus["shards"][number]): ShardWriter => {
-    return { node: options.identity.id, shard, epoch };
+    return { node: options.self(), shard, epoch };
   };
 
   const runForNode = async (run: SnapshotRun, step: "init" | "finalize"): Promise<"done"> => {
     const signal = AbortSignal.any([stop.signal, abortTick.signal]);
     const { hooks, answers } = await computer.runForNode(step, { tick: run.tick, atMs: run.at, signal });
     const bodies = answers.map(({ hook, tasks }) => ({ hook, body: writeSnapshotTasks(tasks) }));
-    await store.noteNode({ tick: run.tick, node: options.identity.id, step, hooks, answers: bodies });
+    await store.noteNode({ tick: run.tick, node: options.self(), step, hooks, answers: bodies });
     return "done";
   };
 
@@ -122,7 +125,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     }
     if (run.fingerprint !== options.fingerprint) {
       // Nodes are being replaced by others: the coordinator, or whoever comes after it, has to say what it wants.
-      return void giveUp(run.tick, `node ${options.identity.id} has another model, other modules or another configuration`);
+      return void giveUp(run.tick, `node ${options.self()} has another model, other modules or another configuration`);
     }
     options.ticks.learn(run.tick, run.at);
     if (run.phase === "finalize") return start("finalize", () => runForNode(run, "finalize"));
@@ -142,11 +145,9 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   const sendTasks = async (): Promise<"again"> => {
     const own = new Map(options.shards().map((shard) => [shard.shard, shard]));
     const rows = await store.readTasks([...own.keys()], taskRowsMax);
-    const byShard = Map.groupBy(rows, ({ shard }) => shard);
-    const ways = [...byShard].map(async ([shard, some]) => {
-      const owner = shard === null ? undefined : own.get(shard);
-      if (owner === undefined) return;
-      for (const row of some) {
+    const ways = [...own.values()].map(async (owner) => {
+      for (const row of rows) {
+        if (row.shard !== owner.shard) continue;
         await options.send(row, stop.signal);
         await store.dropTasks(writerOf(owner), row.tick, row.page);
       }
@@ -155,11 +156,21 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     return "again";
   };
 
+  /** Of hooks that ran on every node: the owner of the coordinator's shard sends them. */
+  const sendAnswers = async (): Promise<"again"> => {
+    for (const row of await store.readAnswers()) {
+      await options.send(row, stop.signal);
+      await store.dropAnswer(row.tick, row.page);
+    }
+    return "again";
+  };
+
   return {
     look: (run) => {
       if (stop.signal.aborted) return;
       if (run !== null) lookAtRun(run);
       start("tasks", sendTasks);
+      if (options.coordinates()) start("answers", sendAnswers);
     },
     get busy() {
       return jobs.size > 0;

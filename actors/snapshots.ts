@@ -2,7 +2,12 @@ import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import type { ShardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
-import { type CoordinatorOptions, coordinatorShard, createSnapshotCoordinator, sumCounts } from "./snapshot-coordinator.ts";
+import {
+  type CoordinatorOptions,
+  coordinatorShard,
+  createSnapshotCoordinator,
+  sumCounts,
+} from "./snapshot-coordinator.ts";
 import { createSnapshotWorker, type SnapshotWorkerOptions } from "./snapshot-worker.ts";
 import type { ShardWriter, SnapshotRun } from "./store/snapshot-store.ts";
 
@@ -27,7 +32,9 @@ export interface RunRequest {
   readonly signal?: AbortSignal;
 }
 
-export interface SnapshotsOptions extends Omit<SnapshotWorkerOptions, "store">, Omit<CoordinatorOptions, "now"> {
+export interface SnapshotsOptions
+  extends Omit<SnapshotWorkerOptions, "store" | "coordinates">,
+    Omit<CoordinatorOptions, "now"> {
   readonly systemShards: number;
   /** Whether a shard is here, and this node has read lately that it is (R24). */
   readonly owns: (shard: ShardId) => boolean;
@@ -88,7 +95,7 @@ export function startSnapshots(options: SnapshotsOptions): Snapshots {
     cancel();
     begin();
   };
-  const worker = createSnapshotWorker(options, kick);
+  const worker = createSnapshotWorker({ ...options, coordinates: () => findOwner(options, home) !== null }, kick);
   begin();
 
   return {
@@ -112,9 +119,9 @@ export function startSnapshots(options: SnapshotsOptions): Snapshots {
 }
 
 /** Null: the coordinator's shard is not here. */
-function findOwner({ owns, shards, identity }: SnapshotsOptions, shard: ShardId): ShardWriter | null {
+function findOwner({ owns, shards, self }: SnapshotsOptions, shard: ShardId): ShardWriter | null {
   const own = owns(shard) ? shards().find((one) => one.shard === shard) : undefined;
-  return own === undefined ? null : { node: identity.id, shard, epoch: own.epoch };
+  return own === undefined ? null : { node: self(), shard, epoch: own.epoch };
 }
 
 const askEveryMs = 100;
@@ -132,7 +139,10 @@ async function askForRun(options: SnapshotsOptions, kick: () => void, request: R
     if (clock.now() > until) {
       const { running } = await store.readTicks();
       const why = running === null ? "nobody coordinates runs just now" : `run ${running.tick} still goes on`;
-      throw new StarlingError("DEADLINE", `the run has not begun within ${request.deadlineMs} ms, it will later: ${why}`);
+      throw new StarlingError(
+        "DEADLINE",
+        `the run has not begun within ${request.deadlineMs} ms, it will later: ${why}`,
+      );
     }
     await new Promise<void>((resolve) => clock.after(askEveryMs, resolve));
   }

@@ -31,6 +31,8 @@ export interface ClusterEngine extends Engine {
   join(membership: Membership, options: { readonly alone: boolean }): Promise<void>;
   /** Hands all shards over to whoever is there to have them, for `withinMs` at most; serves on meanwhile. */
   handOver(withinMs: number): Promise<void>;
+  /** This node's id of now: one that was given up by the others comes back under another. */
+  readonly self: NodeId;
   /** Whether a shard is here, and this node has read lately that it is: what acts by itself acts only then (R24). */
   ownsNow(shard: ShardId): boolean;
   /** Called when a session was opened on another node: an older stream of it here is to end. Returns the unsubscribe. */
@@ -119,6 +121,9 @@ export function startEngine(options: EngineOptions): ClusterEngine {
 
   return {
     ...router,
+    get self() {
+      return identity.id;
+    },
     ownsNow: (shard) => local.owns(shard) && (joined?.ownership.fresh ?? false),
     join,
     handOver: async (withinMs) => {

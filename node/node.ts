@@ -11,6 +11,7 @@ import type { LaneLimits } from "../actors/lane.ts";
 import { createMessenger, createModuleActors, type Messenger } from "../actors/messenger.ts";
 import { createNextDeadline } from "../actors/schedule-cron.ts";
 import { checkSchedules, startScheduleDriver } from "../actors/schedule-driver.ts";
+import type { Snapshots } from "../actors/snapshots.ts";
 import { type ClusterEngine, type EngineOptions, startEngine } from "../actors/start-engine.ts";
 import { modelWithBehaviours } from "../modules/behaviour-model.ts";
 import type { Model } from "../modules/model.ts";
@@ -33,6 +34,7 @@ import { type Cluster, openCluster } from "./open-cluster.ts";
 import { type Database, openDatabase } from "./open-database.ts";
 import { openHttp } from "./open-http.ts";
 import { openSecurity, type Security } from "./open-security.ts";
+import { openSnapshots } from "./open-snapshots.ts";
 import { openTracing, type Tracing } from "./open-tracing.ts";
 import { version } from "./version.ts";
 
@@ -45,6 +47,7 @@ export interface Node extends AsyncDisposable {
   readonly httpAddress: string | null;
   readonly config: LoadedConfig;
   readonly engine: Engine;
+  readonly snapshots: Snapshots;
   readonly modules: Modules;
   /** Settles when the node has lost what it needs to go on, with the reason. */
   readonly failed: Promise<StarlingError>;
@@ -203,6 +206,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     await serving.handOver(handOverWithinMs);
   });
   opened.push(openActors(modules, { messenger, engine: serving, counters, log }));
+  const snapshots = openSnapshots({ config, database, engine: serving, modules, actorModel, likeness, counters, log });
+  opened.push(() => snapshots.close());
   opened.push(keepHistories({ config, database, engine: serving, counters, log }));
   const { name } = membership.self;
   const httpAddress = http.address;
@@ -224,6 +229,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     httpAddress,
     config,
     engine: serving,
+    snapshots,
     modules,
     failed,
     reload,

@@ -1,7 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Counters } from "../actors/counters.ts";
+import { coordinatorShard } from "../actors/snapshot-coordinator.ts";
+import { createShardedSnapshots } from "../actors/store/postgres-snapshots.ts";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
 import { createShardedHistories, createShardedStore } from "../actors/store/sharded-store.ts";
+import type { SnapshotStore } from "../actors/store/snapshot-store.ts";
 import type { Histories, Queries, Store } from "../actors/store/store.ts";
 import type { Model } from "../modules/model.ts";
 import type { ShardId } from "../proto/ids.ts";
@@ -15,6 +18,8 @@ export interface Database {
   readonly store: Store;
   readonly queries: Queries;
   readonly histories: Histories;
+  readonly snapshots: SnapshotStore;
+  readonly ticks: PostgresStore["ticks"];
   readonly clusterId: string;
   /** One round trip to each database. Raises STORE. */
   ping(): Promise<void>;
@@ -79,12 +84,23 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     const storeOf = (shard: ShardId): PostgresStore => stores[shard % stores.length] ?? first;
     const spread = stores.length === 1 ? first : createShardedStore(stores, storeOf);
     const histories = stores.length === 1 ? first : createShardedHistories(stores, storeOf);
+    const home = storeOf(coordinatorShard(settings.systemShards)).snapshots;
+    const snapshots =
+      stores.length === 1
+        ? home
+        : createShardedSnapshots(
+            stores.map((store) => store.snapshots),
+            (shard) => storeOf(shard).snapshots,
+            home,
+          );
     const keepCoordinator = first.keepCoordinator;
     const ping = async (): Promise<void> => void (await Promise.all(stores.map((store) => store.ping())));
     return {
       store: spread,
       queries: spread,
       histories,
+      snapshots,
+      ticks: first.ticks,
       clusterId: first.clusterId,
       ping,
       keepCoordinator,

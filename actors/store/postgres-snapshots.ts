@@ -18,7 +18,15 @@ import {
   readTicks,
 } from "./snapshot-run.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
-import { cleanSnapshots, dropTasks, findRefused, openVisit, readMarks, writeForeign, writePage } from "./snapshot-write.ts";
+import {
+  cleanSnapshots,
+  dropTasks,
+  findRefused,
+  openVisit,
+  readMarks,
+  writeForeign,
+  writePage,
+} from "./snapshot-write.ts";
 
 /** The snapshots of one database. */
 export function createPostgresSnapshots(pool: Pool): SnapshotStore {

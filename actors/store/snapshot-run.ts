@@ -237,7 +237,7 @@ export async function readNodes(reads: Pool, tick: number): Promise<Omit<Snapsho
 
 /** See {@link SnapshotStore.readAnswers}. */
 export async function readAnswers(reads: Pool): Promise<SnapshotTasks[]> {
-  const text = `select tick::float8 as tick, number::int as page, body from starling.snapshot_answer where body <> '[]'
+  const text = `select tick::float8 as tick, number::int as page, body from starling.snapshot_answer where body <> ''
     order by tick, number limit 100`;
   const rows = await reads.query<{ tick: number; page: number; body: string }>(text);
   return rows.map((row) => ({ shard: null as ShardId | null, ...row }));
@@ -245,5 +245,5 @@ export async function readAnswers(reads: Pool): Promise<SnapshotTasks[]> {
 
 /** See {@link SnapshotStore.dropAnswer}: the row stays, so that no other answer of the hook counts. */
 export async function dropAnswer(pool: Pool, tick: number, page: number): Promise<void> {
-  await pool.query("update starling.snapshot_answer set body = '[]' where tick = $1 and number = $2", [tick, page]);
+  await pool.query("update starling.snapshot_answer set body = '' where tick = $1 and number = $2", [tick, page]);
 }

@@ -1,0 +1,62 @@
+import { createHash, randomUUID } from "node:crypto";
+import type { Counters } from "../actors/counters.ts";
+import { createNextDeadline } from "../actors/schedule-cron.ts";
+import { createSnapshotComputer } from "../actors/snapshot-computer.ts";
+import { createSnapshotTaskSender } from "../actors/snapshot-tasks.ts";
+import { type Snapshots, startSnapshots } from "../actors/snapshots.ts";
+import type { ClusterEngine } from "../actors/start-engine.ts";
+import type { Model } from "../modules/model.ts";
+import type { SnapshotHooks } from "../modules/snapshot-hook.ts";
+import { systemClock } from "../proto/clock.ts";
+import { groupOf } from "../proto/ids.ts";
+import type { LoadedConfig } from "./config/load-config.ts";
+import type { Likeness } from "./likeness.ts";
+import type { Log } from "./log.ts";
+import type { Modules } from "./module-loader.ts";
+import type { Database } from "./open-database.ts";
+
+export interface SnapshotParts {
+  readonly config: LoadedConfig;
+  readonly database: Database;
+  readonly engine: ClusterEngine;
+  readonly modules: Modules;
+  readonly actorModel: Model;
+  readonly likeness: Likeness;
+  readonly counters: Counters;
+  readonly log: Log;
+}
+
+const noHooks: SnapshotHooks = { timeseries: new Map(), correlation: [], init: [], finalize: [] };
+
+/** Takes part in snapshot runs. */
+export function openSnapshots(parts: SnapshotParts): Snapshots {
+  const { config, database, engine, modules, counters, log } = parts;
+  const { settings, model, platform } = config;
+  const hooks = modules.hooks.snapshot ?? noHooks;
+  const { entityShards, systemShards } = settings;
+  const computer = createSnapshotComputer({ model, hooks, queries: database.queries });
+  const send = { engine, model: parts.actorModel, clock: systemClock, counters, log, entityShards, systemShards };
+  const shards = () => engine.status().shards;
+  return startSnapshots({
+    ...{ store: database.snapshots, reads: database.ticks, computer, shards, self: () => engine.self, counters, log },
+    ...{ entityShards, systemShards, owns: engine.ownsNow, clock: systemClock, wall: Date.now, newId: randomUUID },
+    ticks: {
+      learn: (tick) => {
+        const own = shards().flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : []));
+        void database.ticks.mark(own, tick);
+      },
+      passed: () => {},
+    },
+    isStored: (type) => model.entities.get(type)?.snapshot === true,
+    isLinked: computer.linked.size > 0,
+    fingerprint: createHash("sha256").update(parts.likeness.hash).digest("hex").slice(0, 16),
+    next: createNextDeadline(platform.snapshots.creationRate, "snapshots.yml: creation_rate"),
+    stallMs: settings.snapshotStallMs,
+    send: createSnapshotTaskSender(send),
+    limits: {
+      visitsMax: settings.snapshotConcurrency,
+      pageMaxEntities: settings.snapshotPageMax,
+      pageMaxBytes: settings.snapshotPageBytes,
+    },
+  });
+}
