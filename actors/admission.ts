@@ -18,6 +18,7 @@ import {
 import { type ReadPart, readParts } from "./segment.ts";
 import { createChannel, isSealed, type Shard } from "./shard.ts";
 import type { AskedPart, SegmentHead } from "./store/store.ts";
+import { markShard } from "./tick-mark.ts";
 
 /** Whether a channel belongs to a shard's outbox; bounds refuse only outside senders (R13). */
 export function isOutboxChannel(channel: string): boolean {
@@ -95,6 +96,7 @@ function askedPart({ found }: Channel, { shard, channel, number }: Part): AskedP
 }
 
 function take(lane: Lane, shard: Shard, channel: Channel, part: Part, batch: RecentBatch): void {
+  markShard(lane, shard, part.tick ?? 0);
   const recent = addRecent(channel, batch, part.position);
   if (part.rejections.length > 0) besideOf(recent, part.number).rejections = part.rejections;
   shard.blocks.push(part);

@@ -1,21 +1,22 @@
 import { type Seq, type ShardId, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { answerRepeat, isOutboxChannel, tell, tellAppended, tellDurable } from "./admission.ts";
+import { answerRepeat, isOutboxChannel, tellAppended, tellDurable } from "./admission.ts";
 import { bytesOfTasks, countBacklog, takeIntoBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
+import { forgetShard } from "./forget-shard.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
 import { linesOf } from "./line.ts";
 import { failureOf } from "./message-result.ts";
-import { addToDelivery, createDelivery, forgetOutbox, sendOutbox } from "./outbox.ts";
+import { addToDelivery, createDelivery, sendOutbox } from "./outbox.ts";
 import type { Delivery } from "./outbox-state.ts";
 import { type Part, type PartTask, wholePart } from "./part.ts";
 import { advance, endMessage, settle, takeUp } from "./processing.ts";
-import { type Asked, type Beside, besideOf, type RecentParts, recentAt, setDurable } from "./recent-parts.ts";
-import { refuseReplies } from "./replies.ts";
+import { type Beside, besideOf, recentAt, setDurable } from "./recent-parts.ts";
 import { type AnswerBlock, type Block, linesOfBlock, writeSegment } from "./segment.ts";
-import { answerKey, isPart, type PendingAnswer, type PendingBlock, type Shard } from "./shard.ts";
+import { answerKey, isAnswer, isMark, isPart, type PendingAnswer, type PendingBlock, type Shard } from "./shard.ts";
 import type { AppendRequest, Fence, WriteResult } from "./store/store.ts";
+import { onMarkDurable, onMarkRefused } from "./tick-mark.ts";
 
 /** Appends all that waits, as one group, when no append is in flight (R1). */
 export function startCommit(lane: Lane): void {
@@ -59,18 +60,18 @@ function buildSegment(shard: Shard, now: number, room: number): BuiltSegment {
 }
 
 function blockOf(pending: PendingBlock): Block {
-  return isPart(pending) ? pending : pending.block;
+  return isAnswer(pending) ? pending.block : pending;
 }
 
 function linesOfPending(pending: PendingBlock): number {
-  return isPart(pending) ? linesOfBlock(pending) : pending.lines;
+  return isAnswer(pending) ? pending.lines : linesOfBlock(pending);
 }
 
 function requestOf(built: readonly BuiltSegment[]): AppendRequest {
   const closings: ClosingLetter[] = [];
   for (const { shard, blocks } of built) {
     for (const pending of blocks) {
-      if (isPart(pending) || pending.closing === undefined) continue;
+      if (!isAnswer(pending) || pending.closing === undefined) continue;
       closings.push({ shard: shard.id, id: pending.closing.id, status: "replayed" });
     }
   }
@@ -113,6 +114,8 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
         onPartDurable(lane, shard, pending, from);
         tasks += pending.tasks.length;
         bytes += pending.bytes;
+      } else if (isMark(pending)) {
+        onMarkDurable(shard, pending, from);
       } else {
         onAnswerDurable(lane, shard, pending, from);
         tasks += pending.block.own.length;
@@ -258,6 +261,7 @@ function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: Sta
   if (shard.blocks.length === 0) lane.waiting.delete(shard);
   lane.world.counters.add("refused/STORE_REFUSED");
   if (isPart(pending)) return refusePart(lane, shard, pending, error);
+  if (isMark(pending)) return onMarkRefused(lane, shard, pending);
   const { block, entry, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error });
   if (block.result !== undefined && entry !== null) return refuseMessage(lane, shard, pending, error);
@@ -322,78 +326,4 @@ export function loseShards(lane: Lane, fences: readonly Fence[], lost: readonly 
     gone.push(id);
   }
   if (gone.length > 0) lane.effects.push({ kind: "lost", shards: gone });
-}
-
-/** Forgets shards of which is known, not from the store's answer, that they are another node's. */
-export function dropShards(lane: Lane, ids: readonly ShardId[]): void {
-  for (const id of ids) {
-    const shard = lane.shards.get(id);
-    if (shard === undefined) continue;
-    lane.world.counters.add("shards_dropped");
-    forgetShard(lane, shard, new StarlingError("MOVED", `shard ${id} is another node's`));
-    lane.effects.push({ kind: "abandon", shard: id });
-  }
-}
-
-/** Forgets a shard, and tells everybody who waits for something of it. */
-export function forgetShard(lane: Lane, shard: Shard, error: StarlingError): void {
-  lane.shards.delete(shard.id);
-  lane.waiting.delete(shard);
-  lane.touched.delete(shard);
-  lane.dirty.delete(shard);
-  lane.dirtyEntities -= shard.dirty.length;
-  lane.backlogBytes -= shard.backlog.bytes;
-  lane.toLoad = lane.toLoad.filter((wanted) => wanted.shard !== shard);
-  for (const [name, channel] of shard.channels) {
-    if (channel.recent !== null) tellAllLost(lane, channel.recent, isOutboxChannel(name), error);
-  }
-  for (const delivery of forgetOutbox(lane, shard)) tellLost(lane, delivery, error);
-  for (const repeat of shard.repeats) tellLost(lane, repeat, error);
-  refuseReads(lane, shard, error);
-  for (const built of lane.commit?.built ?? []) if (built.shard === shard) refuseClosings(lane, built.blocks, error);
-  refuseClosings(lane, shard.blocks, error);
-  endHandOff(lane, shard, null);
-}
-
-/** A shard's giving up has ended; tells who waits for it. */
-export function endHandOff(lane: Lane, shard: Shard, fence: Fence | null): void {
-  lane.leaving.delete(shard);
-  const replies = shard.handOff?.replies.splice(0) ?? [];
-  for (const reply of replies) lane.effects.push({ kind: "given-up", shard: shard.id, fence, reply });
-}
-
-/** Reads that wait for an activation in the shard, or for a reply. */
-export function refuseReads(lane: Lane, shard: Shard, error: StarlingError): void {
-  refuseReplies(lane, shard, error);
-  if (lane.parkedGets.length === 0) return;
-  for (const { key, reply } of lane.parkedGets) {
-    if (key.shard === shard.id) lane.effects.push({ kind: "reply", reply, record: error });
-  }
-  lane.parkedGets = lane.parkedGets.filter(({ key }) => key.shard !== shard.id);
-}
-
-/** Replays of dead letters that are not durable, or not known to be. */
-export function refuseClosings(lane: Lane, blocks: readonly PendingBlock[], error: StarlingError): void {
-  for (const pending of blocks) {
-    if (isPart(pending) || pending.closing === undefined) continue;
-    lane.effects.push({ kind: "closed", reply: pending.closing.reply, error });
-  }
-}
-
-/** Of what is durable of an outbox its `taken` knows who waits, also below the watermark. */
-function tellAllLost(lane: Lane, recent: RecentParts, outbox: boolean, error: StarlingError): void {
-  for (let index = outbox ? recent.durable : 0; index < recent.batches.length; index++) {
-    tellPartLost(lane, recent, index, error);
-  }
-}
-
-/** Tells who waits for a part, and for repeats of it that came before it was durable. */
-export function tellPartLost(lane: Lane, recent: RecentParts, index: number, error: StarlingError): void {
-  const part = recentAt(recent, index);
-  tellLost(lane, part, error);
-  for (const repeat of recent.beside?.get(part.number)?.repeats ?? []) tellLost(lane, repeat, error);
-}
-
-function tellLost(lane: Lane, { position, listener }: Asked, error: StarlingError): void {
-  if (listener !== null) tell(lane, listener, { kind: "refused", position, error });
 }

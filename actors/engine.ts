@@ -5,6 +5,7 @@ import type { Counters } from "./counters.ts";
 import type { MessageResult } from "./message-result.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts";
+import type { Ticks } from "./ticks.ts";
 
 /**
  * The actors of one node, as its gRPC services see them. Built by `startEngine` in `actors/start-engine.ts`.
@@ -40,6 +41,7 @@ export interface Engine {
   /** Called when the engine turns to serving or not serving; null: serving. Returns the unsubscribe. */
   onHealth(listener: (problem: StarlingError | null) => void): () => void;
   readonly counters: Counters;
+  readonly ticks: Ticks;
   /** Finishes what is in hand, flushes, releases the shards. */
   close(): Promise<void>;
 }

@@ -10,6 +10,7 @@ import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
 import { type LargeValue, markState, splitState } from "./store/large-value.ts";
 import type { StoredEntity } from "./store/store.ts";
+import type { EntityImage } from "./tick-image.ts";
 
 /**
  * One activation of an entity: its record without histories, and its mailbox. It is an actor: one task at a time, in log
@@ -44,6 +45,8 @@ export interface Entity {
   /** Lines that no flush has yet added to the history, parts of the log's own text; null: none. An array would be larger. */
   history: string | null;
   historySeq: Seq;
+  /** What it was at a tick's mark, which no flush has yet written; null: nothing has changed since, or all is written. */
+  image: EntityImage | null;
   /** Links that no flush has yet written; null: none. */
   links: LinkRows | null;
   /** Tasks that wait their turn, of which the first one runs; null: none, as most of the time. */
@@ -91,6 +94,7 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     dirtySeq: none,
     history: null,
     historySeq: none,
+    image: null,
     links: null,
     flushed: none,
     flushing: none,
@@ -209,17 +213,18 @@ export function clearEntity(entity: Entity): void {
 
 /**
  * The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`; large values are not in it, see
- * store/large-value.ts.
+ * store/large-value.ts. Of a `whole` record they are, all that the model of now knows.
  */
-export function writeState({ values, numbers, spec, large, unknown, ttlTokens }: Entity): string {
+export function writeState(entity: Entity, part: "row" | "whole" = "row"): string {
+  const { values, numbers, spec, large, unknown, ttlTokens } = entity;
   let text = "";
-  let marked = large === null ? "" : large.unknown;
+  let marked = large === null || part === "whole" ? "" : large.unknown;
   for (let index = 0; index < values.length; index++) {
     const value = values[index];
     const attribute = spec.attributeList[index];
     if (value === undefined || attribute === undefined) continue;
     const times = writeNumbers(numbers, index);
-    if (isLarge(value)) {
+    if (part === "row" && isLarge(value)) {
       marked += `${marked === "" ? "" : ","}"${attribute.id}":{${times}`;
       continue;
     }

@@ -22,6 +22,9 @@ import type {
   StoredEntity,
   WriteResult,
 } from "./store/store.ts";
+import type { StoredImage } from "./store/tick.ts";
+import { takeImage } from "./tick-image.ts";
+import { openCut, passedMark } from "./tick-mark.ts";
 
 /**
  * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they
@@ -70,13 +73,15 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   for (const { shard } of progress) lane.touched.delete(shard);
   const obligations = progress.flatMap(({ shard }) => planObligations(lane, shard));
   const changed = progress.filter(({ shard, progress: next }) => isNews(shard, next));
+  const marks = changed.flatMap(({ shard, progress: next }) => passedMark(shard, next.watermark) ?? []);
   const letters = progress.flatMap(({ shard }) => shard.deadLetters.splice(0));
   const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
   if (news === 0 && attempts === undefined) return false;
   const history: HistorySegment[] = [];
   const links: LinkSegment[] = [];
-  const rows = entities.map(({ shard, entity }) => takeState(shard, entity, history, links));
+  const images: StoredImage[] = [];
+  const rows = entities.map(({ shard, entity }) => takeState(shard, entity, { history, links, images }));
   const request = {
     order: { lane: lane.index, number: lane.nextFlush++ },
     fences: progress.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
@@ -88,6 +93,8 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
     ...(links.length > 0 && { links }),
     ...(obligations.length > 0 && { obligations }),
     ...(attempts && { attempts }),
+    ...(images.length > 0 && { images }),
+    ...(marks.length > 0 && { marks }),
   };
   lane.flush = { request, entities, progress: changed, scope, since, startedAt: lane.now, attempts: 0 };
   lane.effects.push({ kind: "flush", request, delayMs: 0 });
@@ -130,12 +137,13 @@ function isFlushable({ tombstone, open, mailbox }: Entity): boolean {
   return open === mailbox?.length && mailbox.every((entry) => entry.phase === "waiting");
 }
 
-function takeState(
-  { id: shard }: Shard,
-  entity: Entity,
-  history: HistorySegment[],
-  links: LinkSegment[],
-): StoredEntity {
+interface Taken {
+  readonly history: HistorySegment[];
+  readonly links: LinkSegment[];
+  readonly images: StoredImage[];
+}
+
+function takeState({ id: shard }: Shard, entity: Entity, { history, links, images }: Taken): StoredEntity {
   const { eid, created, createdAt, flushing: applied } = entity;
   const type = entity.spec.id;
   // Others may link to what does not exist: that goes as a tombstone does, when the watermark has passed.
@@ -144,6 +152,7 @@ function takeState(
     links.push({ shard, type, eid, cleared: entity.links.cleared, rows: [...entity.links.byKey.values()] });
     entity.links = null;
   }
+  takeImage(entity, { shard, type, eid }, { images, history });
   if (entity.history !== null) {
     history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history });
     entity.history = null;
@@ -180,7 +189,8 @@ function lastPassed(channel: Channel, watermark: Seq): number {
 }
 
 function isNews(shard: Shard, next: ShardProgress): boolean {
-  return next.watermark > shard.savedWatermark || next.delivered > shard.savedDelivered;
+  if (next.watermark > shard.savedWatermark || next.delivered > shard.savedDelivered) return true;
+  return passedMark(shard, next.watermark) !== null;
 }
 
 /** The flush is durable: watermarks move, and whoever waited for them is told. */
@@ -226,6 +236,7 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, passed
     shard.firstOpen = 0;
   }
   for (const [name, channel] of shard.channels) if (channel.dirty) passParts(lane, shard, name, channel);
+  openCut(lane, shard);
   const waits = (part: WaitingPart): boolean => part.lastSeq > shard.watermark;
   for (const repeat of shard.repeats) if (!waits(repeat)) tellProcessed(lane, shard, repeat);
   shard.repeats = shard.repeats.filter(waits);
@@ -264,6 +275,8 @@ function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>):
     ...(request.links && { links: request.links.filter(stays) }),
     ...(request.obligations && { obligations: request.obligations.filter(stays) }),
     ...(request.attempts && { attempts: request.attempts.filter(stays) }),
+    ...(request.images && { images: request.images.filter(stays) }),
+    ...(request.marks && { marks: request.marks.filter(stays) }),
   };
   if (next.fences.length === 0) {
     lane.flush = null;

@@ -1,8 +1,9 @@
 import { StarlingError } from "../proto/starling-error.ts";
 import { countBacklog } from "./backlog.ts";
-import { endHandOff, forgetShard, owns, refuseClosings, refuseReads, tellPartLost } from "./commit.ts";
+import { owns } from "./commit.ts";
 import type { Entry } from "./entry.ts";
 import { flushLeaving } from "./flush.ts";
+import { endHandOff, forgetShard, refuseClosings, refuseReads, tellPartLost } from "./forget-shard.ts";
 import type { Lane, LaneMessage } from "./lane.ts";
 import type { Part } from "./part.ts";
 import { type HandOff, isPart, isSealed, type Shard } from "./shard.ts";

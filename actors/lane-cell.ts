@@ -13,6 +13,7 @@ import type { Part, PartListener } from "./part.ts";
 import type { Shard } from "./shard.ts";
 import { step } from "./step.ts";
 import type { Segment, Store } from "./store/store.ts";
+import type { OpenCut } from "./tick-mark.ts";
 
 /** What a lane's effects need of the world beside the store. */
 export interface LaneSurroundings {
@@ -24,6 +25,8 @@ export interface LaneSurroundings {
   readonly offer: (parts: readonly Part[], listener: PartListener) => void;
   readonly onAppended: (segments: readonly Segment[]) => void;
   readonly onLost: (shards: readonly ShardId[]) => void;
+  /** Entities of a shard can be read as they were at its mark; default nobody wants to. */
+  readonly onCutOpen?: (cut: OpenCut) => void;
   /** Aborts the hooks that run for a shard; default nothing. */
   readonly abandon?: (shard: ShardId) => void;
   readonly onHealth: (problem: StarlingError | null) => void;
@@ -67,8 +70,8 @@ export function startLaneCell(
   let status: "running" | "stopped" = "running";
   /** Shards that were taken over, and the place at which their replay ends. */
   let recovering: { readonly shard: Shard; readonly end: Seq }[] = [];
-  const { identity = { id: lane.node }, abandon = () => {} } = world;
-  const perform = createPerformer(lane, { ...world, identity, abandon, onFailPoint }, post, after);
+  const { identity = { id: lane.node }, abandon = () => {}, onCutOpen = () => {} } = world;
+  const perform = createPerformer(lane, { ...world, identity, abandon, onCutOpen, onFailPoint }, post, after);
   const cell: Cell<LaneMessage> = cells.spawn({
     name: `lane-${lane.index}`,
     mailboxMax,
@@ -223,6 +226,8 @@ function createPerformer(
         return effect.reply(effect.error);
       case "flush-timer":
         return after(Math.max(1, effect.afterMs), () => post({ kind: "flush-due" }));
+      case "cut-open":
+        return world.onCutOpen(effect.cut);
       case "lost":
         return world.onLost(effect.shards);
       case "owned":

@@ -30,6 +30,7 @@ import type {
   StoredLink,
   WriteResult,
 } from "./store/store.ts";
+import type { OpenCut, TickPass } from "./tick-mark.ts";
 import type { Traces } from "./traces.ts";
 import type { Turn } from "./turn.ts";
 
@@ -80,6 +81,8 @@ export interface Lane {
   /** The number of the next flush. */
   nextFlush: number;
   readonly linkedTypes: ReadonlySet<string>;
+  /** The newest tick that this node has heard of; 0: none. */
+  tick: number;
   /** Deletions that read what their entity is linked with. */
   readonly unlinking: Set<Entry>;
   /** The entry of the last task that ended at once, for the next one. */
@@ -229,6 +232,9 @@ export type LaneMessage =
       readonly tasks: readonly CheckedTask[];
       readonly reply: LetterReply;
     }
+  /** A tick runs; and how far the visit of a shard has come. */
+  | { readonly kind: "learn-tick"; readonly tick: number }
+  | { readonly kind: "pass-tick"; readonly pass: TickPass }
   | { readonly kind: "sweep" }
   | { readonly kind: "close" };
 
@@ -295,6 +301,7 @@ export type Effect =
     }
   | { readonly kind: "closed"; readonly reply: LetterReply; readonly error: StarlingError | null }
   | { readonly kind: "flush-timer"; readonly afterMs: number }
+  | { readonly kind: "cut-open"; readonly cut: OpenCut }
   | { readonly kind: "lost"; readonly shards: readonly ShardId[] }
   | { readonly kind: "owned"; readonly reply: () => void }
   /** `grace-over` comes back after so long. */
@@ -332,6 +339,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     nextRun: 1,
     nextFlush: 1,
     linkedTypes: linkedTypes(world.model),
+    tick: 0,
     unlinking: new Set(),
     spare: null,
     status: "serving",

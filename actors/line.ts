@@ -17,6 +17,7 @@ import type { PartTask } from "./part.ts";
  *   l  type eid json                       what another entity's link means to it (`link-change.ts`)
  *   o  target cause hook depth ordinals content   outbox: tasks for another shard (`content`: their lines)
  *   r  state reply failure                 what a message came to: JSON texts, empty for none (`message-result.ts`)
+ *   m  tick                                the mark of a tick (`tick-mark.ts`)
  *   n                                      nothing: a part or an answer without tasks still takes its seq
  *
  * eid, src and hook are escaped (`\t`, `\n`, `\\`); src is empty for null and `\e` for the empty text; t1 and t2 are Unix

@@ -6,6 +6,7 @@ import type { MessageResult } from "./message-result.ts";
 import type { LanesReport, ShardInspection } from "./node-report.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { AcquiredShard, Fence, RawRow, StoredDeadLetter, StoredSession } from "./store/store.ts";
+import type { LocalTicks } from "./ticks.ts";
 
 /** The shards that this node owns, in its lanes. Knows nothing of other nodes: what is not here is refused as MOVED. */
 export interface LocalEngine {
@@ -39,6 +40,7 @@ export interface LocalEngine {
   report(): LanesReport;
   inspect(shard: ShardId, entity: { readonly type: string; readonly eid: string } | null): ShardInspection | null;
   onHealth(listener: (problem: StarlingError | null) => void): () => void;
+  readonly ticks: LocalTicks;
   readonly counters: Counters;
   /** Finishes what is in hand, flushes, and settles with the fences to release. */
   close(): Promise<Fence[]>;

@@ -55,6 +55,7 @@ export function sendOutbox(
     tasks: line.tasks,
     rejections: [],
     bytes,
+    tick: shard.tick,
   };
   lane.effects.push({ kind: "deliver", shard, part });
 }

@@ -22,6 +22,8 @@ export interface Part {
   readonly rejections: readonly PartRejection[];
   /** Size in memory, for bounds. */
   readonly bytes: number;
+  /** The tick that its cause may be behind the mark of: it is appended behind that of its own shard; none: 0. */
+  readonly tick?: number;
 }
 
 export interface PartTask extends CheckedTask {

@@ -127,6 +127,12 @@ export class PeerConnection {
     this.#planTurn();
   }
 
+  /** Tells that a tick runs. */
+  tellTick(tick: number): void {
+    this.#outgoing.tick = tick;
+    this.#planTurn();
+  }
+
   tellFlushedUpTo(at: number): void {
     this.#outgoing.flushedUpTo = at;
     this.#planTurn();
@@ -192,8 +198,8 @@ export class PeerConnection {
 
   #sendAnswers(): void {
     if (this.#unsent !== null || this.#status === "down") return;
-    const { news, answers, owners, sessions, flushedUpTo } = this.#outgoing;
-    const few = answers.length + owners.size + sessions.size === 0 && flushedUpTo === undefined;
+    const { news, answers, owners, sessions, flushedUpTo, tick } = this.#outgoing;
+    const few = answers.length + owners.size + sessions.size + tick === 0 && flushedUpTo === undefined;
     if (news.isEmpty && few) return;
     const told = news.isEmpty ? {} : { news: news.take() };
     const nobody = [...owners.values()].map(({ shard, epoch, owner }) => ({ shard, epoch, owner: owner ?? undefined }));
@@ -202,10 +208,11 @@ export class PeerConnection {
       answers,
       owners: nobody,
       sessions: [...sessions].map(([session, opening]) => ({ session, opening })),
-      flushedUpTo,
+      ...{ flushedUpTo, tick },
     };
     this.#outgoing.answers = [];
     this.#outgoing.flushedUpTo = undefined;
+    this.#outgoing.tick = 0;
     owners.clear();
     sessions.clear();
     this.#sendOrWait(this.#write(message));
@@ -326,6 +333,8 @@ interface Outgoing {
   readonly owners: Map<ShardId, Ownership>;
   readonly sessions: Map<string, number>;
   flushedUpTo: number | undefined;
+  /** 0: none. */
+  tick: number;
 }
 
 const retryAfterMs = 5;
@@ -344,6 +353,7 @@ function createOutgoing(): Outgoing {
     owners: new Map(),
     sessions: new Map(),
     flushedUpTo: undefined,
+    tick: 0,
   };
 }
 

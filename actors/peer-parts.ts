@@ -114,7 +114,8 @@ export function groupOffers(parts: readonly Part[], maxBytes: number): Part[][] 
 }
 
 function isSameBatch(one: Part, other: Part): boolean {
-  return one.number === other.number && one.hash === other.hash && one.channel === other.channel;
+  const { number, hash, channel, tick } = other;
+  return one.number === number && one.hash === hash && one.channel === channel && one.tick === tick;
 }
 
 /** Where lines are written, one offer after another: nothing on it outlives a call. */
@@ -122,8 +123,8 @@ const page = Buffer.allocUnsafeSlow(65_536);
 
 function batchOf([part]: readonly Part[]) {
   if (part === undefined) throw new Error("an offer without parts");
-  const { channel, number, hash } = part;
-  return { channel, number, hash };
+  const { channel, number, hash, tick = 0 } = part;
+  return { channel, number, hash, tick };
 }
 
 function addCause(causes: CauseOfTasks[], task: number, { shard, seq, hook, ordinal, depth }: Cause): void {
@@ -171,14 +172,14 @@ function readLines(bytes: Uint8Array): string[] {
 const noRejections: readonly PartRejection[] = [];
 
 function partOf(offer: Offer, at: number, position: number, tasks: readonly PartTask[]): Part {
-  const { channel, number, hash } = offer;
+  const { channel, number, hash, tick } = offer;
   const shard: ShardId = toShardId(offer.shards[at] ?? 0);
   const named = offer.predecessors[at] ?? unknownPredecessor;
   const predecessor = named === unknownPredecessor ? null : named;
   const own = offer.rejections.length === 0 ? undefined : offer.rejections.find(({ part }) => part === at);
   const rejections = own === undefined ? noRejections : readRejections(own.rejections);
   const bytes = offer.bytes[at] ?? 0;
-  return { kind: "part", position, shard, channel, number, predecessor, hash, tasks, rejections, bytes };
+  return { kind: "part", position, shard, channel, number, predecessor, hash, tasks, rejections, bytes, tick };
 }
 
 /** Rejections of the wire, as plain objects: they are stored. */

@@ -14,6 +14,7 @@ export interface Peers {
   connectionTo(node: NodeId): PeerConnection | null;
   announce(news: readonly Ownership[]): void;
   tellSession(session: SessionId, opening: number): void;
+  tellTick(tick: number): void;
   onSessionTaken(listener: SessionTaker): () => void;
   /** The smallest of what this node and its peers last said. */
   flushedUpTo(): number;
@@ -56,7 +57,8 @@ export function createPeers(options: RouterOptions): Peers {
     peer?.service?.end();
   };
   const take = (from: NodeId, peer: Peer, message: PeerMessage): void => {
-    const { owners: told, sessions, flushedUpTo, offers, questions } = message;
+    const { owners: told, sessions, flushedUpTo, offers, questions, tick } = message;
+    local.ticks.learn(tick);
     if (told.length > 0) owners.learn(told.map(readOwner));
     if (flushedUpTo !== undefined) flushed.hear(from, flushedUpTo);
     // Who hears of MOVED asks anew, and must not ask the same node.
@@ -107,6 +109,9 @@ export function createPeers(options: RouterOptions): Peers {
     },
     tellSession: (session, opening) => {
       for (const { connection } of peers.values()) connection.tellSession(session, opening);
+    },
+    tellTick: (tick) => {
+      for (const { connection } of peers.values()) connection.tellTick(tick);
     },
     onSessionTaken: (listener) => {
       takers.add(listener);

@@ -19,6 +19,7 @@ import type { Delivery } from "./outbox-state.ts";
 import type { PartTask } from "./part.ts";
 import { tellReply } from "./replies.ts";
 import { answerKey, entityOf, type Shard } from "./shard.ts";
+import { keepImage } from "./tick-image.ts";
 
 /**
  * The processing of tasks by entities, in DP³'s order (reference 4.4): on_task_start; for an entity that does not exist
@@ -180,6 +181,7 @@ function creates(entity: Entity, entry: Entry): boolean {
 function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): void {
   if (entry.lastSeq <= entity.applied) return;
   const before = entity.bytes;
+  if (shard.cut !== null) keepImage(shard.cut, entity, entry);
   if (task.delete) {
     if (!entity.exists) return;
     clearEntity(entity);

@@ -2,8 +2,8 @@ import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { countBacklog } from "./backlog.ts";
-import { forgetShard } from "./commit.ts";
 import { createEntry } from "./entry.ts";
+import { forgetShard } from "./forget-shard.ts";
 import { type Lane, type ReplayLog, storeDelayMs } from "./lane.ts";
 import { letterOfMisfit } from "./letter.ts";
 import { addOwed } from "./obligation.ts";
@@ -16,6 +16,7 @@ import { type Debts, restoreObligations } from "./restore-obligations.ts";
 import { type ReadOutbox, type ReadSegment, readSegment } from "./segment.ts";
 import { answerKey, createChannel, replayAfter, type Shard } from "./shard.ts";
 import type { Segment, Store } from "./store/store.ts";
+import { restoreMarks, resumeTick } from "./tick-mark.ts";
 
 /**
  * Takes shards over: what stands in the log above the watermark is processed again. State is replayed by applied seq,
@@ -30,11 +31,13 @@ export function ownShards(lane: Lane, shards: readonly Shard[], logs: readonly R
       forgetShard(lane, former, new StarlingError("FENCED", `shard ${shard.id} has epoch ${shard.epoch} now`));
     lane.shards.set(shard.id, shard);
   }
-  const debts = new Map(shards.map((shard) => [shard, restoreObligations(lane, shard)]));
-  for (const { shard, segments } of logs) {
-    const owed: Debts = debts.get(shard) ?? new Map();
+  const segmentsOf = new Map(logs.map(({ shard, segments }) => [shard, segments]));
+  for (const shard of shards) {
+    const segments = segmentsOf.get(shard) ?? [];
     const read = segments.map((segment) => readSegment(segment, lane.world.model));
     restoreRecorded(shard, read);
+    restoreMarks(shard, read);
+    const owed = restoreObligations(lane, shard);
     for (const segment of read) {
       restoreChannels(shard, segment);
       for (const line of segment.outbox)
@@ -42,9 +45,10 @@ export function ownShards(lane: Lane, shards: readonly Shard[], logs: readonly R
       restoreEntries(lane, shard, segment, owed);
       restoreBacklog(lane, shard, segment);
     }
-    lane.touched.add(shard);
+    if (read.length > 0) lane.touched.add(shard);
   }
   gateShards(lane, shards);
+  for (const shard of shards) resumeTick(lane, shard);
 }
 
 /** What no longer fits the model travels no further: a dead letter stands for it (P7). */

@@ -147,6 +147,15 @@ export function createRouter(options: RouterOptions): Router {
       if (connection === null) throw new StarlingError("UNAVAILABLE", "the link to it is down");
       return await askInspection(connection, subject, { clock, deadlineMs });
     },
+    ticks: {
+      onOpen: (listener) => local.ticks.onOpen(listener),
+      open: () => local.ticks.open(),
+      pass: (pass) => local.ticks.pass(pass),
+      announce: (tick) => {
+        if (tick > local.ticks.newest) peers.tellTick(tick);
+        local.ticks.learn(tick);
+      },
+    },
     announce: (news) => peers.announce(news),
     onSessionTaken: (listener) => peers.onSessionTaken(listener),
     stop: () => peers.stop(),

@@ -8,10 +8,11 @@ import { type MessageResult, readResult, writeResult } from "./message-result.ts
 import { putHex32, putNumber } from "./number-text.ts";
 import { type Cause, type Part, type PartRejection, type PartTask, taskFrom } from "./part.ts";
 import type { Segment, SegmentHead } from "./store/store.ts";
+import type { MarkBlock } from "./tick-mark.ts";
 
 /**
  * A segment: what one commit appends to one shard's log, made of blocks. A block is a part of a channel, or the answer of
- * a hook: its tasks for the own shard and its outbox lines for others, recorded as one unit (R12, R15).
+ * a hook: its tasks for the own shard and its outbox lines for others, recorded as one unit (R12, R15); or the mark of a tick.
  *
  * A behaviour's answer ends with the line of what its message came to (`message-result.ts`).
  *
@@ -19,7 +20,7 @@ import type { Segment, SegmentHead } from "./store/store.ts";
  * [cause seq, hook, depth, first line, lines], `c` gives causes of tasks that came from another shard
  * [line, shard, seq, hook, ordinal, depth].
  */
-export type Block = Part | AnswerBlock;
+export type Block = Part | AnswerBlock | MarkBlock;
 
 /** What a hook returned for one cause, split by shard. */
 export interface AnswerBlock {
@@ -38,8 +39,11 @@ export interface OutboxTasks {
   readonly tasks: readonly PartTask[];
 }
 
+const noTasks: readonly PartTask[] = [];
+
 /** What a block brings for its own shard. */
 export function tasksOf(block: Block): readonly PartTask[] {
+  if (block.kind === "mark") return noTasks;
   return block.kind === "part" ? block.tasks : block.own;
 }
 
@@ -79,13 +83,13 @@ export function writeSegment(at: { shard: ShardId; seq: Seq; at: number }, block
       }
     }
     if (line === first) {
-      put(text, "n\n");
+      put(text, block.kind === "mark" ? `m\t${block.tick}\n` : "n\n");
       line++;
     }
     if (block.kind === "part") {
       if (parts++ > 0) put(head, ",");
       putPart(head, block, first, line - first);
-    } else answers.push([block.cause, block.hook, block.depth, first, line - first]);
+    } else if (block.kind === "answer") answers.push([block.cause, block.hook, block.depth, first, line - first]);
   }
   putUnit(keys, 10);
   const body = takeText(text);
@@ -180,6 +184,7 @@ export interface ReadSegment {
   readonly results: readonly { readonly cause: Seq; readonly result: MessageResult }[];
   readonly tasks: readonly { readonly seq: Seq; readonly logged: LoggedTask; readonly cause: Cause | null }[];
   readonly outbox: readonly ReadOutbox[];
+  readonly marks: readonly { readonly seq: Seq; readonly tick: number }[];
 }
 
 export interface ReadPart {
@@ -214,6 +219,7 @@ export function readSegment(segment: Segment, model: Model): ReadSegment {
   for (const answer of head.a) addOwnCauses(causes, answer, lines, segment.shard);
   const tasks: { seq: Seq; logged: LoggedTask; cause: Cause | null }[] = [];
   const outbox: ReadOutbox[] = [];
+  const marks: { seq: Seq; tick: number }[] = [];
   for (let at = 0; at < lines.length; ) {
     const kind = lines[at]?.[0];
     const seq = toSeq(segment.seq + at);
@@ -223,6 +229,7 @@ export function readSegment(segment: Segment, model: Model): ReadSegment {
       at += logged.lines;
     } else {
       if (kind === "o") outbox.push(readOutbox(lines[at] ?? "", seq, segment.shard, model));
+      if (kind === "m") marks.push({ seq, tick: Number(lines[at]?.slice(2)) });
       at++;
     }
   }
@@ -236,6 +243,7 @@ export function readSegment(segment: Segment, model: Model): ReadSegment {
     }),
     tasks,
     outbox,
+    marks,
   };
 }
 

@@ -19,6 +19,7 @@ import type {
   NewDeadLetter,
   StoredObligation,
 } from "./store/store.ts";
+import type { Cut, MarkBlock } from "./tick-mark.ts";
 
 /** A shard as its owner holds it: log position, channels, entities, and what is on its way. Changed only by its lane's steps. */
 export interface Shard {
@@ -72,6 +73,10 @@ export interface Shard {
   savedWatermark: Seq;
   /** Set while the shard is being given up. */
   handOff: HandOff | null;
+  /** The highest tick of which a mark stands in the log, or is on its way there; 0: none. */
+  tick: number;
+  /** The newest mark, while entities are to be read as they were there. */
+  cut: Cut | null;
 }
 
 /** How far the giving up of a shard is: see `hand-off.ts`. */
@@ -92,8 +97,8 @@ export interface HandOff {
 /** Told at the end of a shard's giving up; null: it was lost meanwhile, or was not here. */
 export type GiveUpReply = (shard: ShardId, fence: Fence | null) => void;
 
-/** What waits to be appended. A part stands for itself: its channel knows who waits for it. */
-export type PendingBlock = Part | PendingAnswer;
+/** What waits to be appended. A part stands for itself, its channel knows who waits for it; and a mark, for which nobody does. */
+export type PendingBlock = Part | MarkBlock | PendingAnswer;
 
 export interface PendingAnswer {
   /** How many seqs it takes. */
@@ -150,7 +155,15 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     savedDelivered: acquired.delivered,
     savedWatermark: acquired.watermark,
     handOff: null,
+    tick: acquired.mark?.tick ?? 0,
+    cut: restoreCut(acquired),
   };
+}
+
+function restoreCut({ mark, watermark }: AcquiredShard): Cut | null {
+  if (mark === null || mark.visited) return null;
+  const { tick, seq, passed } = mark;
+  return { tick, seq, status: seq <= watermark ? "open" : "waiting", passed };
 }
 
 export function createChannel(last: number): Channel {
@@ -158,7 +171,15 @@ export function createChannel(last: number): Channel {
 }
 
 export function isPart(pending: PendingBlock): pending is Part {
-  return "kind" in pending;
+  return "kind" in pending && pending.kind === "part";
+}
+
+export function isMark(pending: PendingBlock): pending is MarkBlock {
+  return "kind" in pending && pending.kind === "mark";
+}
+
+export function isAnswer(pending: PendingBlock): pending is PendingAnswer {
+  return "block" in pending;
 }
 
 /** Whether a shard that is being given up takes nothing more. */

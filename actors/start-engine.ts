@@ -13,7 +13,7 @@ import type { Engine, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { createRouter, defaultRouterLimits, type RouterLimits } from "./router.ts";
 import { type LocalEngineOptions, startLocalEngine } from "./start-local-engine.ts";
-import type { AcquiredShard, Queries } from "./store/store.ts";
+import type { AcquiredShard, Queries, Store } from "./store/store.ts";
 
 export interface EngineOptions extends Omit<LocalEngineOptions, "identity" | "offer"> {
   /** This node's id until it has joined. */
@@ -103,7 +103,8 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     };
     const health = watchStore(options, local, membership);
     const ownership = new OwnershipKeeper<AcquiredShard>({
-      ...{ membership, owners, store, keeper, alone, clock, log },
+      ...{ membership, owners, keeper, alone, clock, log },
+      store: { ...store, readOwners: async () => readOwners(store, local) },
       shards: allShards({ entity: options.entityShards, system: options.systemShards }),
       announce: (news) => router.announce(news),
       onReading: (outcome) => {
@@ -164,6 +165,13 @@ function findAddresses(owners: OwnerTable, { nodes }: MembershipView): ShardAddr
     const address = owner === null ? undefined : addresses.get(owner);
     return address === undefined || groupOf(shard) !== "entity" ? [] : [{ shard, epoch, address }];
   });
+}
+
+/** Along with the owners comes the tick that runs: within a second every shard has its mark. */
+async function readOwners(store: Store, { ticks }: LocalEngine) {
+  const { owners, tick } = await store.readOwners();
+  ticks.learn(tick);
+  return owners;
 }
 
 /** The coordinator may be away just now; what is announced stays wanted meanwhile. */

@@ -25,6 +25,8 @@ import { runLetter } from "./run-letter.ts";
 import { createShard, type Shard } from "./shard.ts";
 import { shardOfType } from "./shard-of-type.ts";
 import type { AcquiredShard, Fence, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
+import type { OpenCut } from "./tick-mark.ts";
+import { createTicks } from "./ticks.ts";
 import { type Traces, tracedBy } from "./traces.ts";
 import { createTurn } from "./turn.ts";
 
@@ -82,8 +84,11 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
       for (const shard of lost) options.abandon(shard);
       for (const listener of losses) listener(lost);
     },
+    onCutOpen: (cut) => ticks.publish(cut),
     health,
   });
+  const tell = (cell: LaneCell, message: LaneMessage) => void lanes.tell(cell, message);
+  const ticks = createTicks({ lanes: lanes.all, laneOf: lanes.of, tell });
   const offer = createOfferer(lanes.of);
   const residence = createResidence(options, lanes);
   let closing: Promise<Fence[]> | null = null;
@@ -118,6 +123,7 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     inspect: (shard, entity) =>
       inspectShard(lanes.of(shard).lane, shard, { entity, arriving: residence.arriving(), clock }),
     onHealth: health.on,
+    ticks,
     counters: options.counters,
     close: () => {
       closing ??= close();
@@ -141,6 +147,7 @@ interface LaneListeners {
   readonly offer: (parts: readonly Part[], listener: PartListener) => void;
   readonly onAppended: (segments: readonly Segment[]) => void;
   readonly onLost: (shards: readonly ShardId[]) => void;
+  readonly onCutOpen: (cut: OpenCut) => void;
   readonly health: ReturnType<typeof createHealth>;
 }
 

@@ -1,7 +1,8 @@
 import { unreachable } from "../proto/unreachable.ts";
 import { admit, answerLookUps } from "./admission.ts";
-import { dropShards, onCommitFailed, onCommitted, startCommit } from "./commit.ts";
+import { onCommitFailed, onCommitted, startCommit } from "./commit.ts";
 import { onFlushed, onFlushFailed, onFlushTimer, planNextFlush, startFlush } from "./flush.ts";
+import { dropShards } from "./forget-shard.ts";
 import { beginHandOff, onGraceOver, refuseLetter, tendHandOffs } from "./hand-off.ts";
 import type { Effect, Lane, LaneMessage } from "./lane.ts";
 import { onLetterReplayed } from "./letter-replay.ts";
@@ -11,6 +12,7 @@ import { onHookEnded } from "./processing.ts";
 import { ownShards } from "./replay.ts";
 import { onAwaitReply } from "./replies.ts";
 import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts";
+import { learnTick, passTick } from "./tick-mark.ts";
 import { onLinksReadFailed, onPageRead } from "./unlink.ts";
 
 /**
@@ -80,6 +82,10 @@ function take(lane: Lane, message: LaneMessage): void {
     case "replay-letter":
       if (refuseLetter(lane, message)) return;
       return onLetterReplayed(lane, message.letter, message.tasks, message.reply);
+    case "learn-tick":
+      return learnTick(lane, message.tick);
+    case "pass-tick":
+      return passTick(lane, message.pass);
     case "sweep":
       return sweep(lane);
     case "close":

@@ -19,7 +19,6 @@ export interface Database {
   readonly queries: Queries;
   readonly histories: Histories;
   readonly snapshots: SnapshotStore;
-  readonly ticks: PostgresStore["ticks"];
   readonly clusterId: string;
   /** One round trip to each database. Raises STORE. */
   ping(): Promise<void>;
@@ -100,7 +99,6 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       queries: spread,
       histories,
       snapshots,
-      ticks: first.ticks,
       clusterId: first.clusterId,
       ping,
       keepCoordinator,

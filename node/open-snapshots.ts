@@ -8,7 +8,6 @@ import type { ClusterEngine } from "../actors/start-engine.ts";
 import type { Model } from "../modules/model.ts";
 import type { SnapshotHooks } from "../modules/snapshot-hook.ts";
 import { systemClock } from "../proto/clock.ts";
-import { groupOf } from "../proto/ids.ts";
 import type { LoadedConfig } from "./config/load-config.ts";
 import type { Likeness } from "./likeness.ts";
 import type { Log } from "./log.ts";
@@ -38,14 +37,11 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
   const send = { engine, model: parts.actorModel, clock: systemClock, counters, log, entityShards, systemShards };
   const shards = () => engine.status().shards;
   return startSnapshots({
-    ...{ store: database.snapshots, reads: database.ticks, computer, shards, self: () => engine.self, counters, log },
+    ...{ store: database.snapshots, reads: database.store, computer, shards, self: () => engine.self, counters, log },
     ...{ entityShards, systemShards, owns: engine.ownsNow, clock: systemClock, wall: Date.now, newId: randomUUID },
     ticks: {
-      learn: (tick) => {
-        const own = shards().flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : []));
-        void database.ticks.mark(own, tick);
-      },
-      passed: () => {},
+      learn: engine.ticks.announce,
+      passed: (shard, tick, place) => engine.ticks.pass({ shard, tick, to: place }),
     },
     isStored: (type) => model.entities.get(type)?.snapshot === true,
     isLinked: computer.linked.size > 0,

@@ -4,7 +4,8 @@ import type { Pool } from "./connection.ts";
 import { type ObligationFields, toAttempt, toObligation } from "./obligation.ts";
 import { packNumbers } from "./pack.ts";
 import { fenceLockClass } from "./schema.ts";
-import type { AcquiredShard, AcquireTerms, Fence, ShardOwner } from "./store.ts";
+import { type MarkFields, toMark } from "./snapshot-image.ts";
+import type { AcquiredShard, AcquireTerms, Fence, OwnersReading, ShardOwner } from "./store.ts";
 
 /*
  * Taking shards (R22):
@@ -151,6 +152,7 @@ interface AcquiredRow {
   readonly obligations: readonly ObligationFields[] | null;
   readonly attempt: readonly [number, number, number] | null;
   readonly jumped: boolean;
+  readonly mark: MarkFields | null;
 }
 
 /** See {@link Store.acquire}. `guard` ends what blocks: a pool of its own, since `control` may be in use. */
@@ -169,13 +171,15 @@ export async function acquire(
     const [backend] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid");
     const stop = unblockLater(pools.guard, backend?.pid ?? 0);
     try {
-      return await connection.query<AcquiredRow>("select * from starling.acquire_2($1, $2)", [node, sorted]);
+      return await connection.query<AcquiredRow>(acquireText, [node, sorted]);
     } finally {
       stop();
     }
   });
   return rows.map(toAcquired);
 }
+
+const acquireText = "select a.*, starling.newest_mark_1(a.shard) as mark from starling.acquire_2($1, $2) a";
 
 function claim(control: Pool, node: NodeId, shards: readonly ShardId[], terms: AcquireTerms | undefined) {
   const packed = packNumbers(shards);
@@ -217,6 +221,7 @@ function toAcquired(row: AcquiredRow): AcquiredShard {
     clean: row.clean,
     obligations: (row.obligations ?? []).map((fields) => toObligation(row.shard, fields)),
     attempt: toAttempt(row.attempt),
+    mark: toMark(row.mark),
     ...(row.jumped && { jumped: true }),
   };
 }
@@ -231,22 +236,22 @@ export async function release(control: Pool, fences: readonly Fence[], node: Nod
  * See {@link Store.readOwners}. Asked every second, and hardly ever is there anything new: the table comes as one text, and as
  * long as that is the same, so is the answer.
  */
-export function createOwnersReader(control: Pool): () => Promise<readonly ShardOwner[]> {
+export function createOwnersReader(control: Pool): () => Promise<OwnersReading> {
   let last = "";
   let owners: readonly ShardOwner[] = [];
   return async () => {
-    const [row] = await control.query<{ text: string | null }>(ownersText);
+    const [row] = await control.query<{ text: string | null; tick: number }>(ownersText);
     const text = row?.text ?? "";
     if (text !== last) {
       owners = text.split(";").map(toOwner);
       last = text;
     }
-    return owners;
+    return { owners, tick: row?.tick ?? 0 };
   };
 }
 
-const ownersText =
-  "select string_agg(concat_ws(',', shard, epoch, owner), ';' order by shard) as text from starling.shard";
+const ownersText = `select string_agg(concat_ws(',', shard, epoch, owner), ';' order by shard) as text,
+  coalesce((select tick from starling.snapshot_run where status = 'running'), 0)::float8 as tick from starling.shard`;
 
 function toOwner(text: string): ShardOwner {
   const [shard = "", epoch = "", owner] = text.split(",");

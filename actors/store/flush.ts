@@ -5,6 +5,7 @@ import { largeFunctions } from "./large-value.ts";
 import { linkedFlushText, packLinks } from "./link.ts";
 import { packObligations } from "./obligation.ts";
 import { type Packer, packAll, packKeys, packNumbers } from "./pack.ts";
+import { imagedCall, packImages } from "./snapshot-image.ts";
 import type { EntityKey, FlushRequest, StoredEntity, WriteResult } from "./store.ts";
 
 /**
@@ -211,18 +212,25 @@ export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Pr
   const parameters = [node, ...packFences(request.fences), escaped, ...packed];
   const { order = null } = request;
   const numbered = order === null ? parameters : [order.lane, order.number, ...parameters];
-  const texts = order === null ? flushTexts : orderedTexts;
-  const rows = await pool.query<{ lost: string | null }>(
-    request.links === undefined ? texts.alone : texts.linked,
-    numbered,
-  );
+  const isTicked = request.images !== undefined || request.marks !== undefined;
+  const text = flushText({ ordered: order !== null, linked: request.links !== undefined, ticked: isTicked });
+  const rows = await pool.query<{ lost: string | null }>(text, numbered);
   return toWriteResult(rows);
 }
 
-const flushCall = `starling.flush_1(${placeholders(25)})`;
-const flushTexts = { alone: `select ${flushCall} as lost`, linked: linkedFlushText(flushCall, false) };
-const orderedCall = `starling.flush_2(${placeholders(27)})`;
-const orderedTexts = { alone: `select ${orderedCall} as lost`, linked: linkedFlushText(orderedCall, true) };
+/** With an order, with links, and with images or marks: in this order their parameters come. */
+interface FlushShape {
+  readonly ordered: boolean;
+  readonly linked: boolean;
+  readonly ticked: boolean;
+}
+
+function flushText({ ordered, linked, ticked }: FlushShape): string {
+  const count = ordered ? 27 : 25;
+  const plain = `starling.flush_${ordered ? 2 : 1}(${placeholders(count)})`;
+  const call = ticked ? imagedCall(plain, ordered, count + (linked ? 2 : 1)) : plain;
+  return linked ? linkedFlushText(call, ordered) : `select ${call} as lost`;
+}
 
 function placeholders(count: number): string {
   return Array.from({ length: count }, (_, index) => `$${index + 1}`).join(", ");
@@ -253,6 +261,7 @@ function packFlush(packer: Packer, request: FlushRequest): string[] {
     ...packObligations(packer, request),
     ...packLarge(packer, entities),
     ...(request.links === undefined ? [] : [packLinks(packer, request)]),
+    ...(request.images === undefined && request.marks === undefined ? [] : packImages(packer, request)),
   ];
 }
 

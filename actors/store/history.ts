@@ -182,8 +182,8 @@ export async function readHorizons(reads: Pool, type: string): Promise<Map<strin
 
 /** See {@link Histories.unfolded}. */
 export async function listUnfolded(reads: Pool, { shard, type, eid }: EntityKey, limit: number): Promise<EntityKey[]> {
-  const text = `select eid, type from starling.history where shard = $1 and (eid, type) > ($2, $3)
-    group by eid, type order by eid, type limit $4`;
+  const text = `select h.eid, h.type from starling.history h where h.shard = $1 and (h.eid, h.type) > ($2, $3)
+    group by h.eid, h.type having not starling.imaged_1($1, h.eid, h.type) order by h.eid, h.type limit $4`;
   const rows = await reads.query<{ eid: string; type: string }>(text, [shard, eid, type, limit]);
   return rows.map((row) => ({ shard, type: row.type, eid: row.eid }));
 }

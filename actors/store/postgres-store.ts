@@ -17,7 +17,7 @@ import { createPostgresSnapshots } from "./postgres-snapshots.ts";
 import { countEntities, findRaw, listEntities } from "./query.ts";
 import { readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
-import { createPlainTicks } from "./snapshot-read.ts";
+import { readTickPage } from "./snapshot-image.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
 import type { Fence, Histories, Queries, Store, WriteResult } from "./store.ts";
 import { keepModel } from "./stored-model.ts";
@@ -27,7 +27,6 @@ import { type WorldWatch, watchWorld } from "./world.ts";
 export interface PostgresStore extends Store, Queries, Histories {
   readonly clusterId: string;
   readonly snapshots: SnapshotStore;
-  readonly ticks: ReturnType<typeof createPlainTicks>;
   /** One round trip. Raises STORE. */
   ping(): Promise<void>;
   /** Asks whether this is still the same server and timeline (R25). Raises FENCED if not. */
@@ -155,7 +154,6 @@ function createStore(parts: {
     historyPages: (windows) => readHistoryPages(reads, windows),
     historyHorizons: (type) => readHorizons(reads, type),
     snapshots: createPostgresSnapshots(pools.snapshots),
-    ticks: createPlainTicks(pools.snapshots),
     unfolded: (after, limit) => listUnfolded(control, after, limit),
     fold: (request) => foldHistory(control, request),
     clean: (request) => cleanHistory(control, request),
@@ -165,6 +163,7 @@ function createStore(parts: {
     countDeadLetters: () => countDeadLetters(reads),
     discardDeadLetter: (id) => discardDeadLetter(control, id),
     readOwners: createOwnersReader(control),
+    readTickPage: (request, windowsOf) => readTickPage(pools.snapshots, request, windowsOf),
     keepModel: (model) => control.alone((connection) => keepModel(connection, model)),
     ensurePartitions: (at) => partitions.ensureAhead(at),
     dropPartitions: async (before) => {

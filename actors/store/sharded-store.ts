@@ -52,11 +52,13 @@ export function createShardedStore<S extends Store & Queries>(
           ),
       ),
     readOwners: async () => {
-      const read = await Promise.all(stores.map((store) => store.readOwners()));
+      const readings = await Promise.all(stores.map((store) => store.readOwners()));
+      const read = readings.map(({ owners }) => owners);
       if (read.some((owners, index) => owners !== lastRead[index])) all = read.flat();
       lastRead = read;
-      return all;
+      return { owners: all, tick: Math.max(...readings.map(({ tick }) => tick)) };
     },
+    readTickPage: (request, windowsOf) => storeOf(request.shard).readTickPage(request, windowsOf),
     release: async (fences, node) => {
       await each(fences, (store, part) => store.release(part, node).then(() => []));
     },
@@ -185,6 +187,8 @@ function splitFlush<S>(request: FlushRequest, storeOf: (shard: ShardId) => S): M
       deadLetters: here(request.deadLetters),
       obligations: here(request.obligations ?? []),
       attempts: here(request.attempts ?? []),
+      ...(request.images && { images: here(request.images) }),
+      ...(request.marks && { marks: here(request.marks) }),
     });
   }
   return parts;

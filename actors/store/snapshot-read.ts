@@ -1,11 +1,8 @@
 import { toShardId } from "../../proto/ids.ts";
 import type { Pool } from "./connection.ts";
-import { readHistoryPages, readHistoryRows } from "./history.ts";
-import { load } from "./load.ts";
 import { packAll, packKeys, packNumbers } from "./pack.ts";
 import type { SnapshotTasks, SnapshotValueLinks, SnapshotValueRow } from "./snapshot-store.ts";
-import type { EntityKey, HistoryPage } from "./store.ts";
-import type { TickReads } from "./tick.ts";
+import type { EntityKey } from "./store.ts";
 
 /** See {@link SnapshotStore.readTasks}. */
 export async function readTasks(reads: Pool, shards: readonly number[], limit: number): Promise<SnapshotTasks[]> {
@@ -42,38 +39,4 @@ export async function readValues(reads: Pool, keys: readonly EntityKey[]): Promi
     const key = keys[i];
     return key === undefined ? [] : [{ shard: key.shard, type: key.type, eid: key.eid, due, body }];
   });
-}
-
-/** Until marks stand in the log: entities as they are. */
-export function createPlainTicks(
-  pool: Pool,
-): TickReads & { mark(shards: readonly number[], tick: number): Promise<void> } {
-  return {
-    mark: async (shards, tick) => {
-      const text = `insert into starling.snapshot_mark (shard, tick, seq)
-        select s, $2, coalesce((select watermark from starling.progress p where p.shard = s), 0) from unnest($1::int[]) s
-        on conflict do nothing`;
-      await pool.query(text, [packNumbers(shards), tick]);
-    },
-    readTickPage: async ({ shard, after, limit }, windowsOf) => {
-      const text = `select eid, type from starling.entity where shard = $1 and (eid, type) > ($2, $3) and not tombstone
-        order by eid, type limit $4`;
-      const values = [shard, after?.eid ?? "", after?.type ?? "", limit];
-      const keys = (await pool.query<{ eid: string; type: string }>(text, values)).map((key) => ({ shard, ...key }));
-      if (keys.length === 0) return { records: [], last: null };
-      const entities = await load(pool, keys);
-      const rows = await readHistoryRows(pool, keys, null);
-      const records = keys.flatMap((key) => {
-        const found = entities.find(({ eid, type }) => eid === key.eid && type === key.type);
-        if (found === undefined) return [];
-        const own = rows.filter(({ eid, type }) => eid === key.eid && type === key.type);
-        const pages: HistoryPage[] = [];
-        return [{ ...found, rows: own, pages }];
-      });
-      for (const page of await readHistoryPages(pool, windowsOf(records))) {
-        records.find(({ eid, type }) => eid === page.eid && type === page.type)?.pages.push(page);
-      }
-      return { records, last: keys.at(-1) ?? null };
-    },
-  };
 }

@@ -73,21 +73,22 @@ create table starling.snapshot_mark (
   primary key (shard, tick)
 ) with (fillfactor = 50);
 
--- What an entity was at the mark, of those that changed since; state null: there was none.
+-- What an entity was at the mark, of those that changed since; state: whole, null: there was none. history: copied when the
+-- entity was deleted since, which takes its own away.
 create table starling.snapshot_image (
   shard int not null,
   eid text collate "C" not null,
   type text collate "C" not null,
   tick bigint not null,
-  created bigint,
-  created_at timestamptz,
-  applied bigint,
+  created bigint not null,
+  created_at timestamptz not null,
+  applied bigint not null,
   state text collate "C",
-  large text collate "C",
+  history text collate "C",
   primary key (shard, eid, type, tick)
 );
 alter table starling.snapshot_image alter state set storage external, alter state set statistics 0,
-  alter large set storage external, alter large set statistics 0;
+  alter history set storage external, alter history set statistics 0;
 
 -- Of entities whose types are linked: their values at T. links: whom they link to over paths of hooks.
 create table starling.snapshot_value (

@@ -1,5 +1,6 @@
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts";
 import type { LargeValue } from "./large-value.ts";
+import type { StoredImage, StoredMark, TickReads } from "./tick.ts";
 
 /**
  * What the actors need of durable storage. Implemented by PostgreSQL (`postgres-store.ts`) and, for the simulation, by
@@ -9,14 +10,14 @@ import type { LargeValue } from "./large-value.ts";
  * the outcome may be unknown and the calls are made so that repeating is safe), STORE_REFUSED (the data's own fault:
  * classes 22, 23, 54), STORE_FATAL.
  */
-export interface Store {
+export interface Store extends TickReads {
   /**
    * Takes shards: a claim first, then the epoch grows by one, then, in a later statement, what the log holds is read (R5, R22).
    * Shards that somebody else claims are missing in the answer, and those that do not fit the terms.
    */
   acquire(node: NodeId, shards: readonly ShardId[], terms?: AcquireTerms): Promise<AcquiredShard[]>;
-  /** Owners and epochs of the shards that somebody ever owned (R24); the very same list as long as nothing changes. */
-  readOwners(): Promise<readonly ShardOwner[]>;
+  /** What every owner reads every second (R24). */
+  readOwners(): Promise<OwnersReading>;
   /** Gives shards up: nobody owns them afterwards. */
   release(fences: readonly Fence[], node: NodeId): Promise<void>;
   /** Appends segments to the logs of several shards (R2, R3). A repeat of rows that are there already succeeds. */
@@ -51,6 +52,13 @@ export interface AcquireTerms {
   readonly revision: number | null;
 }
 
+export interface OwnersReading {
+  /** Of the shards that somebody ever owned; the very same list as long as nothing changes. */
+  readonly owners: readonly ShardOwner[];
+  /** The tick that runs; 0: none does. */
+  readonly tick: number;
+}
+
 export interface ShardOwner extends Fence {
   /** Null: it was given up. */
   readonly owner: NodeId | null;
@@ -76,6 +84,8 @@ export interface AcquiredShard extends Fence {
   /** What entities owe below the watermark. `refused` and `deadAnswers` begin with the first entry of these (R16). */
   readonly obligations: readonly StoredObligation[];
   readonly attempt: AttemptMark | null;
+  /** The newest mark that the watermark has passed; null: it has passed none. */
+  readonly mark: StoredMark | null;
   /** The database is of another world than at the last acquiring: the epoch grew by 1,000 (R25). */
   readonly jumped?: boolean;
 }
@@ -238,6 +248,9 @@ export interface FlushRequest {
   readonly obligations?: readonly StoredObligation[];
   /** Windows that begin; null: the shard's last one has ended. */
   readonly attempts?: readonly { readonly shard: ShardId; readonly mark: AttemptMark | null }[];
+  /** What entities were before their first change after a tick's mark, and marks that the watermark passes. */
+  readonly images?: readonly StoredImage[];
+  readonly marks?: readonly { readonly shard: ShardId; readonly tick: number; readonly seq: Seq }[];
 }
 
 export interface ShardProgress {
@@ -312,9 +325,9 @@ export interface HistoryFold {
 
 /** The upkeep of histories. Each call is one transaction. */
 export interface Histories extends Pick<Queries, "historyRows" | "historyPages"> {
-  /** Entities with rows that no fold has taken, in the order of eid and type, those after `after`. */
+  /** Entities with rows that a fold may take, in the order of eid and type, those after `after`. */
   unfolded(after: EntityKey, limit: number): Promise<EntityKey[]>;
-  /** False, and nothing written, if a row or page that it is to replace has gone meanwhile. */
+  /** False, and nothing written, if a row or page that it is to replace has gone meanwhile, or an entity has an image. */
   fold(fold: HistoryFold): Promise<boolean>;
   /** Drops pages that end before an instant, at most `limit`; returns how many. From now on it is the attribute's horizon. */
   clean(request: { type: string; attr: string; before: number; limit: number }): Promise<number>;

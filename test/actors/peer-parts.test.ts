@@ -83,6 +83,7 @@ function randomParts(random: Random): Part[] {
   const derived = channel.startsWith("s:");
   const number = random.between(1, 2 ** 52);
   const hash = derived ? "" : "00112233aabbccdd";
+  const tick = random.between(0, 2 ** 40);
   return Array.from({ length: random.between(1, 6) }, (_, position) => {
     const tasks = Array.from({ length: random.between(0, 4) }, (__, ordinal) =>
       taskFrom(randomTask(random), derived ? randomCause(random, ordinal) : null),
@@ -91,7 +92,7 @@ function randomParts(random: Random): Part[] {
     const predecessor = pick(random, [null, 0, number - 1]);
     const shard = shardId("entity", random.between(0, 255));
     const bytes = random.between(0, 2 ** 31);
-    return { kind: "part", position, shard, channel, number, predecessor, hash, tasks, rejections, bytes };
+    return { kind: "part", position, shard, channel, number, predecessor, hash, tasks, rejections, bytes, tick };
   });
 }
 

@@ -174,6 +174,7 @@ function createFakeLocal(indexes: readonly number[]) {
     letterProblem: null as "silence" | null,
     letters: [] as string[],
     flushed: 1_000,
+    ticksLearnt: [] as number[],
     get followers() {
       return followers.size;
     },
@@ -247,6 +248,7 @@ function createFakeLocal(indexes: readonly number[]) {
       }
     },
     flushedUpTo: () => fake.flushed,
+    ticks: { learn: (tick: number) => void fake.ticksLearnt.push(tick) },
   };
   return fake as typeof fake & LocalEngine;
 }

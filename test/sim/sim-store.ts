@@ -44,6 +44,7 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
     readLog: wrap("readLog", database.readLog),
     findParts: wrap("findParts", database.findParts),
     readLinks: wrap("readLinks", database.readLinks),
+    readTickPage: wrap("readTickPage", database.readTickPage),
     links: wrap("links", database.links),
     readChannel: wrap("readChannel", database.readChannel),
     openSession: wrap("openSession", database.openSession),

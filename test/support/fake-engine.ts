@@ -167,6 +167,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
     reply: async () => ({ kind: "change", state: null, reply: '{"fake":true}' }),
     replayDeadLetter: async (id) => closeLetter(world, id, "replayed"),
     flushedUpTo: () => 1_700_000_000_000,
+    ticks: { announce: () => {}, onOpen: () => () => {}, open: () => [], pass: () => {} },
     status: () => ({ problem, shards: [] }),
     onHealth: (listener) => {
       listeners.add(listener);

@@ -7,8 +7,10 @@ import type {
   StoredObligation,
   StoredSession,
 } from "../../actors/store/store.ts";
+import type { StoredMark } from "../../actors/store/tick.ts";
 import type { NodeId, SessionId, ShardId } from "../../proto/ids.ts";
 import type { MemoryLink } from "./memory-link-rows.ts";
+import type { MemoryImage } from "./memory-ticks.ts";
 
 /** The durable part of one shard. What stands in its maps is replaced, never changed. */
 export interface MemoryShard {
@@ -30,6 +32,9 @@ export interface MemoryShard {
   readonly letters: Map<string, StoredDeadLetter>;
   readonly obligations: Map<string, StoredObligation>;
   attempt: AttemptMark | null;
+  /** By tick. */
+  readonly marks: StoredMark[];
+  readonly images: Map<string, MemoryImage>;
 }
 
 /** What outlives every process: a store made over it goes on where the one before ended. */
@@ -40,10 +45,12 @@ export interface MemoryDurable {
   readonly flushed: Map<string, number>;
   /** The newest membership by which somebody acquired. */
   membership: number;
+  /** The tick that runs; 0: none does. */
+  tick: number;
 }
 
 export function createMemoryDurable(): MemoryDurable {
-  return { shards: new Map(), sessions: new Map(), flushed: new Map(), membership: 0 };
+  return { shards: new Map(), sessions: new Map(), flushed: new Map(), membership: 0, tick: 0 };
 }
 
 export function createMemoryShard(): MemoryShard {
@@ -64,13 +71,15 @@ export function createMemoryShard(): MemoryShard {
     letters: new Map(),
     obligations: new Map(),
     attempt: null,
+    marks: [],
+    images: new Map(),
   };
 }
 
 /** A copy that lives on by itself. */
-export function copyDurable({ shards, sessions, flushed, membership }: MemoryDurable): MemoryDurable {
+export function copyDurable({ shards, sessions, flushed, membership, tick }: MemoryDurable): MemoryDurable {
   const copies = new Map([...shards].map(([id, shard]) => [id, copyShard(shard)]));
-  return { shards: copies, sessions: new Map(sessions), flushed: new Map(flushed), membership };
+  return { shards: copies, sessions: new Map(sessions), flushed: new Map(flushed), membership, tick };
 }
 
 function copyShard(shard: MemoryShard): MemoryShard {
@@ -84,6 +93,8 @@ function copyShard(shard: MemoryShard): MemoryShard {
     refused: new Set(shard.refused),
     letters: new Map(shard.letters),
     obligations: new Map(shard.obligations),
+    marks: shard.marks.slice(),
+    images: new Map(shard.images),
   };
 }
 
@@ -91,8 +102,8 @@ function copyShard(shard: MemoryShard): MemoryShard {
  * All that a next owner can find, as text: two that read alike have the same future. Left out are only epochs and the names
  * of owners: a new owner has an epoch and a name of its own in any case.
  */
-export function writeDurable({ shards, sessions }: MemoryDurable): string {
-  const texts = [...sessions.values()].map(writeRow);
+export function writeDurable({ shards, sessions, tick }: MemoryDurable): string {
+  const texts = [String(tick), ...[...sessions.values()].map(writeRow)];
   for (const [id, shard] of shards) {
     const { log, channels, entities, history, links, refused, letters, obligations } = shard;
     const { owner, claim, watermark, delivered, at, attempt } = shard;
@@ -101,6 +112,8 @@ export function writeDurable({ shards, sessions }: MemoryDurable): string {
       ...entities.values(),
       ...[...history.values(), ...links.values()].flat(),
       ...letters.values(),
+      ...shard.marks,
+      ...shard.images.values(),
     ].map(writeRow);
     rows.push(...[...obligations.values()].map(writeRow), ...[...channels].map(String), [...refused].sort().join());
     const rest = [id, owner !== null, claim, watermark, delivered, at, attempt];

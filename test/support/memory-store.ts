@@ -22,6 +22,7 @@ import { createMemoryDurable, createMemoryShard, type MemoryDurable, type Memory
 import { flushLinks, memoryLinkReads } from "./memory-link-rows.ts";
 import { createMemoryLocks, type Transaction } from "./memory-locks.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
+import { addImage, addMark, copyHistory, readMemoryTickPage } from "./memory-ticks.ts";
 
 export interface MemoryStore extends Store, Queries {
   readonly durable: MemoryDurable;
@@ -162,10 +163,13 @@ export function createMemoryStore(
         return acquired;
       });
     },
-    readOwners: async () =>
-      [...shards]
+    readOwners: async () => ({
+      owners: [...shards]
         .filter(([, { epoch }]) => epoch > 0)
         .map(([shard, { epoch, owner }]) => ({ shard, epoch: toEpoch(epoch), owner })),
+      tick: durable.tick,
+    }),
+    readTickPage: async (request, windowsOf) => readMemoryTickPage(shardOf(request.shard), request, windowsOf),
     release: async (fences, node) => {
       for (const { shard, epoch } of fences) {
         const known = shardOf(shard);
@@ -236,6 +240,7 @@ function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
     clean,
     obligations,
     attempt: shard.attempt,
+    mark: shard.marks.at(-1) ?? null,
   };
 }
 
@@ -321,8 +326,12 @@ function flush(shardOf: (id: ShardId) => MemoryShard, request: FlushRequest): vo
     if (known === undefined || known.applied < entity.applied) entities.set(keyOf(entity), withLarge(known, entity));
   }
   for (const segment of request.history) addHistory(shardOf(segment.shard).history, segment);
+  for (const image of request.images ?? []) addImage(shardOf(image.shard), image);
+  for (const { shard, tick, seq } of request.marks ?? []) addMark(shardOf(shard), tick, seq);
   for (const entity of request.entities) {
-    if (entity.tombstone) dropHistory(shardOf(entity.shard).history, entity);
+    if (!entity.tombstone) continue;
+    copyHistory(shardOf(entity.shard), entity);
+    dropHistory(shardOf(entity.shard).history, entity);
   }
   for (const segment of request.links ?? []) flushLinks(shardOf(segment.shard), segment);
   for (const { shard, seq } of request.refused) shardOf(shard).refused.add(seq);

@@ -16,6 +16,7 @@ import type { Part, PartListener } from "../../actors/part.ts";
 import { createShard, replayAfter } from "../../actors/shard.ts";
 import { step } from "../../actors/step.ts";
 import type { AcquiredShard, Store } from "../../actors/store/store.ts";
+import type { OpenCut } from "../../actors/tick-mark.ts";
 import { createTurn } from "../../actors/turn.ts";
 import type { Hook, HookTable } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
@@ -56,6 +57,8 @@ export interface SimulationOptions {
   readonly offer?: (parts: readonly Part[], listener: PartListener) => void;
   /** Aborts the hooks of a shard. */
   readonly abandon?: (shard: ShardId) => void;
+  /** Told when entities of a shard can be read as they were at its mark. */
+  readonly onCutOpen?: (cut: OpenCut) => void;
   readonly name: string;
   readonly limits?: Partial<LaneLimits>;
   /** The world is slow at effects of this kind: up to twenty others come before each, if there are any. */
@@ -208,6 +211,8 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
         return effect.reply(effect.shard, effect.fence);
       case "owned":
         return effect.reply();
+      case "cut-open":
+        return options.onCutOpen?.(effect.cut);
       case "lost":
       case "health":
       case "drained":

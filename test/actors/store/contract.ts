@@ -5,6 +5,7 @@ import { describeLarge } from "./contract-large.ts";
 import { describeLinks } from "./contract-links.ts";
 import { describeObligations } from "./contract-obligations.ts";
 import { describeQueries } from "./contract-queries.ts";
+import { describeTicks } from "./contract-ticks.ts";
 import {
   entityOf,
   fencesOf,
@@ -109,7 +110,7 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       const [held] = await store.acquire(nodeA, [shard1, shard2]);
       if (held === undefined) throw new Error("the shard was not acquired");
       await store.release([held], nodeA);
-      expect(await store.readOwners()).toEqual([
+      expect((await store.readOwners()).owners).toEqual([
         { shard: shard1, epoch: 1, owner: null },
         { shard: shard2, epoch: 1, owner: nodeA },
       ]);
@@ -337,6 +338,8 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
   describe("large values", () => describeLarge(() => store));
 
   describe("links", () => describeLinks(() => store));
+
+  describe("a page of a tick", () => describeTicks(() => store));
   describeQueries(() => store);
   describe("obligations and attempts", () => describeObligations(() => store));
 }

@@ -1,0 +1,314 @@
+import { toSeq } from "../../proto/ids.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import type { Pool } from "./connection.ts";
+import { readHistoryPages } from "./history.ts";
+import { markedSql, wholeState } from "./large-value.ts";
+import { type Packer, packKeys, packNumbers } from "./pack.ts";
+import type { FlushRequest, HistoryPage, HistorySegment } from "./store.ts";
+import type { StoredMark, TickPage, TickPageRequest, TickPlace, TickRecord, TickWindows } from "./tick.ts";
+
+/**
+ * In step 6: entities as they were at a shard's mark.
+ *
+ * 1. A flush writes the image with the first change after the mark, in one transaction; whoever reads sees the row of before,
+ *    or the row of after and the image. The first image of a tick stands: what a later owner replays is the same.
+ * 2. A deletion takes the history away; if there is an image, that takes a copy first.
+ * 3. No fold touches an entity that has an image: so of one without, all rows and pages are of before the mark, and of one
+ *    with, those up to its `applied`.
+ * 4. Images go when the visit has passed their place, those of former ticks with them. What is left over means nothing once
+ *    the shard is visited, or has a mark of a later tick.
+ */
+export const snapshotImageFunctions = String.raw`
+-- Whether an image is still wanted; the row of its mark may come after it.
+create function starling.imaged_1(p_shard int, p_eid text, p_type text) returns boolean language sql stable
+set enable_seqscan = off begin atomic
+  select exists (
+    select from starling.snapshot_image i where i.shard = p_shard and i.eid = p_eid and i.type = p_type and not exists (
+      select from starling.snapshot_mark m
+        where m.shard = i.shard and (m.tick > i.tick or (m.tick = i.tick and (m.visited or m.done)))
+    )
+  );
+end;
+
+-- Comes before the flush that it belongs to, in its transaction: false if that will write nothing.
+create function starling.flush_images_1(p_lane int, p_number bigint, p_node text, p_shards int[], p_epochs bigint[],
+  p_escaped boolean, p_image_shards int[], p_types text, p_eids text, p_ticks bigint[], p_created bigint[],
+  p_created_at bigint[], p_applied bigint[], p_absent boolean[], p_states text, p_marks text) returns boolean
+language plpgsql as $$
+begin
+  if p_lane is not null and not starling.next_flush_1(p_node, p_lane, p_number)
+      or starling.fence_1(p_node, p_shards, p_epochs) is not null then
+    return false;
+  end if;
+  if p_image_shards <> '{}' then
+    insert into starling.snapshot_image (shard, eid, type, tick, created, created_at, applied, state)
+      select n.shard, n.eid, n.type, n.tick, n.created, starling.to_time_1(n.created_at), n.applied,
+          case when not n.absent then n.state end
+        from (
+          select unnest(p_image_shards), unnest(starling.split_1(p_types, p_escaped)),
+              unnest(starling.split_1(p_eids, p_escaped)), unnest(p_ticks), unnest(p_created), unnest(p_created_at),
+              unnest(p_applied), unnest(p_absent), unnest(starling.split_1(p_states, p_escaped))
+        ) n(shard, type, eid, tick, created, created_at, applied, absent, state)
+      on conflict do nothing;
+  end if;
+  if p_marks <> '' then
+    insert into starling.snapshot_mark (shard, tick, seq)
+      select f[1]::int, f[2]::bigint, f[3]::bigint
+        from (select string_to_array(r, e'\x1f') from string_to_table(p_marks, e'\x1e') r offset 0) s(f)
+      on conflict do nothing;
+  end if;
+  return true;
+end
+$$;
+
+create or replace function starling.flush_tombstones_1(p_escaped boolean, p_shards int[], p_types text, p_eids text,
+  p_applied bigint[], p_tombstones boolean[]) returns void
+language sql set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set plan_cache_mode = force_generic_plan begin atomic
+  update starling.snapshot_image i set history = json_build_object(
+      'rows', (
+        select json_agg(json_build_array(h.seq, h.body) order by h.seq) from starling.history h
+          where h.shard = i.shard and h.type = i.type and h.eid = i.eid and h.seq <= i.applied
+      ),
+      'pages', (
+        select json_agg(json_build_array(p.attr, p.t1, p.t2, p.seq, p.place, p.cut, p.body)) from starling.history_page p
+          where p.shard = i.shard and p.type = i.type and p.eid = i.eid and p.seq <= i.applied
+      ))::text
+    from (
+      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+          unnest(starling.split_1(p_eids, p_escaped)), unnest(p_tombstones)
+    ) n(shard, type, eid, tombstone)
+    where n.tombstone and i.shard = n.shard and i.eid = n.eid and i.type = n.type and i.state is not null
+      and i.history is null;
+  delete from starling.history h
+    using (
+      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+          unnest(starling.split_1(p_eids, p_escaped)),
+          unnest(p_applied), unnest(p_tombstones)
+    ) n(shard, type, eid, applied, tombstone)
+    where n.tombstone and h.shard = n.shard and h.type = n.type and h.eid = n.eid and h.seq <= n.applied;
+  delete from starling.history_page p
+    using (
+      select unnest(p_shards), unnest(starling.split_1(p_types, p_escaped)),
+          unnest(starling.split_1(p_eids, p_escaped)),
+          unnest(p_applied), unnest(p_tombstones)
+    ) n(shard, type, eid, applied, tombstone)
+    where n.tombstone and p.shard = n.shard and p.type = n.type and p.eid = n.eid and p.seq <= n.applied;
+end;
+
+-- Whoever has read rows of after the mark has read them with the image, so that it is here to be seen. Under the old name, so
+-- that the nodes of the version before look, too.
+alter function starling.fold_history_1 rename to fold_unimaged_history_1;
+create function starling.fold_history_1(p_escaped boolean, p_row_shards int[], p_row_types text, p_row_eids text,
+  p_row_seqs bigint[], p_old_shards int[], p_old_types text, p_old_eids text, p_old_attrs text, p_old_t2s float8[],
+  p_old_seqs bigint[], p_old_places int[], p_shards int[], p_types text, p_eids text, p_attrs text, p_t2s float8[],
+  p_seqs bigint[], p_places int[], p_t1s float8[], p_cuts float8[], p_bodies text) returns boolean language plpgsql as $$
+begin
+  return not exists (
+    select from (
+      select unnest(p_row_shards), unnest(starling.split_1(p_row_types, p_escaped)),
+        unnest(starling.split_1(p_row_eids, p_escaped))
+    ) n(shard, type, eid) where starling.imaged_1(n.shard, n.eid, n.type)
+  ) and starling.fold_unimaged_history_1(p_escaped, p_row_shards, p_row_types, p_row_eids, p_row_seqs, p_old_shards,
+    p_old_types, p_old_eids, p_old_attrs, p_old_t2s, p_old_seqs, p_old_places, p_shards, p_types, p_eids, p_attrs, p_t2s,
+    p_seqs, p_places, p_t1s, p_cuts, p_bodies);
+end
+$$;
+
+-- The newest mark of a shard, for its new owner. Volatile: it has to see what the old owner wrote last (R5).
+create function starling.newest_mark_1(p_shard int) returns json language plpgsql volatile as $$
+begin
+  return (
+    select json_build_array(m.tick, m.seq, m.eid, m.type, m.visited or m.done) from starling.snapshot_mark m
+      where m.shard = p_shard order by m.tick desc limit 1
+  );
+end
+$$;
+
+-- The visit has passed these places: their images go, and those of former ticks. An empty eid begins at the beginning, a null
+-- p_to ends at the end.
+create function starling.drop_images_1(p_shard int, p_tick bigint, p_eid text, p_type text, p_to_eid text, p_to_type text)
+  returns void language sql set enable_seqscan = off begin atomic
+  delete from starling.snapshot_image i where i.shard = p_shard and i.tick <= p_tick and (i.eid, i.type) > (p_eid, p_type)
+    and (p_to_eid is null or (i.eid, i.type) <= (p_to_eid, p_to_type));
+end;
+
+-- A page of entities as they were, in the order of their places: without image the row is it. A place that is over p_bytes,
+-- counted from the first one, is left out, but for the first.
+create function starling.tick_page_1(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint)
+  returns table (eid text, type text, present boolean, created bigint, created_at timestamptz, applied bigint, state text,
+    large text, history text, fresh text) language sql stable
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off begin atomic
+  with keys as (
+    select k.eid, k.type from (
+      (select e.eid, e.type from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        order by e.eid, e.type limit p_limit)
+      union
+      (select i.eid, i.type from starling.snapshot_image i
+        where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
+        order by i.eid, i.type limit p_limit)
+    ) k order by k.eid, k.type limit p_limit
+  ), sized as (
+    select k.eid, k.type, i.eid is not null as imaged, i.history, e.applied as row_applied, i.applied as image_applied,
+        case when i.eid is null then not coalesce(e.tombstone, true) else i.state is not null end as present,
+        case when i.eid is null then e.created else i.created end as created,
+        case when i.eid is null then e.created_at else i.created_at end as created_at,
+        case when i.eid is null then e.state else i.state end as state,
+        sum(coalesce(octet_length(case when i.eid is null then e.state else i.state end), 0)
+          + coalesce(octet_length(i.history), h.bytes, 0)
+          + case when i.eid is null and ${markedSql("e.state")} then coalesce(v.bytes, 0) else 0 end)
+          over (order by k.eid, k.type) as upto,
+        row_number() over (order by k.eid, k.type) as place
+      from keys k
+        left join starling.entity e on e.shard = p_shard and e.eid = k.eid and e.type = k.type
+        left join starling.snapshot_image i
+          on i.shard = p_shard and i.eid = k.eid and i.type = k.type and i.tick = p_tick
+        left join lateral (
+          select sum(octet_length(h.body)) as bytes from starling.history h
+            where h.shard = p_shard and h.eid = k.eid and h.type = k.type
+        ) h on true
+        left join lateral (
+          select sum(octet_length(v.body)) as bytes from starling.large_value v
+            where v.shard = p_shard and v.eid = k.eid and v.type = k.type and ${markedSql("e.state")}
+        ) v on true
+  )
+  select s.eid, s.type, s.present, s.created, s.created_at,
+      case when s.imaged then s.image_applied else s.row_applied end, s.state,
+      case when s.present and not s.imaged and ${markedSql("s.state")}
+        then starling.large_values_1(p_shard, s.type, s.eid) end,
+      s.history,
+      case when s.present and s.history is null then (
+        select json_agg(json_build_array(h.seq, h.body) order by h.seq)::text from starling.history h
+          where h.shard = p_shard and h.eid = s.eid and h.type = s.type
+            and (not s.imaged or h.seq <= s.image_applied)
+      ) end
+    from sized s where s.upto <= p_bytes or s.place = 1 order by s.eid, s.type;
+end;
+`;
+
+/** The parameters that a flush of a tick has beside its own. */
+export function packImages(packer: Packer, { images = [], marks = [] }: FlushRequest): string[] {
+  return [
+    ...packKeys(packer, images),
+    packNumbers(images.map(({ tick }) => tick)),
+    packNumbers(images.map(({ created }) => created)),
+    packNumbers(images.map(({ createdAt }) => createdAt)),
+    packNumbers(images.map(({ applied }) => applied)),
+    `{${images.map(({ state }) => (state === null ? "t" : "f")).join(",")}}`,
+    packer.column(images.map(({ state }) => state ?? "")),
+    packer.rows(marks, ({ shard, tick, seq }) => `${shard}\x1f${tick}\x1f${seq}`),
+  ];
+}
+
+/** The call of a flush, images first; their parameters begin at number `from`. */
+export function imagedCall(call: string, ordered: boolean, from: number): string {
+  const head = ordered ? "$1, $2, $3, $4, $5, $6" : "null, null, $1, $2, $3, $4";
+  const own = Array.from({ length: 10 }, (_, i) => `$${from + i}`).join(", ");
+  return `case when starling.flush_images_1(${head}, ${own}) is not null then ${call} end`;
+}
+
+/** As `newest_mark_1` says it. */
+export function toMark(fields: MarkFields | null): StoredMark | null {
+  if (fields === null) return null;
+  const [tick, seq, eid, type, visited] = fields;
+  return { tick, seq: toSeq(seq), passed: type === "" ? null : { eid, type }, visited };
+}
+
+export type MarkFields = [tick: number, seq: number, eid: string, type: string, visited: boolean];
+
+interface PageRow {
+  readonly eid: string;
+  readonly type: string;
+  readonly present: boolean;
+  readonly created: number;
+  readonly created_at: number;
+  readonly applied: number;
+  readonly state: string;
+  readonly large: string | null;
+  readonly history: string | null;
+  readonly fresh: string | null;
+}
+
+/** How often a page is read anew because an entity of it was deleted in between. */
+const readsMax = 20;
+
+/** See {@link TickReads.readTickPage}. */
+export async function readTickPage(reads: Pool, request: TickPageRequest, windowsOf: TickWindows): Promise<TickPage> {
+  for (let tries = 0; tries < readsMax; tries++) {
+    const page = await readOnce(reads, request, windowsOf);
+    if (page !== null) return page;
+  }
+  throw new StarlingError("STORE", `entities of shard ${request.shard} were deleted while they were read`);
+}
+
+/** Null: the history of an entity became that of its image between the statements. */
+async function readOnce(reads: Pool, request: TickPageRequest, windowsOf: TickWindows): Promise<TickPage | null> {
+  const { shard, tick, after, limit, maxBytes } = request;
+  const text = `select eid, type, present, created::float8 as created, starling.to_ms_1(created_at) as created_at,
+    applied::float8 as applied, state, large, history, fresh from starling.tick_page_1($1, $2, $3, $4, $5, $6)`;
+  const place = [after?.eid ?? "", after?.type ?? ""];
+  const rows = await reads.query<PageRow>(text, [shard, tick, ...place, limit, maxBytes]);
+  const last = rows.at(-1) ?? null;
+  if (last === null) return { records: [], last };
+  const records = new Map(rows.flatMap((row) => (row.present ? [[keyOf(row), toRecord(request, row)]] : [])));
+  const own = rows.flatMap((row) => (row.history === null ? (records.get(keyOf(row)) ?? []) : []));
+  const windows = own.length === 0 ? [] : windowsOf(own);
+  if (windows.length > 0) {
+    for (const page of await readHistoryPages(reads, windows)) records.get(keyOf(page))?.pages.push(page);
+    const copies = rows.filter(({ history }) => history !== null).length;
+    if ((await countCopies(reads, request, last)) > copies) return null;
+  }
+  return { records: [...records.values()], last: { eid: last.eid, type: last.type } };
+}
+
+function keyOf({ type, eid }: { readonly type: string; readonly eid: string }): string {
+  return `${type}\t${eid}`;
+}
+
+type GrowingRecord = TickRecord & { readonly pages: HistoryPage[] };
+
+function toRecord({ shard }: TickPageRequest, row: PageRow): GrowingRecord {
+  const { eid, type, history, fresh, large } = row;
+  const key = { shard, type, eid };
+  const copy = history === null ? null : (JSON.parse(history) as CopiedHistory);
+  const added = copy === null ? (JSON.parse(fresh ?? "[]") as RowFields[]) : (copy.rows ?? []);
+  const bodies = large === null ? {} : (JSON.parse(large) as Record<string, string>);
+  return {
+    ...key,
+    ...{ created: toSeq(row.created), createdAt: row.created_at, applied: toSeq(row.applied) },
+    state: wholeState(
+      row.state,
+      Object.entries(bodies).map(([attr, body]) => ({ attr, body })),
+    ),
+    rows: added.map(([seq, body]): HistorySegment => ({ ...key, seq: toSeq(seq), body })),
+    pages: (copy?.pages ?? []).map(([attr, t1, t2, seq, place, cut, body]) => {
+      return { ...key, attr, t1: Number(t1), t2: Number(t2), seq, place, cut: Number(cut), body };
+    }),
+  };
+}
+
+/** What a deletion copied; times that are infinite are texts. */
+interface CopiedHistory {
+  readonly rows: readonly RowFields[] | null;
+  readonly pages: readonly PageFields[] | null;
+}
+
+type RowFields = readonly [seq: number, body: string];
+type PageFields = readonly [
+  attr: string,
+  t1: number | string,
+  t2: number | string,
+  seq: number,
+  place: number,
+  cut: number | string,
+  body: string,
+];
+
+/** Of the places up to `last`. */
+async function countCopies(reads: Pool, { shard, tick, after }: TickPageRequest, last: TickPlace): Promise<number> {
+  const text = `select count(*)::int as count from starling.snapshot_image where shard = $1 and tick = $2
+    and (eid, type) > ($3, $4) and (eid, type) <= ($5, $6) and history is not null`;
+  const from = [after?.eid ?? "", after?.type ?? ""];
+  const [row] = await reads.query<{ count: number }>(text, [shard, tick, ...from, last.eid, last.type]);
+  return row?.count ?? 0;
+}

@@ -1,0 +1,44 @@
+import { expect, test } from "vitest";
+import type { Effect } from "../../actors/lane.ts";
+import { playDeaths } from "./protocol-deaths.ts";
+import { writeFound } from "./protocol-script.ts";
+import { createTicksScript, type Pages } from "./ticks-script.ts";
+
+type Slow = Effect["kind"] | null;
+
+async function playWithoutDeath(slow: Slow, pages: Pages): Promise<string> {
+  const script = createTicksScript(slow, pages);
+  return writeFound(await script.live(script.begin(), 0, () => {}));
+}
+
+async function playAll(nested: number, slow: Slow): Promise<number> {
+  const wanted = await playWithoutDeath(null, new Map());
+  const { deaths } = await playDeaths(createTicksScript(slow), nested, (found, after) => {
+    expect(writeFound(found), `after deaths at ${after.join(", ")}`).toBe(wanted);
+  });
+  return deaths;
+}
+
+test("pages of a tick are what the log up to the marks makes of entities, while the log goes on (C1–C3)", async () => {
+  const pages: Pages = new Map();
+  await playWithoutDeath(null, pages);
+  expect(pages.get(1)).toBeGreaterThan(15);
+  expect(pages.get(2)).toBeGreaterThan(5);
+});
+
+test("a node that dies after any single effect changes no page (C4)", async () => {
+  expect(await playAll(1, null)).toBeGreaterThan(150);
+});
+
+test.each([
+  ["nothing is", null],
+  ["appends are", "append"],
+  ["flushes are", "flush"],
+  ["deliveries are", "deliver"],
+] satisfies [string, Slow][])(
+  "nor does one whose successor dies too, at any effect, while %s slow",
+  async (_, slow) => {
+    expect(await playAll(2, slow)).toBeGreaterThan(2000);
+  },
+  1_200_000,
+);
