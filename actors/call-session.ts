@@ -16,6 +16,7 @@ import {
   type SessionState,
   stepSession,
 } from "./session.ts";
+import { keyPrefix, type SessionOpening } from "./store/session.ts";
 import { wireToken } from "./wire-token.ts";
 
 /** Where a call's batch goes: what it needs to be split. */
@@ -31,6 +32,8 @@ export interface CallOptions {
   readonly signal: AbortSignal;
   /** The call is recognised when it is repeated with the same key; empty: at-least-once. */
   readonly idempotencyKey: string;
+  /** The caller's token, by its name: another one's keys are refused. Default none. */
+  readonly holder?: string | null;
   /** The caller's trace (W3C); default none. */
   readonly traceparent?: string | null;
 }
@@ -102,7 +105,7 @@ export class CallSession {
     const { engine, maxBytes } = this.#options;
     const keyed = call.idempotencyKey !== "";
     const run = keyed
-      ? await this.#open(`key:${call.idempotencyKey}`, true, call.level)
+      ? await this.#open(`${keyPrefix}${call.idempotencyKey}`, { named: true, holder: call.holder ?? null }, call.level)
       : await this.#sharedRun(call.level);
     if (keyed) own.push(run);
     const homeShard = shardOf("entity", "", run.session, engine.entityShards);
@@ -122,14 +125,14 @@ export class CallSession {
   #sharedRun(level: CallLevel): Promise<Run> {
     const known = this.#shared.get(level);
     if (known !== undefined) return known;
-    const opening = this.#open("", false, level);
+    const opening = this.#open("", { named: false, holder: null }, level);
     this.#shared.set(level, opening);
     opening.catch(() => this.#shared.delete(level));
     return opening;
   }
 
-  async #open(session: string, named: boolean, level: CallLevel): Promise<Run> {
-    const stored = await this.#options.engine.openSession(session, named);
+  async #open(session: string, opening: SessionOpening, level: CallLevel): Promise<Run> {
+    const stored = await this.#options.engine.openSession(session, opening);
     if (stored.closed) throw new StarlingError("SESSION_CLOSED", `session ${stored.session} was closed`);
     const state = createSessionState(level === "processed");
     const run = { session: stored.session, level, state, waiters: new Map(), rests: new Set<() => void>(), queue: [] };

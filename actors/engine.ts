@@ -4,6 +4,7 @@ import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { MessageResult } from "./message-result.ts";
 import type { Part, PartListener } from "./part.ts";
+import type { SessionOpening } from "./store/session.ts";
 import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts";
 import type { Ticks } from "./ticks.ts";
 
@@ -17,8 +18,8 @@ export interface Engine {
   readonly systemShards: number;
   /** Offers parts of one batch to their shards' owners. Never throws; what happens reaches the listener. */
   offer(parts: readonly Part[], listener: PartListener): void;
-  /** Opens or resumes a session: a durable row (R11). An empty id asks for a new one. */
-  openSession(session: string, named: boolean): Promise<StoredSession>;
+  /** Opens or resumes a session: a durable row (R11). An empty id asks for a new one. Raises PERMISSION_DENIED. */
+  openSession(session: string, opening: SessionOpening): Promise<StoredSession>;
   closeSession(session: SessionId): Promise<void>;
   /** The record as its owner has it; with a token at least that state, or BEHIND. Null: no such entity. */
   get(type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null>;

@@ -5,6 +5,7 @@ import type { EngineStatus, LogPlace, OwnedRecord } from "./engine.ts";
 import type { MessageResult } from "./message-result.ts";
 import type { LanesReport, ShardInspection } from "./node-report.ts";
 import type { Part, PartListener } from "./part.ts";
+import type { SessionOpening } from "./store/session.ts";
 import type { AcquiredShard, Fence, RawRow, StoredDeadLetter, StoredSession } from "./store/store.ts";
 import type { LocalTicks } from "./ticks.ts";
 
@@ -29,7 +30,7 @@ export interface LocalEngine {
   get(type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null>;
   /** Waits for what a message of a shard that is here comes to. Raises as {@link Engine.reply}, and MOVED. */
   reply(shard: ShardId, seq: Seq, deadlineMs: number): Promise<MessageResult>;
-  openSession(session: string, named: boolean): Promise<StoredSession>;
+  openSession(session: string, opening: SessionOpening): Promise<StoredSession>;
   closeSession(session: SessionId): Promise<void>;
   follow(filter: { type: string; eid: string | null; attr: string | null }, signal: AbortSignal): AsyncIterable<RawRow>;
   /** Replays an open dead letter of a shard that is here (R20). Raises MOVED. */

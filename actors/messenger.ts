@@ -32,6 +32,8 @@ export interface MessageOptions {
   readonly signal: AbortSignal;
   /** Empty: a message that is sent again is taken again. */
   readonly idempotencyKey: string;
+  /** As {@link CallOptions.holder}. */
+  readonly holder?: string | null;
 }
 
 /**

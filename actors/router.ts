@@ -16,6 +16,7 @@ import type { ConnectionLimits, PeerConnection } from "./peer-connection.ts";
 import { followSources, type RowSource } from "./peer-follow.ts";
 import { createPeers } from "./peer-table.ts";
 import { shardOfType } from "./shard-of-type.ts";
+import { keyPrefix } from "./store/session.ts";
 import type { Queries, StoredDeadLetter } from "./store/store.ts";
 import type { Traces } from "./traces.ts";
 
@@ -122,10 +123,10 @@ export function createRouter(options: RouterOptions): Router {
     queries,
     counters: options.counters,
     offer: createOffer(options, routeOf),
-    openSession: async (session, named) => {
-      const opened = await local.openSession(session, named);
+    openSession: async (session, opening) => {
+      const opened = await local.openSession(session, opening);
       // A new session has no stream elsewhere, and that of an idempotency key never has one.
-      if (session !== "" && !session.startsWith("key:")) peers.tellSession(opened.session, opened.opening);
+      if (session !== "" && !session.startsWith(keyPrefix)) peers.tellSession(opened.session, opened.opening);
       return opened;
     },
     closeSession: (session) => local.closeSession(session),

@@ -109,8 +109,8 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     },
     offer,
     ...createReads(options, lanes),
-    openSession: (session, named) =>
-      store.openSession(toSessionId(session === "" ? options.newSessionId() : session), named),
+    openSession: (session, opening) =>
+      store.openSession(toSessionId(session === "" ? options.newSessionId() : session), opening),
     closeSession: (session) => store.closeSession(session),
     follow: (filter, signal) => followers.follow(filter, signal),
     flushedUpTo: () => flushedUpTo(lanes.all, clock, options.wall),

@@ -23,7 +23,7 @@ export const errorCodes = {
     status: 16,
     means: "who calls, or who answers, is not known: a certificate or a token",
   },
-  PERMISSION_DENIED: { retry: false, status: 7, means: "the token does not allow it: it lacks a scope" },
+  PERMISSION_DENIED: { retry: false, status: 7, means: "the token lacks a scope, or the session is another one's" },
   VERSION_MISMATCH: { retry: false, status: 9, means: "client and node share no protocol version" },
   WRONG_CLUSTER: { retry: false, status: 9, means: "the node belongs to another cluster" },
   NOT_FOUND: { retry: false, status: 5, means: "there is no such entity, dead letter, session, node or shard" },

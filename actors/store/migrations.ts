@@ -11,7 +11,7 @@ import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
 import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } from "./schema.ts";
-import { sessionFunctions, sessionOpenings } from "./session.ts";
+import { sessionFunctions, sessionHolders, sessionOpenings } from "./session.ts";
 import { snapshotImageFunctions } from "./snapshot-image.ts";
 import { snapshotRunFunctions } from "./snapshot-run.ts";
 import { snapshotTables } from "./snapshot-schema.ts";
@@ -40,7 +40,7 @@ export const schemaSteps: readonly string[] = [
   [claimFunctions, sessionOpenings, orderedFlushFunctions].join("\n"),
   historyFunctions,
   linkFunctions,
-  [snapshotTables, snapshotRunFunctions, snapshotWriteFunctions, snapshotImageFunctions].join("\n"),
+  [snapshotTables, snapshotRunFunctions, snapshotWriteFunctions, snapshotImageFunctions, sessionHolders].join("\n"),
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

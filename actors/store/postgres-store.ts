@@ -145,7 +145,7 @@ function createStore(parts: {
     findParts: (asked) => findParts(reads, asked),
     readLinks: (key, offset, limit) => readLinks(reads, key, offset, limit),
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
-    openSession: (session, named) => openSession(control, session, named),
+    openSession: (session, opening) => openSession(control, session, opening),
     closeSession: (session) => closeSession(control, session),
     list: (request) => listEntities(reads, request),
     count: (type) => countEntities(reads, type),

@@ -86,7 +86,7 @@ export function createShardedStore<S extends Store & Queries>(
     },
     readLinks: (key, offset, limit) => storeOf(key.shard).readLinks(key, offset, limit),
     readChannel: (shard, channel) => storeOf(shard).readChannel(shard, channel),
-    openSession: (session, named) => first.openSession(session, named),
+    openSession: (session, opening) => first.openSession(session, opening),
     closeSession: (session) => first.closeSession(session),
     raw: (request) => storeOf(request.shard).raw(request),
     historyRows: (keys, max) => each(keys, (store, part) => store.historyRows(part, max)),

@@ -1,5 +1,6 @@
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts";
 import type { LargeValue } from "./large-value.ts";
+import type { SessionOpening } from "./session.ts";
 import type { StoredImage, StoredMark, TickReads } from "./tick.ts";
 
 /**
@@ -34,8 +35,8 @@ export interface Store extends TickReads {
   readLinks(key: EntityKey, offset: number, limit: number): Promise<StoredLink[]>;
   /** Last numbers of channels that the checkpoint knows, for channels that memory has forgotten. */
   readChannel(shard: ShardId, channel: string): Promise<number>;
-  /** Opens a session or reads it (R11). */
-  openSession(session: SessionId, named: boolean): Promise<StoredSession>;
+  /** Opens a session or reads it (R11). Raises PERMISSION_DENIED, and changes nothing, where another holder began it. */
+  openSession(session: SessionId, opening: SessionOpening): Promise<StoredSession>;
   closeSession(session: SessionId): Promise<void>;
 }
 

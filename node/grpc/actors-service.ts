@@ -10,14 +10,14 @@ import type { Handlers } from "./service.ts";
 export function createActorsHandlers(messenger: Messenger): Handlers<typeof Actors> {
   return {
     send: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal, caller }) => {
-      const call = { deadlineMs, signal, idempotencyKey };
+      const call = { deadlineMs, signal, idempotencyKey, holder: caller.holder };
       const [address, message] = [addressOf(to), messageOf(messageJson)];
       // As a call that deletes needs it, too.
       if ("type" in address && deletes(message)) caller.need({ kind: "type", scope: "control", type: address.type });
       return { token: wireToken(await messenger.send(address, message, call)) };
     },
-    ask: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal }) => {
-      const call = { deadlineMs, signal, idempotencyKey };
+    ask: async ({ message: { to, messageJson, idempotencyKey } }, { deadlineMs, signal, caller }) => {
+      const call = { deadlineMs, signal, idempotencyKey, holder: caller.holder };
       return { replyJson: await messenger.ask(addressOf(to), messageOf(messageJson), call) };
     },
   };

@@ -12,6 +12,8 @@ export interface Caller {
   need(need: Need): void;
   /** Whether every type is allowed in a scope, so that none has to be asked for. Does not throw. */
   isFree(scope: Scope): boolean;
+  /** Whose sessions these are: the token's name. Null: there are no tokens. */
+  readonly holder: string | null;
 }
 
 /** Finds out who calls. */
@@ -36,7 +38,7 @@ export interface GateOptions {
 }
 
 /** Whoever reaches the node may do everything. */
-export const anyone: Caller = { need: () => {}, isFree: () => true };
+export const anyone: Caller = { need: () => {}, isFree: () => true, holder: null };
 
 /** Lets everyone in. */
 export const openGate: Gate = { callerOf: () => anyone };
@@ -90,6 +92,10 @@ class TokenCaller implements Caller {
 
   isFree(scope: Scope): boolean {
     return covers(this.#find()?.grants ?? [], { kind: "all", scope });
+  }
+
+  get holder(): string | null {
+    return this.#find()?.name ?? null;
   }
 
   #known(): KnownToken {

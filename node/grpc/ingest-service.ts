@@ -110,7 +110,12 @@ export class IngestService {
     const batch = await this.#options.calls.send(
       ({ channel, number, homeShard }) =>
         splitBatch({ ...content, number }, { model, entityShards, channel, homeShard, read }),
-      { ...context, idempotencyKey, level: message.level === AckLevel.PROCESSED ? "processed" : "durable" },
+      {
+        ...context,
+        idempotencyKey,
+        holder: context.caller.holder,
+        level: message.level === AckLevel.PROCESSED ? "processed" : "durable",
+      },
     );
     return replyOf(batch);
   }

@@ -173,7 +173,8 @@ export class IngestSession {
     this.#cancelWatch();
     // Nothing is read until the session is open, so that nothing piles up.
     this.#call.pause();
-    this.#options.engine.openSession(session, named).then(
+    const { engine, caller } = this.#options;
+    engine.openSession(session, { named, holder: caller.holder }).then(
       (stored) => {
         this.#dispatch({ kind: "session", stored });
         this.#call.resume();

@@ -183,9 +183,9 @@ describe("what nodes tell one another", () => {
     const [one, two] = world.trio();
     const taken: string[] = [];
     two.router.onSessionTaken((session, opening, by) => taken.push(`${session} ${opening} by ${by}`));
-    await one.router.openSession("mine", true);
-    await one.router.openSession("", false);
-    await one.router.openSession("key:once", true);
+    await one.router.openSession("mine", { named: true, holder: null });
+    await one.router.openSession("", { named: false, holder: null });
+    await one.router.openSession("key:once", { named: true, holder: null });
     await world.settle();
     expect(taken).toEqual(["mine 3 by a"]);
   });

@@ -6,6 +6,7 @@ import type { LocalEngine } from "../../actors/local-engine.ts";
 import { type Part, type PartEvent, type PartListener, taskFrom } from "../../actors/part.ts";
 import { PartNews } from "../../actors/part-news.ts";
 import { createRouter, defaultRouterLimits, type Router, type RouterLimits } from "../../actors/router.ts";
+import type { SessionOpening } from "../../actors/store/session.ts";
 import type { Queries, RawRow, StoredDeadLetter } from "../../actors/store/store.ts";
 import type { LinkListener, Links } from "../../cluster/links.ts";
 import { createOwnerTable, type OwnerTable } from "../../cluster/owner-table.ts";
@@ -219,7 +220,7 @@ function createFakeLocal(indexes: readonly number[]) {
       if (fake.getProblem !== null) return Promise.reject(fake.getProblem);
       return Promise.resolve(fake.records.get(eid) ?? null);
     },
-    openSession: (session: string, named: boolean) =>
+    openSession: (session: string, { named }: SessionOpening) =>
       Promise.resolve({ session: toSessionId(session === "" ? "new" : session), named, closed: false, opening: 3 }),
     replayDeadLetter: (id: string): Promise<StoredDeadLetter> => {
       fake.letters.push(id);

@@ -1,6 +1,7 @@
 import { createCounters } from "../../actors/counters.ts";
 import type { Engine, OwnedRecord } from "../../actors/engine.ts";
 import type { Part, PartListener, PartRejection } from "../../actors/part.ts";
+import { heldByAnother } from "../../actors/store/session.ts";
 import type { RawRow, StoredDeadLetter, StoredSession } from "../../actors/store/store.ts";
 import type { CheckedDatapoint } from "../../modules/datapoint.ts";
 import { type Seq, type ShardId, toEpoch, toSeq, toSessionId } from "../../proto/ids.ts";
@@ -63,6 +64,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
   const offered: { part: Part; listener: PartListener }[] = [];
   const unprocessed: { part: Part; listener: PartListener }[] = [];
   const counters = createCounters();
+  const holders = new Map<string, string>();
   let problem: StarlingError | null = null;
   let status: "up" | "held" | "dead" = "up";
   let planned = false;
@@ -154,8 +156,11 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       problem = next;
       for (const listener of listeners) listener(next);
     },
-    openSession: async (name, named) => {
+    openSession: async (name, { named, holder }) => {
       const id = name === "" ? `fake-${world.sessions.size + 1}` : name;
+      const held = holders.get(id) ?? holder;
+      if (held !== null && holder !== null && held !== holder) throw heldByAnother(toSessionId(id));
+      if (held !== null) holders.set(id, held);
       const stored = world.sessions.get(id) ?? { session: toSessionId(id), named, closed: false, opening: 1 };
       world.sessions.set(id, stored);
       return stored;

@@ -41,6 +41,8 @@ export interface MemoryShard {
 export interface MemoryDurable {
   readonly shards: Map<ShardId, MemoryShard>;
   readonly sessions: Map<SessionId, StoredSession>;
+  /** Who began them, where that is known. */
+  readonly holders: Map<SessionId, string>;
   /** The last flush of each lane of each node. */
   readonly flushed: Map<string, number>;
   /** The newest membership by which somebody acquired. */
@@ -50,7 +52,7 @@ export interface MemoryDurable {
 }
 
 export function createMemoryDurable(): MemoryDurable {
-  return { shards: new Map(), sessions: new Map(), flushed: new Map(), membership: 0, tick: 0 };
+  return { shards: new Map(), sessions: new Map(), holders: new Map(), flushed: new Map(), membership: 0, tick: 0 };
 }
 
 export function createMemoryShard(): MemoryShard {
@@ -77,9 +79,16 @@ export function createMemoryShard(): MemoryShard {
 }
 
 /** A copy that lives on by itself. */
-export function copyDurable({ shards, sessions, flushed, membership, tick }: MemoryDurable): MemoryDurable {
+export function copyDurable({ shards, sessions, holders, flushed, membership, tick }: MemoryDurable): MemoryDurable {
   const copies = new Map([...shards].map(([id, shard]) => [id, copyShard(shard)]));
-  return { shards: copies, sessions: new Map(sessions), flushed: new Map(flushed), membership, tick };
+  return {
+    shards: copies,
+    sessions: new Map(sessions),
+    holders: new Map(holders),
+    flushed: new Map(flushed),
+    membership,
+    tick,
+  };
 }
 
 function copyShard(shard: MemoryShard): MemoryShard {

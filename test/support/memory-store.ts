@@ -1,4 +1,5 @@
 import { partNeedle } from "../../actors/store/find-parts.ts";
+import { heldByAnother } from "../../actors/store/session.ts";
 import type {
   AcquiredShard,
   AcquireTerms,
@@ -72,7 +73,7 @@ export function createMemoryStore(
   durable: MemoryDurable = createMemoryDurable(),
   world: MemoryStoreWorld = still,
 ): MemoryStore {
-  const { shards, sessions } = durable;
+  const { shards, sessions, holders } = durable;
   const { clock } = world;
   const locks = createMemoryLocks();
   const shardOf = (id: ShardId): MemoryShard => {
@@ -195,8 +196,11 @@ export function createMemoryStore(
         return shardOf(shard).log.findLast(({ head }) => head.includes(needle)) ?? null;
       }),
     readChannel: async (id, channel) => shardOf(id).channels.get(channel) ?? 0,
-    openSession: async (session, named) => {
+    openSession: async (session, { named, holder }) => {
       const known = sessions.get(session) ?? { session, named, closed: false, opening: 0 };
+      const held = holders.get(session) ?? holder;
+      if (held !== null && holder !== null && held !== holder) throw heldByAnother(session);
+      if (held !== null) holders.set(session, held);
       const opened = { ...known, opening: known.opening + 1 };
       sessions.set(session, opened);
       return opened;

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Queries, Store } from "../../../actors/store/store.ts";
-import { type ShardId, toSeq, toSessionId } from "../../../proto/ids.ts";
+import { type SessionId, type ShardId, toSeq, toSessionId } from "../../../proto/ids.ts";
 import { entityOf, fencesOf, flushOf, letterOf, newestRows, nodeA, segmentOf, shard1, shard2 } from "./samples.ts";
 
 /** The part of the contract that is about sessions and questions. */
@@ -10,12 +10,27 @@ export function describeQueries(current: () => Store & Queries): void {
   it("opens a session once, counts its openings, and keeps it closed", async () => {
     const store = current();
     const session = toSessionId("s-1");
-    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: false, opening: 1 });
-    expect(await store.openSession(session, false)).toEqual({ session, named: true, closed: false, opening: 2 });
+    const open = (id: SessionId, named: boolean) => store.openSession(id, { named, holder: null });
+    expect(await open(session, true)).toEqual({ session, named: true, closed: false, opening: 1 });
+    expect(await open(session, false)).toEqual({ session, named: true, closed: false, opening: 2 });
     await store.closeSession(session);
-    expect(await store.openSession(session, true)).toEqual({ session, named: true, closed: true, opening: 3 });
+    expect(await open(session, true)).toEqual({ session, named: true, closed: true, opening: 3 });
     await store.closeSession(toSessionId("never opened"));
-    expect((await store.openSession(toSessionId("never opened"), false)).closed).toBe(true);
+    expect((await open(toSessionId("never opened"), false)).closed).toBe(true);
+  });
+
+  it("keeps a session for who began it, and lets anybody in where there are no holders", async () => {
+    const store = current();
+    const session = toSessionId("s-held");
+    const open = async (holder: string | null) => (await store.openSession(session, { named: true, holder })).opening;
+    expect(await open(null)).toBe(1);
+    expect(await open("sensors")).toBe(2);
+    await expect(open("others")).rejects.toMatchObject({
+      code: "PERMISSION_DENIED",
+      message: "session s-held was begun under another token: use that one, or another name",
+    });
+    expect(await open(null)).toBe(3);
+    expect(await open("sensors")).toBe(4);
   });
 
   it("lists entities in pages, by eid", async () => {

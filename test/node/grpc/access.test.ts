@@ -5,10 +5,10 @@ import { access } from "../../../node/grpc/access.ts";
 import { createGate, type GateOptions } from "../../../node/grpc/gate.ts";
 import type { GrpcServer } from "../../../node/grpc/server.ts";
 import { connect } from "../../../proto/client.ts";
-import { callUnary, dial } from "../../../proto/client-call.ts";
+import { callUnary, type Dialled, dial } from "../../../proto/client-call.ts";
 import { type Calls, openCalls } from "../../../proto/client-calls.ts";
 import { Health } from "../../../proto/gen/grpc/health_pb.ts";
-import { file_starling } from "../../../proto/gen/starling_pb.ts";
+import { file_starling, Ingest } from "../../../proto/gen/starling_pb.ts";
 import { createFakeEngine, type FakeEngine } from "../../support/fake-engine.ts";
 import { startEdge } from "../../support/grpc-edge.ts";
 import { testModel } from "../../support/test-model.ts";
@@ -198,4 +198,37 @@ test("without tokens everything is allowed in plain text, and beyond loopback un
   expect(() => gate.callerOf(call("127.0.0.1:1", bad))).toThrow(
     /the certificate is not trusted here: CERT_HAS_EXPIRED/,
   );
+});
+
+test("a session that was begun under one token is not taken up under another", async () => {
+  const { server, know } = await startGuarded();
+  const { address } = server;
+  const [one, two, renewed] = [makeToken("one", "ingest"), makeToken("two", "ingest"), makeToken("one", "ingest")];
+  know([one.known, two.known]);
+  const session = { name: "mine" };
+  const client = await connect({ address, session, token: one.token });
+  closers.push(() => client.close());
+  const refused = { code: "PERMISSION_DENIED", message: /session mine was begun under another token: use that one/ };
+  await expect(connect({ address, session, token: two.token })).rejects.toMatchObject({
+    ...refused,
+    message: expect.stringMatching(refused.message),
+  });
+  expect((await client.send([point("thing")])).accepted).toBe(1);
+  const dialledBy = ({ token }: { readonly token: string }): Dialled => {
+    const dialled = dial(address, { token });
+    closers.push(() => dialled.grpc.close());
+    return dialled;
+  };
+  const sendKeyed = (by: { readonly token: string }) =>
+    callUnary(dialledBy(by), Ingest.method.send, { idempotencyKey: "k", datapoints: [] }, 5_000);
+  await sendKeyed(one);
+  await expect(sendKeyed(two)).rejects.toMatchObject({
+    code: "PERMISSION_DENIED",
+    message: expect.stringMatching(/the idempotency key k was begun under another token/),
+  });
+  // Its name is what counts: a new secret goes on with its sessions.
+  know([renewed.known, two.known]);
+  const again = await connect({ address, session, token: renewed.token, startNumber: 2 });
+  closers.push(() => again.close());
+  expect((await again.send([point("thing")])).accepted).toBe(1);
 });
