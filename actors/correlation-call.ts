@@ -1,10 +1,10 @@
 import type { CheckedTask } from "../modules/datapoint.ts";
 import type { Hook } from "../modules/hook.ts";
-import { type FindEntity, LinkedView, type LinkTree, planLinkTree } from "../modules/linked-view.ts";
+import { type FindEntity, LinkedView, type LinkTree, type LiveChange, planLinkTree } from "../modules/linked-view.ts";
 import type { CorrelationHook, CorrelationHookWithMasterRecord } from "../modules/snapshot-hook.ts";
 import { readMaster } from "./entity-at.ts";
 import type { HookRun } from "./hook-run.ts";
-import { applyChanges, type Live } from "./live-entity.ts";
+import { applyChanges, type Live, withValues } from "./live-entity.ts";
 import { SnapshotCall, type TickScope } from "./snapshot-call.ts";
 import type { HookReport } from "./snapshot-report.ts";
 
@@ -33,7 +33,7 @@ export class CorrelationCall extends SnapshotCall {
   readonly #entity: Live;
   readonly #find: FindEntity<Live>;
   #view: LinkedView<Live> | null = null;
-  #changes: ReturnType<LinkedView<Live>["changes"]> = [];
+  #changes: readonly LiveChange<Live>[] = [];
 
   constructor(scope: TickScope, hook: Hook, entity: Live, find: FindEntity<Live>) {
     super(scope, hook, { type: entity.at.spec.id, eid: entity.at.eid });
@@ -50,7 +50,7 @@ export class CorrelationCall extends SnapshotCall {
   }
 
   answered(): boolean {
-    this.#changes = this.#view?.changes() ?? [];
+    this.#changes = withValues(this.#view?.changes() ?? []);
     this.#view = null;
     return this.#changes.length > 0;
   }

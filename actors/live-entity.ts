@@ -12,6 +12,7 @@ import { deepFreeze } from "./value-copy.ts";
 export class Live implements LiveEntity {
   readonly at: EntityAt;
   #values: SnapshotValues | null = null;
+  #changed: Set<AttributeSpec> | null = null;
 
   constructor(at: EntityAt) {
     this.at = at;
@@ -26,11 +27,18 @@ export class Live implements LiveEntity {
   /** Sets a value, canonical and frozen, with its confidences; undefined: takes it away. */
   set(spec: AttributeSpec, value: Value | undefined, c: Value | undefined): void {
     const { texts, confidences } = this.at;
+    this.#changed ??= new Set();
+    this.#changed.add(spec);
     texts[spec.index] = value === undefined ? undefined : writeMany(spec, value);
     confidences[spec.index] = c === undefined ? undefined : JSON.stringify(c);
     if (this.#values === null) return;
     assign(this.#values, spec.id, value);
     assign(this.#values, `${spec.id}#c`, c);
+  }
+
+  /** Attributes that have been set. */
+  get changed(): Iterable<AttributeSpec> {
+    return this.#changed ?? [];
   }
 }
 
@@ -71,7 +79,21 @@ export function applyChanges(
   }
 }
 
-/** What became of one attribute; a part that is left out was not touched. */
+/** Changes of a confidence alone name the value as well: what a call changes does not depend on other calls. */
+export function withValues(changes: readonly LiveChange<Live>[]): readonly LiveChange<Live>[] {
+  const alone = changes.filter(
+    ({ entity, name }) =>
+      name.endsWith("#c") && !changes.some((other) => other.entity === entity && `${other.name}#c` === name),
+  );
+  if (alone.length === 0) return changes;
+  const values = alone.map(({ entity, name }) => {
+    const attr = name.slice(0, -2);
+    return { entity, name: attr, value: entity.values[attr] };
+  });
+  return [...changes, ...values];
+}
+
+/** What became of one attribute. */
 interface AttributeChange {
   value?: unknown;
   c?: unknown;
@@ -93,7 +115,7 @@ function byAttribute(changes: readonly LiveChange<Live>[]): Map<Live, Map<string
 }
 
 function applyChange(entity: Live, spec: AttributeSpec, change: AttributeChange): void {
-  const value = "value" in change ? checkValue(spec, change.value) : (entity.values[spec.id] as Value | undefined);
+  const value = checkValue(spec, change.value);
   if (spec.kind !== "observations" || value === undefined) return entity.set(spec, value, undefined);
   entity.set(spec, value, checkConfidence(spec, value, change.c ?? undefined));
 }
