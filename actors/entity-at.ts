@@ -22,6 +22,8 @@ export interface EntityAt {
   readonly due: number | null;
   /** All that is stored, as JSON text; null: no hook of its type asks for it. */
   readonly master: string | null;
+  /** From when to when each current value was observed, `{"attr":[[t1,t2],…],…}`; null: no hook asks for it. */
+  readonly spans: string | null;
 }
 
 /** Names an entity in maps of a run: types hold no tab. */
@@ -63,16 +65,16 @@ function headsOf(spec: EntitySpec): readonly string[] {
 
 const headsBySpec = new WeakMap<EntitySpec, readonly string[]>();
 
-/** An entity as text, from which {@link readEntityAt} makes it again: its body, and the master record in a line of its own. */
+/** An entity as text, from which {@link readEntityAt} makes it again: its body, then what hooks ask for besides, a line each. */
 export function writeEntityAt(entity: EntityAt): string {
+  const { master, spans } = entity;
   const body = writeBody(entity);
-  return entity.master === null ? body : `${body}\n${entity.master}`;
+  return master === null && spans === null ? body : `${body}\n${master ?? ""}\n${spans ?? ""}`;
 }
 
 /** Reads what {@link writeEntityAt} wrote; when it is due is not in it. Attributes that the model does not have are left out. */
 export function readEntityAt(spec: EntitySpec, eid: string, text: string): EntityAt {
-  const newline = text.indexOf("\n");
-  const body = newline < 0 ? text : text.slice(0, newline);
+  const [body = "", master = "", spans = ""] = text.split("\n", 3);
   const texts: (string | undefined)[] = new Array(spec.attributeList.length);
   const confidences: (string | undefined)[] = new Array(spec.attributeList.length);
   for (let at = 1; at < body.length - 1; ) {
@@ -87,7 +89,8 @@ export function readEntityAt(spec: EntitySpec, eid: string, text: string): Entit
     }
     at = end + 1;
   }
-  return { spec, eid, texts, confidences, due: null, master: newline < 0 ? null : text.slice(newline + 1) };
+  const rest = { master: master === "" ? null : master, spans: spans === "" ? null : spans };
+  return { spec, eid, texts, confidences, due: null, ...rest };
 }
 
 /** What hooks see of it. The object is a new one; what is in it cannot be changed. */

@@ -1,12 +1,27 @@
 import type { DataPointTask, Datapoint, Eid } from "../modules/datapoint.ts";
 import type { RecordView } from "../modules/hook.ts";
 import type { Seq, ShardId } from "../proto/ids.ts";
+import type { HookRun } from "./hook-run.ts";
 import type { PartTask } from "./part.ts";
 
-/** What one run of a hook is about. Fields that few hooks read are made when read. */
-export class HookCall {
+/** What one run of a hook is about. */
+export interface Call {
   readonly shard: ShardId;
-  /** The cause: seq of the datapoint, or of the task's first line. */
+  /** The cause: seq of the datapoint, or of the task's first line; in a snapshot its tick. */
+  readonly seq: Seq;
+  readonly now: number;
+  /** Stable over repetitions of this run (P9). */
+  readonly key: string;
+  /** Of a message its actor's key. */
+  readonly self: string;
+  readonly record: RecordView | null;
+  /** Calls the hook; `by`: how those are called that a task concerns. */
+  invoke(by: (call: HookCall, run: HookRun) => unknown, run: HookRun): unknown;
+}
+
+/** A run of a hook for a task. Fields that few hooks read are made when read. */
+export class HookCall implements Call {
+  readonly shard: ShardId;
   readonly seq: Seq;
   readonly hookId: string;
   readonly now: number;
@@ -29,7 +44,10 @@ export class HookCall {
     this.source = subject.task;
   }
 
-  /** Of a message its actor's key. */
+  invoke(by: (call: HookCall, run: HookRun) => unknown, run: HookRun): unknown {
+    return by(this, run);
+  }
+
   get self(): string {
     return this.source.eid;
   }
@@ -44,7 +62,6 @@ export class HookCall {
     return ttlTokens === null ? task : { ...task, ttlTokens };
   }
 
-  /** Stable over repetitions of this run (P9). */
   get key(): string {
     return `${this.shard}-${this.seq}-${this.hookId}`;
   }

@@ -1,4 +1,4 @@
-import type { Hook } from "../modules/hook.ts";
+import type { Hook, HookKind } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Counter, Counters } from "./counters.ts";
 import { type Histogram, shortSecondsBounds } from "./histogram.ts";
@@ -34,11 +34,20 @@ export function createHookCounters(counters: Counters, model: Model, hook: Hook)
 }
 
 function familyOf(model: Model, hook: Hook): string {
-  if (hook.kind !== "on_new_attr") return hook.kind;
+  if (hook.kind !== "on_new_attr") return families.get(hook.kind) ?? hook.kind;
   const kind = model.entities.get(hook.type ?? "")?.attributes.get(hook.attr ?? "")?.kind;
   if (kind === "plain") return "on_new_plain";
   return kind === "timeseries" ? "on_new_ts_chunk" : "on_new_observation";
 }
+
+/** Where DP³'s name is another one. */
+const families: ReadonlyMap<HookKind, string> = new Map([
+  ["timeseries", "snapshot_timeseries"],
+  ["correlation", "snapshot_correlation"],
+  ["correlation_with_master_record", "snapshot_correlation"],
+  ["snapshot_init", "snapshot_run_init"],
+  ["snapshot_finalize", "snapshot_run_finalize"],
+]);
 
 function contextOf(hook: Hook): string {
   return `(${[hook.type, hook.attr].filter((part) => part !== null).join(",")})`;

@@ -11,6 +11,7 @@ import type {
   RecordView,
   TaskHook,
 } from "../modules/hook.ts";
+import type { SnapshotHooks } from "../modules/snapshot-hook.ts";
 import { unreachable } from "../proto/unreachable.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookCounters } from "./hook-counters.ts";
@@ -25,7 +26,7 @@ export interface HookLane {
   readonly counters: HookCounters;
   readonly log: ModuleLog;
   readonly getRecord: (type: string, eid: Eid) => Promise<RecordView | null>;
-  /** Calls the hook with the arguments of its kind. */
+  /** Calls the hook for a task with the arguments of its kind; those of snapshots are called by what they are about. */
   readonly invoke: (call: HookCall, run: HookRun) => unknown;
   /** Calls so far: says which ones are timed. */
   calls: number;
@@ -35,16 +36,24 @@ export interface HookLane {
   readonly waiting: Set<() => void>;
 }
 
-/** Every hook of the ingestion in a table, in an order that depends on the table alone. */
+/** Every hook in a table once, in an order that depends on the table alone. */
 export function allHooks(table: HookTable): Hook[] {
+  const { timeseries, correlation, init, finalize } = table.snapshot ?? noSnapshotHooks;
   return [
     ...table.onTaskStart,
     ...[...table.allowEntityCreation.values()].flat(),
     ...[...table.onEntityCreation.values()].flat(),
     ...[...table.onNewAttr.values()].flatMap((ofType) => [...ofType.values()].flat()),
     ...[...(table.onMessage?.values() ?? [])].flat(),
+    ...[...timeseries.values()].flatMap((ofType) => [...ofType.values()].flat()),
+    // Those with a refresh flag stand above.
+    ...correlation.filter(({ refresh }) => refresh === undefined),
+    ...init,
+    ...finalize,
   ];
 }
+
+const noSnapshotHooks: SnapshotHooks = { timeseries: new Map(), correlation: [], init: [], finalize: [] };
 
 /** Of a hook: how to call it. */
 export function invokerOf(hook: Hook): HookLane["invoke"] {
@@ -77,7 +86,9 @@ export function invokerOf(hook: Hook): HookLane["invoke"] {
     case "correlation_with_master_record":
     case "snapshot_init":
     case "snapshot_finalize":
-      throw new Error(`${hook.id} runs in snapshots, not for a task`);
+      return () => {
+        throw new Error(`${hook.id} runs in snapshots, not for a task`);
+      };
     default:
       return unreachable(hook.kind);
   }

@@ -1,7 +1,7 @@
 import type { Clock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
-import type { HookCall } from "./hook-call.ts";
+import type { Call } from "./hook-call.ts";
 import { countTime, enter, type HookLane, leave } from "./hook-lane.ts";
 import type { HookMark } from "./hook-mark.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
@@ -17,12 +17,12 @@ import { HookRun } from "./hook-run.ts";
  */
 export interface HookPursuits {
   /** A run whose first attempt waits for a place. */
-  begin(lane: HookLane, call: HookCall): Promise<HookOutcome>;
+  begin(lane: HookLane, call: Call): Promise<HookOutcome>;
   /** A run whose first attempt gave a promise. */
-  follow(lane: HookLane, call: HookCall, first: Attempt): Promise<HookOutcome>;
+  follow(lane: HookLane, call: Call, first: Attempt): Promise<HookOutcome>;
   /** A run whose first attempt threw. */
-  retry(lane: HookLane, call: HookCall, error: unknown): Promise<HookOutcome>;
-  abandon(match: (call: HookCall) => boolean): void;
+  retry(lane: HookLane, call: Call, error: unknown): Promise<HookOutcome>;
+  abandon(match: (call: Call) => boolean): void;
   close(): void;
   readonly closed: boolean;
   readonly pending: number;
@@ -46,7 +46,7 @@ export interface PursuitOptions {
 /** A run on its way. `interrupt` ends what it waits for. */
 interface Pursuit {
   readonly lane: HookLane;
-  readonly call: HookCall;
+  readonly call: Call;
   status: "running" | "abandoned";
   interrupt: () => void;
   attempts: number;
@@ -62,7 +62,7 @@ export function createHookPursuits(options: PursuitOptions): HookPursuits {
   const pursuits = new Set<Pursuit>();
   let status: "open" | "closed" = "open";
 
-  const pursue = (lane: HookLane, call: HookCall, first: Attempt | null, error: unknown): Promise<HookOutcome> => {
+  const pursue = (lane: HookLane, call: Call, first: Attempt | null, error: unknown): Promise<HookOutcome> => {
     if (status === "closed") return never();
     const failedOnce = first === null && error !== undefined;
     const attempts = first === null && !failedOnce ? 0 : 1;
@@ -80,7 +80,7 @@ export function createHookPursuits(options: PursuitOptions): HookPursuits {
     });
   };
 
-  const abandon = (match: (call: HookCall) => boolean) => abandonMatching(pursuits, match);
+  const abandon = (match: (call: Call) => boolean) => abandonMatching(pursuits, match);
 
   return {
     begin: (lane, call) => pursue(lane, call, null, undefined),
@@ -103,7 +103,7 @@ export function createHookPursuits(options: PursuitOptions): HookPursuits {
   };
 }
 
-function abandonMatching(pursuits: Set<Pursuit>, match: (call: HookCall) => boolean): void {
+function abandonMatching(pursuits: Set<Pursuit>, match: (call: Call) => boolean): void {
   for (const pursuit of pursuits) {
     if (!match(pursuit.call)) continue;
     pursuit.status = "abandoned";
@@ -155,7 +155,7 @@ function attempt({ mark }: PursuitOptions, { lane, call }: Pursuit): Attempt {
   lane.counters.executions.value++;
   mark.enter(lane.index, call.shard, call.seq);
   try {
-    return { context, answer: lane.invoke(call, context) };
+    return { context, answer: call.invoke(lane.invoke, context) };
   } catch (error) {
     return { context, answer: Promise.reject(error) };
   } finally {

@@ -1,7 +1,7 @@
 import type { MessageContext } from "../modules/behaviour.ts";
 import type { Eid } from "../modules/datapoint.ts";
 import type { HookContext, ModuleLog, RecordView } from "../modules/hook.ts";
-import type { HookCall } from "./hook-call.ts";
+import type { Call } from "./hook-call.ts";
 import type { HookLane } from "./hook-lane.ts";
 
 /**
@@ -10,11 +10,11 @@ import type { HookLane } from "./hook-lane.ts";
  */
 export class HookRun implements HookContext, MessageContext {
   readonly #lane: HookLane;
-  readonly #call: HookCall;
+  readonly #call: Call;
   #aborts: AbortController | null = null;
   #reason: Error | null = null;
 
-  constructor(lane: HookLane, call: HookCall) {
+  constructor(lane: HookLane, call: Call) {
     this.#lane = lane;
     this.#call = call;
   }

@@ -7,7 +7,7 @@ import type { ShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import { type AnswerLimits, checkAnswer, checkMessageAnswer } from "./hook-answer.ts";
-import type { HookCall } from "./hook-call.ts";
+import type { Call } from "./hook-call.ts";
 import { createHookCounters } from "./hook-counters.ts";
 import { allHooks, countTime, type HookLane, invokerOf } from "./hook-lane.ts";
 import { type HookMark, noMark } from "./hook-mark.ts";
@@ -22,9 +22,11 @@ export interface HookRunner {
    * else a promise of it, which never rejects, and never settles once the run was abandoned: such a run has no right to
    * answer, and the log holds its cause. Waiting runs have no bound here: the caller bounds its calls.
    */
-  run(hook: Hook, call: HookCall): HookOutcome | Promise<HookOutcome>;
+  run(hook: Hook, call: Call): HookOutcome | Promise<HookOutcome>;
   /** Aborts the runs of a shard that was given up. */
   abandon(shard: ShardId): void;
+  /** Aborts the runs of these calls: what they were for is over. */
+  abandonCalls(match: (call: Call) => boolean): void;
   /** Asynchronous runs that have not ended, those that wait for their turn included. */
   readonly pending: number;
   /** Aborts all runs and starts no more. Who wants them finished waits for them first. */
@@ -75,7 +77,7 @@ export function createHookRunner(options: HookRunnerOptions): HookRunner {
   const judge = (lane: HookLane, returned: unknown, attempts: number) => outcomeOf(options, lane, returned, attempts);
   const pursuits = createHookPursuits({ limits, clock, random, mark, judge, failed });
 
-  function run(hook: Hook, call: HookCall): HookOutcome | Promise<HookOutcome> {
+  function run(hook: Hook, call: Call): HookOutcome | Promise<HookOutcome> {
     const lane = lanes.get(hook);
     if (lane === undefined) throw new StarlingError("INTERNAL", `hook ${hook.id} is not of this runner's table`);
     if (lane.running >= hook.concurrency || pursuits.closed) return pursuits.begin(lane, call);
@@ -86,7 +88,7 @@ export function createHookRunner(options: HookRunnerOptions): HookRunner {
     mark.enter(lane.index, call.shard, call.seq);
     let returned: unknown;
     try {
-      returned = lane.invoke(call, context);
+      returned = call.invoke(lane.invoke, context);
     } catch (error) {
       mark.leave();
       lane.counters.failures.value++;
@@ -100,6 +102,7 @@ export function createHookRunner(options: HookRunnerOptions): HookRunner {
 
   return {
     run,
+    abandonCalls: pursuits.abandon,
     abandon: (shard) => pursuits.abandon((call) => call.shard === shard),
     get pending() {
       return pursuits.pending;

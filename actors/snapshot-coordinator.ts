@@ -34,6 +34,8 @@ export interface CoordinatorOptions {
   readonly isLinked: boolean;
   /** Of the model, the hooks and their configuration: a run is one of equals. */
   readonly fingerprint: string;
+  /** Whether hooks wait for a run in which everything is computed. */
+  readonly isRefreshing: () => boolean;
   /** When runs begin by themselves; null: never. */
   readonly next: NextDeadline | null;
   /** How long a run may stand still. */
@@ -70,6 +72,7 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
   const { store, wall, now, next, counters, log } = options;
   /** Up to where deadlines are settled, Unix ms; null: the shard is elsewhere, or has just come. */
   let settled: number | null = null;
+  const seconds = counters.histogram("snapshot_run_seconds", runBounds);
   let moved: { readonly text: string; readonly atMs: number } = { text: "", atMs: now() };
 
   const begin = async (ticks: SnapshotTicks, owner: ShardWriter): Promise<"changed" | "idle"> => {
@@ -78,7 +81,8 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     const isDue = countDue(next, settled ?? at, at) > 0;
     settled = at;
     if (!isDue && requests.length === 0) return "idle";
-    const kind = planKind(ticks, { at, fingerprint: options.fingerprint, full: requests.some(({ full }) => full) });
+    const isFull = options.isRefreshing() || requests.some(({ full }) => full);
+    const kind = planKind(ticks, { at, fingerprint: options.fingerprint, full: isFull });
     const cause = requests.length > 0 ? "demand" : "schedule";
     if (ticks.newest !== null && at <= ticks.newest.at)
       log.warn(
@@ -103,7 +107,7 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     if ((await store.endRun(owner, run.tick, outcome)) === "lost") return;
     counters.add(`snapshot_runs/${plan.status}`);
     const tookMs = Math.max(0, wall() - run.startedAt);
-    counters.histogram("snapshot_run_seconds", runBounds).observe(tookMs / 1000);
+    seconds.observe(tookMs / 1000);
     if (plan.status === "finished") log.info({ tick: run.tick, tookMs, ...counts }, "snapshot run finished");
     else log.error({ tick: run.tick, tookMs, problem: plan.error }, "snapshot run failed");
   };

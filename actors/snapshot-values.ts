@@ -1,4 +1,5 @@
 import type { CheckedDatapoint } from "../modules/datapoint.ts";
+import type { HookKind } from "../modules/hook.ts";
 import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
 import type { HistoryPoint, SnapshotHooks } from "../modules/snapshot-hook.ts";
 import { endOfValue } from "./entity.ts";
@@ -26,13 +27,16 @@ export interface ValuesPlan {
   readonly part: HistoryPart;
   /** Whether a correlation hook of the type asks for the master record. */
   readonly master: boolean;
+  /** Whether a hook of the type asks from when to when values were observed. */
+  readonly spans: boolean;
 }
 
-/** What has to be read of the entities of a type, for the snapshot of an instant (Unix ms). */
+/** What has to be read of the entities of a type, for the snapshot of an instant (Unix ms) with these hooks. */
 export function planValues(type: string, hooks: SnapshotHooks, atMs: number): ValuesPlan {
-  const master = hooks.correlation.some((hook) => hook.type === type && hook.kind === "correlation_with_master_record");
+  const asks = (kind: HookKind) => hooks.correlation.some((hook) => hook.type === type && hook.kind === kind);
+  const master = asks("correlation_with_master_record");
   const whole = master || (hooks.timeseries.get(type)?.size ?? 0) > 0;
-  return { atMs, part: whole ? { newest: null } : { since: atMs }, master };
+  return { atMs, part: whole ? { newest: null } : { since: atMs }, master, spans: asks("on_new_attr") };
 }
 
 /** Values that are being put together; datapoints may be added to them. */
@@ -87,10 +91,11 @@ export function historyOf({ histories }: ValuesDraft, spec: AttributeSpec, atMs:
 }
 
 /** The values as of the instant, all datapoints added. */
-export function finishValues(draft: ValuesDraft, { atMs, master }: ValuesPlan): EntityAt {
+export function finishValues(draft: ValuesDraft, { atMs, master, spans }: ValuesPlan): EntityAt {
   const { spec, eid, histories, plain } = draft;
   const confidences: (string | undefined)[] = new Array(plain.length);
   const written = master ? writeMaster(draft, atMs) : null;
+  const observed: string[] = [];
   let due = Number.POSITIVE_INFINITY;
   for (const [attr, { runs, cut }] of histories) {
     const attribute = spec.attributes.get(attr);
@@ -101,6 +106,7 @@ export function finishValues(draft: ValuesDraft, { atMs, master }: ValuesPlan): 
     due = Math.min(due, nextChange(rule, kept, atMs) ?? due);
     const [first] = current;
     if (first === undefined) continue;
+    if (spans) observed.push(`"${attr}":[${current.map(({ run }) => `[${run.t1},${run.t2}]`).join(",")}]`);
     const many = attribute.multiValue;
     plain[attribute.index] = many ? `[${current.map(({ run }) => run.value).join(",")}]` : first.run.value;
     confidences[attribute.index] = many ? `[${current.map(({ c }) => c).join(",")}]` : String(first.c);
@@ -109,7 +115,8 @@ export function finishValues(draft: ValuesDraft, { atMs, master }: ValuesPlan): 
   const clash = spec.attributes.get("eid");
   if (clash !== undefined) plain[clash.index] = undefined;
   const next = due === Number.POSITIVE_INFINITY ? null : due;
-  return { spec, eid, texts: plain, confidences, due: next, master: written };
+  const rest = { master: written, spans: spans ? `{${observed.join(",")}}` : null };
+  return { spec, eid, texts: plain, confidences, due: next, ...rest };
 }
 
 const noHistory: StoredHistory = { runs: [], cut: Number.NEGATIVE_INFINITY };

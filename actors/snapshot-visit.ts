@@ -4,7 +4,6 @@ import { addReports, type SnapshotComputer, type SnapshotInstant } from "./snaps
 import { writeSnapshotTasks } from "./snapshot-tasks.ts";
 import type {
   EntityPlace,
-  NewSnapshotValue,
   ShardWriter,
   SnapshotMark,
   SnapshotPage,
@@ -12,7 +11,7 @@ import type {
   SnapshotRun,
   SnapshotStore,
 } from "./store/snapshot-store.ts";
-import type { TickReads, TickRecord } from "./store/tick.ts";
+import type { TickChanges, TickReads, TickRecord } from "./store/tick.ts";
 
 /**
  * The visit: a shard's owner goes over its entities as they were at the mark, page by page in the order of eid and type.
@@ -28,8 +27,6 @@ export interface VisitOptions {
   /** Told of places up to which nothing has to be kept any more; null: the shard is visited. */
   readonly onPassed: (place: EntityPlace | null) => void;
   readonly computer: SnapshotComputer;
-  /** Whether a type has snapshots. */
-  readonly isStored: (type: string) => boolean;
   readonly limits: VisitLimits;
   readonly counters: Counters;
 }
@@ -58,10 +55,13 @@ export async function visitShard(
     options.onPassed(null);
     return "visited";
   }
-  const instant = { tick: run.tick, atMs: run.at, signal };
+  const instant = { tick: run.tick, atMs: run.at, shard: writer.shard, signal };
+  const { baseSeq } = opened;
+  const changed =
+    run.kind === "full" || baseSeq === null ? null : { since: baseSeq, at: run.at, always: options.computer.impure };
   for (;;) {
     if (signal.aborted) return "lost";
-    const next = await visitPage(options, writer, place, instant);
+    const next = await visitPage(options, writer, { ...place, changed }, instant);
     if (next === "lost") return "lost";
     options.onPassed(next.isLast ? null : next.cursor);
     if (next.isLast) return "visited";
@@ -80,17 +80,17 @@ const start: EntityPlace = { eid: "", type: "" };
 async function visitPage(
   options: VisitOptions,
   writer: ShardWriter,
-  { cursor, counts }: VisitPlace,
+  { cursor, counts, changed }: VisitPlace & { readonly changed: TickChanges | null },
   instant: SnapshotInstant,
 ): Promise<(VisitPlace & { readonly isLast: boolean }) | "lost"> {
   const { reads, computer, limits } = options;
   const after = cursor.eid === "" && cursor.type === "" ? null : cursor;
   const request = { shard: writer.shard, tick: instant.tick, after };
-  const size = { limit: limits.pageMaxEntities, maxBytes: limits.pageMaxBytes };
+  const size = { limit: limits.pageMaxEntities, maxBytes: limits.pageMaxBytes, changed };
   const page = await reads.readTickPage({ ...request, ...size }, (records) => computer.windowsOf(records, instant));
-  const made = await computePage(options, page.records, instant);
+  const made = await computePage(computer, page.records, instant);
   const isLast = page.last === null;
-  const isDone = isLast && computer.linked.size === 0;
+  const isDone = isLast && computer.linked.types.size === 0;
   const written: SnapshotPage = {
     tick: instant.tick,
     stage: "visit",
@@ -98,7 +98,7 @@ async function visitPage(
     cursor: page.last ?? start,
     visited: isLast,
     done: isDone,
-    whole: true,
+    whole: changed === null,
     rows: made.rows,
     values: made.values,
     tasks: made.tasks.length === 0 ? null : writeSnapshotTasks(made.tasks),
@@ -115,29 +115,14 @@ async function visitPage(
   return { cursor: written.cursor, counts: outcome.counts, isLast };
 }
 
-async function computePage(
-  { computer, isStored }: VisitOptions,
-  records: readonly TickRecord[],
-  instant: SnapshotInstant,
-) {
-  const linked = records.filter(({ type }) => computer.linked.has(type));
-  const alone = records.filter(({ type }) => !computer.linked.has(type) && isStored(type));
-  const { snapshots, tasks, hooks } = await computer.compute(alone, instant);
-  const values: NewSnapshotValue[] = [];
-  const rows: SnapshotRow[] = snapshots.map(({ shard, type, eid, body, due }) => {
-    return { kind: "body", shard, type, eid, body, due };
-  });
-  const all = { tasks: [...tasks], hooks };
-  for (const record of linked) {
-    const { shard, type, eid } = record;
-    const read = await computer.read(record, instant);
-    values.push({ shard, type, eid, due: read.due, links: read.links, body: read.body });
-    // Its snapshot is its component's to write; it has not gone.
-    rows.push({ kind: "kept", shard, type, eid });
-    all.tasks.push(...read.tasks);
-    all.hooks = addReports(all.hooks, read.hooks);
-  }
-  return { rows, values, computed: alone.length + linked.length, ...all };
+async function computePage(computer: SnapshotComputer, records: readonly TickRecord[], instant: SnapshotInstant) {
+  const { snapshots, values, tasks, hooks } = await computer.compute(records, instant);
+  const rows: SnapshotRow[] = [
+    ...snapshots.map((snapshot): SnapshotRow => ({ kind: "body", ...snapshot })),
+    // The snapshot is its component's to write; the entity has not gone.
+    ...values.map(({ shard, type, eid }): SnapshotRow => ({ kind: "kept", shard, type, eid })),
+  ];
+  return { rows, values, tasks, hooks, computed: rows.length };
 }
 
 /** Writes a page, without what the store refuses of it. */

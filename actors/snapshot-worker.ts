@@ -2,10 +2,13 @@ import { groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { EngineStatus } from "./engine.ts";
+import type { SnapshotCleaner } from "./snapshot-cleaner.ts";
 import type { SnapshotComputer } from "./snapshot-computer.ts";
 import type { SnapshotLog } from "./snapshot-coordinator.ts";
+import { findGroups, type SnapshotGroups } from "./snapshot-groups.ts";
+import { type JoinLimits, joinShard } from "./snapshot-join.ts";
 import { type SendSnapshotTasks, writeSnapshotTasks } from "./snapshot-tasks.ts";
-import { type VisitLimits, visitShard } from "./snapshot-visit.ts";
+import { visitShard } from "./snapshot-visit.ts";
 import type { EntityPlace, ShardWriter, SnapshotRun, SnapshotStore } from "./store/snapshot-store.ts";
 import type { TickReads } from "./store/tick.ts";
 
@@ -20,14 +23,18 @@ export interface SnapshotWorkerOptions {
   /** Brings shards to their marks, and hears what is visited. */
   readonly ticks: LocalTicks;
   readonly computer: SnapshotComputer;
-  readonly isStored: (type: string) => boolean;
   readonly fingerprint: string;
   readonly shards: () => EngineStatus["shards"];
   /** This node's id of now. */
   readonly self: () => NodeId;
-  /** Whether the coordinator's shard is here. */
-  readonly coordinates: () => boolean;
+  readonly cleaner: SnapshotCleaner;
+  /** The coordinator's shard. */
+  readonly home: ShardId;
+  /** Who coordinates; null: another node. */
+  readonly coordinates: () => ShardWriter | null;
   readonly send: SendSnapshotTasks;
+  /** Ids that nobody else has. */
+  readonly newId: () => string;
   readonly limits: SnapshotLimits;
   readonly counters: Counters;
   readonly log: SnapshotLog;
@@ -37,11 +44,13 @@ export interface SnapshotWorkerOptions {
 export interface LocalTicks {
   /** A tick is running: shards of this node that have no mark of it get one. */
   learn(tick: number, atMs: number): void;
+  /** Shards here whose entities can be read as they were at their mark of a tick. */
+  open(tick: number): ReadonlySet<ShardId>;
   /** The visit of a shard is durable up to a place; null: it is over. */
   passed(shard: ShardId, tick: number, place: EntityPlace | null): void;
 }
 
-export interface SnapshotLimits extends VisitLimits {
+export interface SnapshotLimits extends JoinLimits {
   /** Shards of a node that are visited at once. */
   readonly visitsMax: number;
 }
@@ -67,6 +76,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   let tick = 0;
   let ended = new Set<string>();
   let abortTick = new AbortController();
+  let groups: { readonly tick: number; readonly found: Promise<SnapshotGroups> } | null = null;
 
   const start = (name: string, work: () => Promise<"done" | "again">): void => {
     if (jobs.has(name) || ended.has(name)) return;
@@ -102,7 +112,8 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
 
   const runForNode = async (run: SnapshotRun, step: "init" | "finalize"): Promise<"done"> => {
     const signal = AbortSignal.any([stop.signal, abortTick.signal]);
-    const { hooks, answers } = await computer.runForNode(step, { tick: run.tick, atMs: run.at, signal });
+    const instant = { tick: run.tick, atMs: run.at, shard: options.home, signal };
+    const { hooks, answers } = await computer.runForNode(step, instant);
     const bodies = answers.map(({ hook, tasks }) => ({ hook, body: writeSnapshotTasks(tasks) }));
     await store.noteNode({ tick: run.tick, node: options.self(), step, hooks, answers: bodies });
     return "done";
@@ -116,12 +127,31 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     return outcome === "visited" ? "done" : "again";
   };
 
+  const join = async (run: SnapshotRun, own: EngineStatus["shards"][number]): Promise<"done" | "again"> => {
+    const signal = AbortSignal.any([stop.signal, abortTick.signal]);
+    const outcome = await joinShard(options, writerOf(own), run, { groups: await groupsOf(run), signal });
+    return outcome === "done" ? "done" : "again";
+  };
+
+  /** Found once for a tick; a failed attempt is forgotten. */
+  const groupsOf = (run: SnapshotRun): Promise<SnapshotGroups> => {
+    if (groups?.tick === run.tick) return groups.found;
+    const changedIn = run.kind === "changed" ? run.tick : null;
+    const found = findGroups({ store, links: computer.linked, changedIn, signal: abortTick.signal });
+    groups = { tick: run.tick, found };
+    found.catch(() => {
+      groups = null;
+    });
+    return found;
+  };
+
   const lookAtRun = (run: SnapshotRun): void => {
     if (run.tick !== tick) {
       abortTick.abort();
       abortTick = new AbortController();
       tick = run.tick;
       ended = new Set();
+      groups = null;
     }
     if (run.fingerprint !== options.fingerprint) {
       // Nodes are being replaced by others: the coordinator, or whoever comes after it, has to say what it wants.
@@ -132,12 +162,13 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     if (!ended.has("init")) return start("init", () => runForNode(run, "init"));
     const running = [...jobs.keys()].filter((name) => name.startsWith("shard ")).length;
     let left = options.limits.visitsMax - running;
+    const open = run.phase === "visit" ? options.ticks.open(run.tick) : null;
     for (const own of options.shards()) {
       if (left <= 0) break;
       const name = `shard ${own.shard} of epoch ${own.epoch} in ${run.phase}`;
       if (groupOf(own.shard) !== "entity" || jobs.has(name) || ended.has(name)) continue;
-      if (run.phase !== "visit") continue;
-      start(name, () => visit(run, own));
+      if (open !== null && !open.has(own.shard)) continue;
+      start(name, () => (run.phase === "visit" ? visit(run, own) : join(run, own)));
       left--;
     }
   };
@@ -170,7 +201,10 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       if (stop.signal.aborted) return;
       if (run !== null) lookAtRun(run);
       start("tasks", sendTasks);
-      if (options.coordinates()) start("answers", sendAnswers);
+      const owner = options.coordinates();
+      if (owner === null) return;
+      start("answers", sendAnswers);
+      start("cleaning", () => options.cleaner.look(owner, stop.signal).then(() => "again"));
     },
     get busy() {
       return jobs.size > 0;

@@ -1,7 +1,8 @@
 import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import type { ShardId } from "../proto/ids.ts";
+import { type ShardId, shardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
+import { createSnapshotCleaner, type SnapshotCleanerOptions } from "./snapshot-cleaner.ts";
 import {
   type CoordinatorOptions,
   coordinatorShard,
@@ -33,13 +34,14 @@ export interface RunRequest {
 }
 
 export interface SnapshotsOptions
-  extends Omit<SnapshotWorkerOptions, "store" | "coordinates">,
+  extends Omit<SnapshotWorkerOptions, "store" | "coordinates" | "cleaner" | "home">,
     Omit<CoordinatorOptions, "now"> {
   readonly systemShards: number;
+  readonly cleanAt: SnapshotCleanerOptions["cleanAt"];
+  readonly olderThanMs: number;
   /** Whether a shard is here, and this node has read lately that it is (R24). */
   readonly owns: (shard: ShardId) => boolean;
   readonly clock: Clock;
-  readonly newId: () => string;
 }
 
 /** How often the table is looked at: when nothing is running, while a run is, and at most. */
@@ -51,6 +53,8 @@ const closeWithinMs = 10_000;
 export function startSnapshots(options: SnapshotsOptions): Snapshots {
   const { store, clock, log, counters } = options;
   const coordinator = createSnapshotCoordinator({ ...options, now: clock.now });
+  const shards = Array.from({ length: options.entityShards }, (_, index) => shardId("entity", index));
+  const cleaner = createSnapshotCleaner({ ...options, entityShards: shards });
   const home = coordinatorShard(options.systemShards);
   let status: "open" | "closed" = "open";
   let looking: Promise<void> | null = null;
@@ -95,7 +99,7 @@ export function startSnapshots(options: SnapshotsOptions): Snapshots {
     cancel();
     begin();
   };
-  const worker = createSnapshotWorker({ ...options, coordinates: () => findOwner(options, home) !== null }, kick);
+  const worker = createSnapshotWorker({ ...options, cleaner, home, coordinates: () => findOwner(options, home) }, kick);
   begin();
 
   return {

@@ -206,7 +206,17 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     await serving.handOver(handOverWithinMs);
   });
   opened.push(openActors(modules, { messenger, engine: serving, counters, log }));
-  const snapshots = openSnapshots({ config, database, engine: serving, modules, actorModel, likeness, counters, log });
+  const snapshots = openSnapshots({
+    config,
+    database,
+    engine: serving,
+    modules,
+    runner,
+    actorModel,
+    likeness,
+    counters,
+    log,
+  });
   opened.push(() => snapshots.close());
   opened.push(keepHistories({ config, database, engine: serving, counters, log }));
   const { name } = membership.self;

@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import type { Counters } from "../actors/counters.ts";
+import type { HookRunner } from "../actors/hook-runner.ts";
 import { createNextDeadline } from "../actors/schedule-cron.ts";
 import { createSnapshotComputer } from "../actors/snapshot-computer.ts";
 import { createSnapshotTaskSender } from "../actors/snapshot-tasks.ts";
@@ -8,6 +9,7 @@ import type { ClusterEngine } from "../actors/start-engine.ts";
 import type { Model } from "../modules/model.ts";
 import type { SnapshotHooks } from "../modules/snapshot-hook.ts";
 import { systemClock } from "../proto/clock.ts";
+import { shardOf } from "../proto/shard-of.ts";
 import type { LoadedConfig } from "./config/load-config.ts";
 import type { Likeness } from "./likeness.ts";
 import type { Log } from "./log.ts";
@@ -20,11 +22,13 @@ export interface SnapshotParts {
   readonly engine: ClusterEngine;
   readonly modules: Modules;
   readonly actorModel: Model;
+  readonly runner: HookRunner;
   readonly likeness: Likeness;
   readonly counters: Counters;
   readonly log: Log;
 }
 
+const dayMs = 24 * 3_600_000;
 const noHooks: SnapshotHooks = { timeseries: new Map(), correlation: [], init: [], finalize: [] };
 
 /** Takes part in snapshot runs. */
@@ -33,7 +37,12 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
   const { settings, model, platform } = config;
   const hooks = modules.hooks.snapshot ?? noHooks;
   const { entityShards, systemShards } = settings;
-  const computer = createSnapshotComputer({ model, hooks, queries: database.queries });
+  const cleaning = platform.historyManager?.snapshotCleaning ?? null;
+  const computer = createSnapshotComputer({
+    ...{ model, hooks, runner: parts.runner, queries: database.queries, clock: systemClock },
+    keepEmpty: platform.snapshots.keepEmpty,
+    shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
+  });
   const send = { engine, model: parts.actorModel, clock: systemClock, counters, log, entityShards, systemShards };
   const shards = () => engine.status().shards;
   return startSnapshots({
@@ -41,18 +50,22 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
     ...{ entityShards, systemShards, owns: engine.ownsNow, clock: systemClock, wall: Date.now, newId: randomUUID },
     ticks: {
       learn: engine.ticks.announce,
+      open: (tick) => new Set(engine.ticks.open().flatMap((cut) => (cut.tick === tick ? [cut.shard] : []))),
       passed: (shard, tick, place) => engine.ticks.pass({ shard, tick, to: place }),
     },
-    isStored: (type) => model.entities.get(type)?.snapshot === true,
-    isLinked: computer.linked.size > 0,
+    isRefreshing: () => hooks.correlation.some(({ refresh }) => refresh?.flag.raised === true),
+    isLinked: computer.linked.types.size > 0,
     fingerprint: createHash("sha256").update(parts.likeness.hash).digest("hex").slice(0, 16),
     next: createNextDeadline(platform.snapshots.creationRate, "snapshots.yml: creation_rate"),
+    cleanAt: createNextDeadline(cleaning?.schedule ?? { minute: 0 }, "history_manager.yml: snapshot_cleaning"),
+    olderThanMs: cleaning?.olderThanMs ?? settings.retentionDays * dayMs,
     stallMs: settings.snapshotStallMs,
     send: createSnapshotTaskSender(send),
     limits: {
       visitsMax: settings.snapshotConcurrency,
       pageMaxEntities: settings.snapshotPageMax,
       pageMaxBytes: settings.snapshotPageBytes,
+      groupMaxBytes: settings.snapshotJoinBytes,
     },
   });
 }

@@ -26,6 +26,7 @@ import {
   readMarks,
   writeForeign,
   writePage,
+  writeValues,
 } from "./snapshot-write.ts";
 
 /** The snapshots of one database. */
@@ -55,6 +56,7 @@ export function createPostgresSnapshots(pool: Pool): SnapshotStore {
     cleanSnapshots: (shard, upTo, limit) => cleanSnapshots(pool, shard, upTo, limit),
     readValueLinks: (after, limit) => readValueLinks(pool, after, limit),
     readValues: (keys) => readValues(pool, keys),
+    writeValues: (writer, tick, rows) => writeValues(pool, writer, tick, rows),
   };
 }
 
@@ -100,6 +102,13 @@ export function createShardedSnapshots(
       const found = await Promise.all(stores.map((store) => store.readValueLinks(after, limit)));
       const all = found.flat().sort((a, b) => a.shard - b.shard || compare(a.eid, b.eid) || compare(a.type, b.type));
       return all.slice(0, limit);
+    },
+    writeValues: async (writer, tick, rows) => {
+      const own = writer === null ? null : storeOf(writer.shard);
+      for (const [store, some] of group(rows)) {
+        if ((await store.writeValues(store === own ? writer : null, tick, some)) === "lost") return "lost";
+      }
+      return "written";
     },
     readValues: async (keys) => {
       const found = group(keys).map(([store, part]) => store.readValues(part));

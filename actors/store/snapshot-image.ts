@@ -133,20 +133,31 @@ create function starling.drop_images_1(p_shard int, p_tick bigint, p_eid text, p
     and (p_to_eid is null or (i.eid, i.type) <= (p_to_eid, p_to_type));
 end;
 
--- A page of entities as they were, in the order of their places: without image the row is it. A place that is over p_bytes,
+-- A page of entities as they were, in the order of their places: without image the row is it. With p_since only those that
+-- changed after that seq, are of the types p_always, or whose values time alone has changed up to p_due. A place that is over p_bytes,
 -- counted from the first one, is left out, but for the first.
-create function starling.tick_page_1(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint)
+create function starling.tick_page_1(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint,
+  p_since bigint, p_due bigint, p_always text)
   returns table (eid text, type text, present boolean, created bigint, created_at timestamptz, applied bigint, state text,
     large text, history text, fresh text) language sql stable
 set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off begin atomic
   with keys as (
     select k.eid, k.type from (
       (select e.eid, e.type from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        and (p_since is null or e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
         order by e.eid, e.type limit p_limit)
       union
       (select i.eid, i.type from starling.snapshot_image i
         where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
         order by i.eid, i.type limit p_limit)
+      union
+      (select s.eid, s.type from starling.snapshot s
+        where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
+        order by s.eid, s.type limit p_limit)
+      union
+      (select v.eid, v.type from starling.snapshot_value v
+        where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
+        order by v.eid, v.type limit p_limit)
     ) k order by k.eid, k.type limit p_limit
   ), sized as (
     select k.eid, k.type, i.eid is not null as imaged, i.history, e.applied as row_applied, i.applied as image_applied,
@@ -244,10 +255,12 @@ export async function readTickPage(reads: Pool, request: TickPageRequest, window
 /** Null: the history of an entity became that of its image between the statements. */
 async function readOnce(reads: Pool, request: TickPageRequest, windowsOf: TickWindows): Promise<TickPage | null> {
   const { shard, tick, after, limit, maxBytes } = request;
+  const { changed = null } = request;
   const text = `select eid, type, present, created::float8 as created, starling.to_ms_1(created_at) as created_at,
-    applied::float8 as applied, state, large, history, fresh from starling.tick_page_1($1, $2, $3, $4, $5, $6)`;
+    applied::float8 as applied, state, large, history, fresh from starling.tick_page_1($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
   const place = [after?.eid ?? "", after?.type ?? ""];
-  const rows = await reads.query<PageRow>(text, [shard, tick, ...place, limit, maxBytes]);
+  const only = changed === null ? [null, null, ""] : [changed.since, Math.floor(changed.at), changed.always.join(",")];
+  const rows = await reads.query<PageRow>(text, [shard, tick, ...place, limit, maxBytes, ...only]);
   const last = rows.at(-1) ?? null;
   if (last === null) return { records: [], last };
   const records = new Map(rows.flatMap((row) => (row.present ? [[keyOf(row), toRecord(request, row)]] : [])));

@@ -19,9 +19,18 @@ export async function readValueLinks(
   after: EntityKey | null,
   limit: number,
 ): Promise<SnapshotValueLinks[]> {
-  const text = `select shard, eid, type, tick::float8 as tick, links from starling.snapshot_value
+  const text = `select shard, eid, type, tick::float8 as tick, links, was,
+      octet_length(body) as bytes from starling.snapshot_value
     where (shard, eid, type) > ($1, $2, $3) order by shard, eid, type limit $4`;
-  type Row = { readonly shard: number; eid: string; type: string; tick: number; links: string };
+  type Row = {
+    readonly shard: number;
+    eid: string;
+    type: string;
+    tick: number;
+    links: string;
+    was: string;
+    bytes: number;
+  };
   const rows = await reads.query<Row>(text, [after?.shard ?? -1, after?.eid ?? "", after?.type ?? "", limit]);
   return rows.map((row) => ({ ...row, shard: toShardId(row.shard) }));
 }
@@ -33,7 +42,8 @@ export async function readValues(reads: Pool, keys: readonly EntityKey[]): Promi
       select generate_series(1, cardinality($2::int[])), unnest($2::int[]), unnest(starling.split_1($3, $1)),
         unnest(starling.split_1($4, $1))
     ) k(i, shard, type, eid)
-    join starling.snapshot_value v on v.shard = k.shard and v.eid = k.eid and v.type = k.type`;
+    join starling.snapshot_value v on v.shard = k.shard and v.eid = k.eid and v.type = k.type
+    where v.body <> ''`;
   const rows = await reads.query<{ i: number; due: number | null; body: string }>(text, [escaped, ...packed]);
   return rows.flatMap(({ i, due, body }) => {
     const key = keys[i];

@@ -90,7 +90,8 @@ create table starling.snapshot_image (
 alter table starling.snapshot_image alter state set storage external, alter state set statistics 0,
   alter history set storage external, alter history set statistics 0;
 
--- Of entities whose types are linked: their values at T. links: whom they link to over paths of hooks.
+-- Of entities whose types are linked: their values at T. links: whom they link to over paths of hooks; was: the same before
+-- the tick. An empty body: the entity went in that tick.
 create table starling.snapshot_value (
   shard int not null,
   eid text collate "C" not null,
@@ -98,6 +99,7 @@ create table starling.snapshot_value (
   tick bigint not null,
   due bigint,
   links text collate "C" not null,
+  was text collate "C" not null,
   body text collate "C" not null,
   primary key (shard, eid, type)
 );
@@ -123,6 +125,8 @@ create table starling.snapshot (
   body jsonb not null,
   primary key (shard, eid, type, from_tick)
 ) with (toast_tuple_target = 4080, autovacuum_vacuum_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.5);
+create index snapshot_value_due on starling.snapshot_value (shard, due) where due is not null;
 create unique index snapshot_open on starling.snapshot (shard, eid, type) where to_tick is null;
+create index snapshot_due on starling.snapshot (shard, due) where to_tick is null and due is not null;
 create index snapshot_by_end on starling.snapshot (shard, to_tick) where to_tick is not null;
 `;

@@ -52,6 +52,13 @@ export interface SnapshotStore {
   /** Whom the entities of linked types link to, in the order of their keys. */
   readValueLinks(after: EntityKey | null, limit: number): Promise<SnapshotValueLinks[]>;
   readValues(keys: readonly EntityKey[]): Promise<SnapshotValueRow[]>;
+  /** Replaces what stands of values that were computed in the tick; of one whose shard has a mark of a later tick, nothing. Null writes
+   * in another database than the writer's. */
+  writeValues(
+    writer: ShardWriter | null,
+    tick: number,
+    rows: readonly Omit<SnapshotValueRow, "due">[],
+  ): Promise<"written" | "lost">;
 }
 
 export interface ShardWriter extends Fence {
@@ -103,16 +110,15 @@ export interface SnapshotCounts {
   readonly shardsDone?: number;
 }
 
+/** See `HookReport` in `actors/snapshot-report.ts`. */
 export interface SnapshotHookReport {
   readonly calls: number;
-  readonly errors: number;
+  readonly failures: number;
+  readonly undeclared: number;
+  readonly refused: number;
   readonly tasks: number;
-  /** All calls together. */
   readonly ms: number;
-  /** The first error's text. */
-  readonly error?: string;
-  /** Attributes that it changed and did not declare. */
-  readonly undeclared?: readonly string[];
+  readonly problems: readonly string[];
 }
 
 export type SnapshotHookReports = Readonly<Record<string, SnapshotHookReport>>;
@@ -223,8 +229,7 @@ export interface SnapshotPage {
 export type SnapshotRow = EntityKey &
   (
     | {
-        /** `ghost`: the entity does not exist, others link to it. */
-        readonly kind: "body" | "ghost";
+        readonly kind: "body";
         /** When time alone changes it next, Unix ms. */
         readonly due: number | null;
         readonly body: string;
@@ -234,8 +239,13 @@ export type SnapshotRow = EntityKey &
   );
 
 export interface SnapshotValueLinks extends EntityKey {
+  /** When it was computed last. */
   readonly tick: number;
   readonly links: string;
+  /** Before that. */
+  readonly was: string;
+  /** Of its body; 0: the entity has gone. */
+  readonly bytes: number;
 }
 
 export interface SnapshotValueRow extends EntityKey {

@@ -3,6 +3,7 @@ import type { Pool } from "./connection.ts";
 import { type Packer, packAll, packKeys } from "./pack.ts";
 import { outcomeOf } from "./snapshot-run.ts";
 import type { OpenedVisit, ShardWriter, SnapshotMark, SnapshotPage, SnapshotRow } from "./snapshot-store.ts";
+import type { EntityKey } from "./store.ts";
 
 /**
  * In step 6: what the owner of a shard writes of a tick. A page, the cursor behind it and the tasks of its hooks are one
@@ -31,7 +32,19 @@ begin
 end
 $$;
 
--- Kinds: b a body, g the body of an entity that does not exist, c the snapshot ends, k it stands. Plans are made once and
+-- Whether an entity was there at the mark.
+create function starling.stood_1(p_tick bigint, p_shard int, p_eid text, p_type text) returns boolean language sql stable
+return coalesce(
+  (
+    select i.state is not null from starling.snapshot_image i
+      where i.shard = p_shard and i.eid = p_eid and i.type = p_type and i.tick = p_tick
+  ),
+  exists (
+    select from starling.entity e where e.shard = p_shard and e.eid = p_eid and e.type = p_type and not e.tombstone
+  )
+);
+
+-- Kinds: b a body, c the snapshot ends, k it stands. Plans are made once and
 -- before the tables have their size: without the settings they might read them whole.
 create function starling.snapshot_rows_1(p_tick bigint, p_escaped boolean, p_shards int[], p_types text, p_eids text,
   p_dues bigint[], p_kinds text, p_bodies text, out written int, out closed int) language plpgsql
@@ -43,23 +56,16 @@ begin
       string_to_array(p_kinds, null), starling.split_1(p_bodies, p_escaped)) n(shard, type, eid, kind, body)
     where n.kind <> 'k' and s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
       and s.from_tick < p_tick and case when n.kind = 'c' then true else s.body <> n.body::jsonb end;
-  if position('g' in p_kinds) > 0 then
-    update starling.snapshot s set to_tick = null
-      from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped),
-        string_to_array(p_kinds, null), starling.split_1(p_bodies, p_escaped)) n(shard, type, eid, kind, body)
-      where n.kind = 'g' and s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick = p_tick
-        and s.body = n.body::jsonb;
-  end if;
   update starling.snapshot s set due = n.due
     from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped), p_dues,
       string_to_array(p_kinds, null)) n(shard, type, eid, due, kind)
-    where n.kind in ('b', 'g') and s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
+    where n.kind = 'b' and s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
       and s.due is distinct from n.due;
   insert into starling.snapshot (shard, type, eid, from_tick, due, body)
     select n.shard, n.type, n.eid, p_tick, n.due, n.body::jsonb
       from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped), p_dues,
         string_to_array(p_kinds, null), starling.split_1(p_bodies, p_escaped)) n(shard, type, eid, due, kind, body)
-      where n.kind in ('b', 'g') and not exists (
+      where n.kind = 'b' and not exists (
         select from starling.snapshot s
           where s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
       );
@@ -98,6 +104,26 @@ begin
 end
 $$;
 
+-- The same where the pages hold only what has changed: of entities that were not there at the mark.
+create function starling.snapshot_absent_1(p_tick bigint, p_shard int, p_after_eid text, p_after_type text, p_eid text,
+  p_type text) returns int language plpgsql set enable_seqscan = off as $$
+declare
+  v_count int;
+begin
+  update starling.snapshot s set to_tick = p_tick
+    where s.shard = p_shard and (s.eid, s.type) > (p_after_eid, p_after_type) and (s.eid, s.type) <= (p_eid, p_type)
+      and s.to_tick is null and s.from_tick < p_tick and not starling.stood_1(p_tick, s.shard, s.eid, s.type);
+  get diagnostics v_count = row_count;
+  delete from starling.snapshot_value v
+    where v.shard = p_shard and (v.eid, v.type) > (p_after_eid, p_after_type) and (v.eid, v.type) <= (p_eid, p_type)
+      and v.body = '' and v.tick < p_tick;
+  update starling.snapshot_value v set was = v.links, links = '', body = '', due = null, tick = p_tick
+    where v.shard = p_shard and (v.eid, v.type) > (p_after_eid, p_after_type) and (v.eid, v.type) <= (p_eid, p_type)
+      and v.body <> '' and not starling.stood_1(p_tick, v.shard, v.eid, v.type);
+  return v_count;
+end
+$$;
+
 -- The last page of a visit goes up to beyond the longest eid.
 create function starling.snapshot_page_1(p_node text, p_shard int, p_epoch bigint, p_tick bigint, p_after_eid text,
   p_after_type text, p_was_visited boolean, p_eid text, p_type text, p_visited boolean, p_done boolean, p_whole boolean,
@@ -126,15 +152,17 @@ begin
   if p_whole then
     v_closed := v_closed + starling.snapshot_gone_1(p_tick, p_shard, p_after_eid, p_after_type, v_end_eid, p_type,
       p_escaped, p_types, p_eids);
+  elsif not p_was_visited then
+    v_closed := v_closed + starling.snapshot_absent_1(p_tick, p_shard, p_after_eid, p_after_type, v_end_eid, p_type);
   end if;
   if p_value_dues <> '{}' then
-    insert into starling.snapshot_value as v (shard, type, eid, tick, due, links, body)
-      select p_shard, n.type, n.eid, p_tick, n.due, n.links, n.body
+    insert into starling.snapshot_value as v (shard, type, eid, tick, due, links, was, body)
+      select p_shard, n.type, n.eid, p_tick, n.due, n.links, '', n.body
         from unnest(starling.split_1(p_value_types, p_escaped), starling.split_1(p_value_eids, p_escaped),
           p_value_dues, starling.split_1(p_links, p_escaped), starling.split_1(p_values, p_escaped))
           n(type, eid, due, links, body)
       on conflict (shard, eid, type) do update set tick = excluded.tick, due = excluded.due, links = excluded.links,
-        body = excluded.body;
+        was = v.links, body = excluded.body;
   end if;
   if p_tasks is not null then
     insert into starling.snapshot_task (shard, tick, page, body) values (p_shard, p_tick, v_mark.page, p_tasks);
@@ -162,6 +190,28 @@ begin
     return;
   end if;
   perform starling.snapshot_rows_1(p_tick, p_escaped, p_shards, p_types, p_eids, p_dues, p_kinds, p_bodies);
+end
+$$;
+
+-- Texts of values, while no later tick has marked their shards.
+create function starling.snapshot_values_1(p_node text, p_shard int, p_epoch bigint, p_tick bigint, p_escaped boolean,
+  p_shards int[], p_types text, p_eids text, p_bodies text) returns text language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off as $$
+declare
+  v_lost text;
+begin
+  if p_node is not null then
+    v_lost := starling.fence_1(p_node, array[p_shard], array[p_epoch]);
+  end if;
+  if v_lost is null and not exists (
+    select from starling.snapshot_mark m where m.shard = any(p_shards) and m.tick > p_tick
+  ) then
+    update starling.snapshot_value v set body = n.body
+      from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped),
+        starling.split_1(p_bodies, p_escaped)) n(shard, type, eid, body)
+      where v.shard = n.shard and v.eid = n.eid and v.type = n.type;
+  end if;
+  return v_lost;
 end
 $$;
 
@@ -265,10 +315,26 @@ function packPage(packer: Packer, { rows, values }: SnapshotPage): string[] {
   ];
 }
 
-const letters: Readonly<Record<SnapshotRow["kind"], string>> = { body: "b", ghost: "g", closed: "c", kept: "k" };
+const letters: Readonly<Record<SnapshotRow["kind"], string>> = { body: "b", closed: "c", kept: "k" };
 
 function packDues(dues: readonly (number | null)[]): string {
   return `{${dues.map((due) => (due === null ? "null" : Math.floor(due))).join(",")}}`;
+}
+
+/** See {@link SnapshotStore.writeValues}. */
+export async function writeValues(
+  pool: Pool,
+  writer: ShardWriter | null,
+  tick: number,
+  rows: readonly (EntityKey & { readonly body: string })[],
+): Promise<"written" | "lost"> {
+  const { packed, escaped } = packAll((packer) => [
+    ...packKeys(packer, rows),
+    packer.column(rows.map(({ body }) => body)),
+  ]);
+  const fence = writer === null ? [null, null, null] : [writer.node, writer.shard, writer.epoch];
+  const text = "select starling.snapshot_values_1($1, $2, $3, $4, $5, $6, $7, $8, $9) as lost";
+  return outcomeOf(await pool.query<{ lost: string | null }>(text, [...fence, tick, escaped, ...packed]));
 }
 
 /** See {@link SnapshotStore.dropTasks}. */

@@ -31,6 +31,18 @@ export interface TickPageRequest {
   /** Entities, present or not; and roughly the bytes of their states and of what no fold has taken of their histories. */
   readonly limit: number;
   readonly maxBytes: number;
+  /** Null, or left out: all entities. */
+  readonly changed?: TickChanges | null;
+}
+
+/** What has changed since another tick. */
+export interface TickChanges {
+  /** The mark of that tick. */
+  readonly since: Seq;
+  /** Those are among them whose stored snapshot or values are due by now, Unix ms. */
+  readonly at: number;
+  /** And all entities of these types. */
+  readonly always: readonly string[];
 }
 
 /** An entity as it was at a mark. */

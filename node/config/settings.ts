@@ -89,6 +89,7 @@ export const settingsSchema = z.object({
   snapshotConcurrency: count(2, 1, 1000, "shards whose snapshots a node computes at once"),
   snapshotPageMax: count(500, 1, 100_000, "entities whose snapshots are computed and written together"),
   snapshotPageBytes: bytes(4 * MiB, "bytes of the records that are read for that, roughly"),
+  snapshotJoinBytes: bytes(64 * MiB, "bytes of linked entities' values above which they are computed in pieces"),
   snapshotStallMs: duration(600_000, "how long a snapshot run may stand still before it fails"),
   storeTimeoutMs: duration(30_000, "bound on one statement in PostgreSQL"),
   logLevel: z

@@ -14,6 +14,7 @@ import { nodes } from "./nodes.ts";
 import { raw } from "./raw.ts";
 import { residency } from "./residency.ts";
 import { slowDatabase } from "./slow-database.ts";
+import { snapshots } from "./snapshots.ts";
 import { soak } from "./soak.ts";
 import { stagesBenchmark } from "./stages.ts";
 import { jsonLine, missedLines, table } from "./table.ts";
@@ -29,6 +30,7 @@ const benchmarks: readonly Benchmark[] = [
   slowDatabase,
   raw,
   history,
+  snapshots,
   stagesBenchmark,
   cluster,
   failover,

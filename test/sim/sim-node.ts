@@ -4,7 +4,6 @@ import { createCounters } from "../../actors/counters.ts";
 import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
 import type { LaneLimits } from "../../actors/lane.ts";
 import { createMessenger, type Messenger } from "../../actors/messenger.ts";
-import { startScheduleDriver } from "../../actors/schedule-driver.ts";
 import { type ClusterEngine, startEngine } from "../../actors/start-engine.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { joinMembership } from "../../cluster/join-membership.ts";
@@ -18,7 +17,7 @@ import { type NodeId, toNodeId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryNetwork } from "../support/memory-links.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
-import { actorModel, createModule, model } from "./load.ts";
+import { actorModel, createHooks, model } from "./load.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { openSimStream, type SimStream, type SimStreamListener } from "./sim-call.ts";
 import { createSimCells, SimProcess } from "./sim-process.ts";
@@ -32,11 +31,7 @@ export interface SimWorld {
   readonly coordinator: MemoryCoordinator;
   readonly database: MemoryStore;
   readonly entityShards: number;
-  readonly systemShards: number;
   readonly isBroken: () => boolean;
-  /** Whether schedules go on. */
-  readonly isScheduling: () => boolean;
-  readonly onWrongCall: (text: string) => void;
   /** By the node's name. */
   readonly storeFault: (node: string, call: string) => StoreFault;
   readonly coordinatorFault: (node: string, call: CoordinatorCall) => CoordinatorFault;
@@ -45,7 +40,7 @@ export interface SimWorld {
   readonly onBug: (text: string) => void;
   readonly newId: (prefix: string) => string;
   readonly addresses: () => readonly string[];
-  readonly trace: (node: string, text: string, fields: object) => void;
+  readonly trace: (node: string, text: string) => void;
 }
 
 /** One start of a node: the composition of `node/node.ts`, in a simulated process. */
@@ -98,10 +93,9 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   const process = new SimProcess(scheduler.clock);
   const { clock } = process;
   const counters = createCounters();
-  const say = (fields: object, text: string): void => world.trace(name, text, fields);
+  const say = (fields: object, text: string): void => world.trace(name, `${text} ${JSON.stringify(fields)}`);
   const log = { debug: () => {}, info: say, warn: say, error: say };
   const skewMs = 300 * (random() - 0.5);
-  const wall = (): number => wallAt(clock.now() + skewMs);
   const first = toNodeId(world.newId(`${name}-`));
   let membership: Membership | null = null;
   let inFlight = 0;
@@ -114,8 +108,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
       pendingCalls.set(call, (pendingCalls.get(call) ?? 0) + change);
     },
   });
-  const { isBroken, onWrongCall } = world;
-  const { hooks, scheduled } = createModule({ clock, log, random, isBroken, onWrongCall });
+  const hooks = createHooks({ clock, log, isBroken: world.isBroken });
   const runner = createHookRunner({
     ...{ hooks, model: actorModel, clock, random, counters },
     limits: hookRunnerLimits,
@@ -144,8 +137,8 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     },
     runHook: (hook, call) => runner.run(hook, call),
     abandon: (shard) => runner.abandon(shard),
-    ...{ entityShards: world.entityShards, systemShards: world.systemShards, lanes: 2, databases: 1 },
-    wall,
+    ...{ entityShards: world.entityShards, systemShards: 0, lanes: 2, databases: 1 },
+    wall: () => wallAt(clock.now() + skewMs),
     newSessionId: () => world.newId("session-"),
   });
   const limits = {
@@ -154,10 +147,6 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   };
   const calls = new CallSession({ engine, clock, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
   const messenger = createMessenger({ engine, calls, model: actorModel, clock });
-  const driver = startScheduleDriver({
-    ...{ scheduled, engine, messenger, clock, wall, counters, log: () => log },
-    owns: (shard) => world.isScheduling() && engine.ownsNow(shard),
-  });
   const { helloMs, stalledMs, maxStreams } = limits;
   const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, maxStreams });
   engine.onSessionTaken((session, opening) => ingest.take(session, opening));
@@ -204,7 +193,6 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     },
     stop: async () => {
       ingest.leave(world.addresses().filter((other) => other !== address));
-      await driver.close();
       await engine.handOver(20_000);
       ingest.close(new StarlingError("UNAVAILABLE", "the node is stopping"));
       await engine.close();

@@ -11,7 +11,8 @@ export function configModel(types: Readonly<Record<string, Readonly<Record<strin
   const problems: ConfigProblem[] = [];
   const files = Object.entries(types).flatMap(([id, { "#": more, ...attribs }]) => {
     const lines = Object.entries(attribs).map(([attr, text]) => `  ${attr}: ${attributeYaml(attr, text)}`);
-    const head = `entity: {id: ${id}, name: ${id}, snapshot: yes${more === undefined ? "" : `, ${more}`}}`;
+    const snapshot = more?.includes("snapshot:") ? "" : ", snapshot: yes";
+    const head = `entity: {id: ${id}, name: ${id}${snapshot}${more === undefined ? "" : `, ${more}`}}`;
     const text = `${head}\nattribs:${lines.length === 0 ? " {}" : ""}\n${lines.join("\n")}\n`;
     return parseConfigText(`db_entities/${id}.yml`, text, problems) ?? [];
   });

@@ -1,10 +1,12 @@
+import { setMaxListeners } from "node:events";
 import { createCounters } from "../../actors/counters.ts";
 import type { SnapshotComputer } from "../../actors/snapshot-computer.ts";
+import type { RecordAt } from "../../actors/snapshot-values.ts";
 import { type Snapshots, startSnapshots } from "../../actors/snapshots.ts";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../actors/store/postgres-store.ts";
 import type { SnapshotStore } from "../../actors/store/snapshot-store.ts";
-import type { AcquiredShard, StoredEntity } from "../../actors/store/store.ts";
+import type { AcquiredShard } from "../../actors/store/store.ts";
 import { checkTask } from "../../modules/check-task.ts";
 import { systemClock } from "../../proto/clock.ts";
 import { groupOf, type ShardId, shardId, toNodeId, toSeq } from "../../proto/ids.ts";
@@ -19,10 +21,18 @@ export interface SnapshotWorld {
   readonly admin: Connection;
   /** Writes entities as a flush does; null deletes one. */
   put(entities: Readonly<Record<string, number | null>>): Promise<void>;
+  /** Writes an entity as it stands after a flush; null deletes it. */
+  write(
+    type: string,
+    eid: string,
+    record: (Partial<Pick<RecordAt, "rows">> & Pick<RecordAt, "state">) | null,
+  ): Promise<void>;
   /** A node that takes over all shards. */
   start(options?: SnapshotNodeOptions): Promise<SnapshotTestNode>;
   /** What readers see as of the newest finished tick: eid to value. */
   visible(): Promise<Record<string, number>>;
+  /** Aborted when the world ends. */
+  readonly closing: AbortSignal;
   /** Tasks that came through, each as often as it did. */
   readonly delivered: Map<string, number>;
   close(): Promise<void>;
@@ -34,6 +44,9 @@ export interface SnapshotNodeOptions {
   readonly computer?: Partial<SnapshotComputer>;
   readonly fingerprint?: string;
   readonly stallMs?: number;
+  readonly groupMaxBytes?: number;
+  /** Drops what is older, all the time. */
+  readonly olderThanMs?: number;
   /** A task of each entity. */
   readonly tasks?: boolean;
   readonly next?: ((after: number) => number | null) | null;
@@ -64,35 +77,40 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
   const nodes: Snapshots[] = [];
   const delivered = new Map<string, number>();
   const numbers = new Map<string, string>();
+  const closing = new AbortController();
+  setMaxListeners(0, closing.signal);
   let names = 0;
   let applied = 0;
 
+  const write: SnapshotWorld["write"] = async (type, eid, record) => {
+    const shard = shardOf("entity", type, eid, entityShards);
+    applied++;
+    await admin.query("delete from starling.history where shard = $1 and type = $2 and eid = $3", [shard, type, eid]);
+    if (record === null) {
+      await admin.query("delete from starling.entity where shard = $1 and type = $2 and eid = $3", [shard, type, eid]);
+      return;
+    }
+    await admin.query(
+      `insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state)
+        values ($1, $2, $3, 1, now(), $4, false, $5)
+        on conflict (shard, eid, type) do update set applied = excluded.applied, state = excluded.state`,
+      [shard, type, eid, applied, record.state],
+    );
+    for (const { body } of record.rows ?? []) {
+      const text = "insert into starling.history (shard, type, eid, seq, body) values ($1, $2, $3, $4, $5)";
+      await admin.query(text, [shard, type, eid, applied, body]);
+    }
+  };
   const put: SnapshotWorld["put"] = async (entities) => {
-    const rows = Object.entries(entities).map(([eid, n]): StoredEntity => {
-      const shard = shardOf("entity", "thing", eid, entityShards);
-      const state = `{"n":{"v":${n},"t1":1,"t2":1,"c":1,"n":1}}`;
-      applied++;
-      const at = { created: toSeq(1), createdAt: 0, applied: toSeq(applied) };
-      return { shard, type: "thing", eid, ...at, state, tombstone: n === null };
-    });
-    for (const row of rows) {
-      if (row.tombstone) {
-        await admin.query("delete from starling.entity where shard = $1 and eid = $2", [row.shard, row.eid]);
-        continue;
-      }
-      await admin.query(
-        `insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state)
-          values ($1, $2, $3, 1, now(), $4, false, $5)
-          on conflict (shard, eid, type) do update set applied = excluded.applied, state = excluded.state`,
-        [row.shard, row.type, row.eid, row.applied, row.state],
-      );
+    for (const [eid, n] of Object.entries(entities)) {
+      await write("thing", eid, n === null ? null : { state: `{"n":{"v":${n},"t1":1,"t2":1,"c":1,"n":1}}` });
     }
   };
 
   const mark = async (shards: readonly ShardId[], tick: number): Promise<void> => {
-    const text = `insert into starling.snapshot_mark (shard, tick, seq) select s, $2, 0 from unnest($1::int[]) s
+    const text = `insert into starling.snapshot_mark (shard, tick, seq) select s, $2, $3 from unnest($1::int[]) s
       on conflict do nothing`;
-    await admin.query(text, [`{${shards.join(",")}}`, tick]);
+    await admin.query(text, [`{${shards.join(",")}}`, tick, applied]);
   };
 
   const acquireAll = async (node: ReturnType<typeof toNodeId>, wanted: readonly ShardId[]) => {
@@ -119,15 +137,18 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
           const own = acquired.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : []));
           mark(own, tick).catch(() => {}); // the next look does it
         },
+        open: () => new Set(acquired.map(({ shard }) => shard)),
         passed: () => {},
       },
       computer: { ...createTestComputer(options.tasks ?? false), ...options.computer },
-      isStored: () => true,
-      isLinked: false,
+      isRefreshing: () => false,
+      isLinked: (options.computer?.linked?.types.size ?? 0) > 0,
       fingerprint: options.fingerprint ?? "same",
       shards: () => acquired.map(({ shard, epoch }) => ({ ...noLoad, shard, epoch })),
       self: () => node,
       owns: (shard) => acquired.some((one) => one.shard === shard),
+      cleanAt: options.olderThanMs === undefined ? null : (after) => after + 1,
+      olderThanMs: options.olderThanMs ?? 0,
       send: async (row) => {
         // As a channel does: a number counts once, and comes back with the same content.
         const key = `${row.shard}/${row.tick}/${row.page}`;
@@ -140,7 +161,12 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
           delivered.set(task, (delivered.get(task) ?? 0) + 1);
         }
       },
-      limits: { visitsMax: 2, pageMaxEntities: 2, pageMaxBytes: 1_000_000 },
+      limits: {
+        visitsMax: 2,
+        pageMaxEntities: 2,
+        pageMaxBytes: 1_000_000,
+        groupMaxBytes: options.groupMaxBytes ?? 1_000_000,
+      },
       ...{ entityShards, systemShards, next: options.next ?? null, stallMs: options.stallMs ?? 60_000 },
       ...{ clock: systemClock, wall, newId: () => `${node}-${Math.random()}`, counters },
       log: { info: () => {}, warn: say, error: say },
@@ -150,7 +176,7 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
   };
 
   return {
-    ...{ store, admin, put, start, delivered },
+    ...{ store, admin, put, write, start, delivered, closing: closing.signal },
     visible: async () => {
       const rows = await admin.query<{ eid: string; body: string; count: number }>(`
         select s.eid, max(s.body::text) as body, count(*)::int as count from starling.snapshot s,
@@ -162,7 +188,8 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
       return Object.fromEntries(rows.map(({ eid, body }) => [eid, JSON.parse(body).n as number]));
     },
     close: async () => {
-      for (const snapshots of nodes) await snapshots.close();
+      closing.abort(new StarlingError("UNAVAILABLE", "the world ends"));
+      await Promise.all(nodes.map((snapshots) => snapshots.close()));
       await store.close();
       await admin.close();
       await database.close();
@@ -170,17 +197,54 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
   };
 }
 
+/** A call that is never answered, as long as the world stands. */
+export function never(world: Pick<SnapshotWorld, "closing">): Promise<never> {
+  return new Promise((_, reject) => world.closing.addEventListener("abort", () => reject(world.closing.reason)));
+}
+
+const writes = /^(begin|note|end|open|write|drop)/;
+
+/** A store of a node that dies at its `count`-th write: when it is done, or before. What it calls later is never answered. */
+export function dyingAt(
+  world: Pick<SnapshotWorld, "closing">,
+  { count, when, onDeath }: { readonly count: number; readonly when: "before" | "after"; readonly onDeath: () => void },
+) {
+  let calls = 0;
+  const die = (): Promise<never> => {
+    onDeath();
+    return never(world);
+  };
+  return (store: SnapshotStore): SnapshotStore =>
+    new Proxy(store, {
+      get: (target, name, receiver) => {
+        const method: unknown = Reflect.get(target, name, receiver);
+        if (typeof method !== "function") return method;
+        return async (...values: unknown[]) => {
+          if (!writes.test(String(name))) return calls < count ? method.apply(target, values) : die();
+          calls++;
+          if (calls > count || (calls === count && when === "before")) return die();
+          const value: unknown = await method.apply(target, values);
+          return calls >= count ? die() : value;
+        };
+      },
+    });
+}
+
 const noLoad = {
   ...{ lastSeq: toSeq(0), watermark: toSeq(0), residentEntities: 0, undelivered: 0, lagEntries: 0, lagBytes: 0 },
   ...{ outboxBytes: 0, residentBytes: 0, dirtyEntities: 0, obligations: 0 },
 };
 
+const noProblems = { failures: 0, undeclared: 0, refused: 0, problems: [] };
+
 /** A snapshot is the entity's number; a task names its entity. */
 function createTestComputer(hasTasks: boolean): SnapshotComputer {
   return {
-    linked: new Set(),
+    linked: { list: [], types: new Set() },
+    impure: [],
     windowsOf: () => [],
     compute: async (records) => ({
+      values: [],
       snapshots: records.map(({ shard, type, eid, state }) => {
         const { n } = JSON.parse(state) as { n: { v: number } };
         return { shard, type, eid, due: null, body: JSON.stringify({ eid, n: n.v }) };
@@ -188,9 +252,10 @@ function createTestComputer(hasTasks: boolean): SnapshotComputer {
       tasks: !hasTasks
         ? []
         : records.map(({ type, eid }) => checkTask(snapshotModel, { type, eid, datapoints: [{ attr: "n", v: 1 }] })),
-      hooks: { counted: { calls: records.length, errors: 0, tasks: hasTasks ? records.length : 0, ms: 1 } },
+      hooks: { counted: { ...noProblems, calls: records.length, tasks: hasTasks ? records.length : 0, ms: 1 } },
     }),
-    read: () => Promise.reject(new Error("nothing is linked")),
+    join: () => Promise.reject(new Error("nothing is linked")),
+    joinLarge: () => Promise.reject(new Error("nothing is linked")),
     runForNode: async () => ({ hooks: {}, answers: [] }),
   };
 }
