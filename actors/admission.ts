@@ -164,6 +164,9 @@ export function tellProcessed(lane: Lane, shard: Shard, { position, listener, fi
   tell(lane, listener, { kind: "processed", position, obligations });
 }
 
+/** So many parts of a batch are passed by one flush, roughly: it takes the entities that changed longest ago, of any shard. */
+const passedAtOnce = 8;
+
 /** Says that the watermark has passed the first parts of a channel. */
 export function tellPassed(lane: Lane, shard: Shard, recent: RecentParts, passed: number): void {
   const owes = shard.obligations.size > 0;
@@ -171,7 +174,7 @@ export function tellPassed(lane: Lane, shard: Shard, recent: RecentParts, passed
     const batch = recent.batches[index];
     if (owes) tellProcessed(lane, shard, recentAt(recent, index));
     else if (batch !== undefined && batch.listener !== null) {
-      newsFor(lane, batch.listener, batch.size).addPassed(positionOf(recent, index));
+      newsFor(lane, batch.listener, passedAtOnce).addPassed(positionOf(recent, index));
     }
   }
 }

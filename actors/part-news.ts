@@ -23,7 +23,7 @@ export class PartNews implements News {
   #events: PartEvent[] | null = null;
   #length = 0;
 
-  /** `size`: how many parts there may be to tell of; then the columns need not grow. */
+  /** `size`: how many parts there are to tell of, roughly: columns that are too long cost memory, too short ones grow. */
   constructor(size: number) {
     this.#size = size;
     this.#positions = new Array(size);

@@ -3,6 +3,7 @@ import type { Hook } from "../modules/hook.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { appendAnswer, createAnswer, recordMessage } from "./answer-block.ts";
+import { wasAllowed } from "./creation-answer.ts";
 import { applyDatapoint, applyState, applyTtl, clearEntity, type Entity } from "./entity.ts";
 import { applyLinks, clearLinks, tellLinks } from "./entity-links.ts";
 import { viewOf } from "./entity-view.ts";
@@ -114,8 +115,10 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         next(entry, !task.delete && creates(entity, entry) ? "allow" : "links");
         break;
       case "allow":
-        // A creation that is stored already was allowed then (R18).
-        if (!entity.exists && !runHooks(lane, shard, entry, hooks.allowEntityCreation.get(type))) return false;
+        // A creation that is stored already was allowed then, as was one that has been answered to (R18).
+        if (!entity.exists && !wasAllowed(lane, shard, entry, task)) {
+          if (!runHooks(lane, shard, entry, hooks.allowEntityCreation.get(type))) return false;
+        }
         // A refusal has ended the entry; the answers write `phase`, which the compiler cannot see.
         if ((entry.phase as string) === "ended") break;
         next(entry, "creation");

@@ -71,6 +71,29 @@ test("a creation that is stored runs its hooks again when their answer was lost 
   ]);
 });
 
+test("a creation stands once it was answered to, whatever the hook says the next time (R18)", async () => {
+  const store = createMemoryStore();
+  const hooks: HookTable = { ...onAllow, onEntityCreation: onCreation.onEntityCreation };
+  const judge =
+    (allowed: boolean) =>
+    ({ name }: Hook): HookOutcome =>
+      name === "allow" ? { kind: "decision", allowed } : { kind: "answer", tasks: [task("src", "e", "own", 9)] };
+  const withoutFlushes: Store = {
+    ...store,
+    flush: () => Promise.reject(new StarlingError("STORE", "connection closed")),
+  };
+  let flushes = 0;
+  const dies = (effect: string): boolean => effect === "flush" && ++flushes === 2;
+  const first = await start(withoutFlushes, { hooks, runHook: judge(true), dies });
+  createClient([[task("src", "e", "a", 1)]]).offer(first, 0, 1);
+  await first.run();
+  expect(await store.load([key])).toEqual([]);
+  await start(store, { name: "next", hooks, runHook: judge(false) });
+  const { logged, state } = await inspect(store);
+  expect([...logged.keys()]).toEqual(["src e a 1", "src e own 9"]);
+  expect([...state.keys()].sort()).toEqual(["src e a", "src e own"]);
+});
+
 test("a refusal stands, whatever the hook says the next time, and what was refused is no raw data (R18)", async () => {
   const store = createMemoryStore();
   const allow = (allowed: boolean) => (): HookOutcome => ({ kind: "decision", allowed });

@@ -7,12 +7,12 @@ import { isFailed, type PoolReport, playRuns } from "./pool.ts";
 
 /**
  * Puts known bugs back, one by one, in a copy of what is compiled, and lets the simulation look for each: it has to find it
- * by a checker, within `runsMax` runs. `npm run sim -- --bugs [NAME…]`. A patch stands under the lines `Rule:` and `Bug:`.
+ * by a checker, within `runsMax` runs, where nothing is found without it. `npm run sim -- --bugs [NAME…]`. A patch stands under the lines `Rule:` and `Bug:`.
  */
 export interface BugVerdict {
   readonly name: string;
   readonly rule: string;
-  readonly verdict: "found" | "missed" | "does not apply" | "crashed";
+  readonly verdict: "found" | "missed" | "does not apply" | "crashed" | "fails anyway";
   /** Which promise was seen broken, and what was seen. */
   readonly checker: string;
   readonly text: string;
@@ -81,6 +81,8 @@ async function tryBug(name: string, tree: string, { seed, runsMax, ...rest }: Se
   if (failed === undefined) return { ...none, verdict: "missed", runs: reports.length };
   const runs = failed.seed - seed + 1;
   if (failed.kind === "broken") return { ...none, verdict: "crashed", text: failed.text, runs };
+  const [clean] = await playRuns({ seed: failed.seed, runs: 1, dist, onReport: () => {} });
+  if (clean === undefined || isFailed(clean)) return { ...none, verdict: "fails anyway", runs };
   const [violation = { checker: "", text: "" }] = failed.violations;
   return { ...none, ...violation, verdict: crashes.has(violation.checker) ? "crashed" : "found", runs };
 }

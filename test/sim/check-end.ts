@@ -2,7 +2,7 @@ import type { ShardId } from "../../proto/ids.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
 import type { Checker } from "./checker.ts";
 import type { Line } from "./ledger.ts";
-import { flagsOf, hookIds, isDenied, isMember, isOrdered, partnerOf, placeOf } from "./load.ts";
+import { flagsOf, hookIds, isDenied, isDoubtful, isMember, isOrdered, partnerOf, placeOf } from "./load.ts";
 
 /** What must be true when everything has come to rest: the logs, all that was derived, and the records as the logs make them. */
 export function checkEnd(checker: Checker, database: MemoryStore): void {
@@ -28,6 +28,17 @@ export function checkEnd(checker: Checker, database: MemoryStore): void {
   const expected = new Expected(checker, database);
   for (const lines of ledger.lines.values()) expected.fold(lines);
   expected.check();
+  checkTicks(checker);
+}
+
+/** Each second between the first and the last one that were due has had its run, once. */
+function checkTicks(checker: Checker): void {
+  const ticks = [...checker.ledger.derived.values()].flat().filter(({ attr }) => attr === "tick");
+  const times = ticks.map(({ v }) => Number(v.slice(v.indexOf("|") + 1))).sort((a, b) => a - b);
+  for (const [index, time] of times.entries()) {
+    const before = times[index - 1];
+    if (before !== undefined && time !== before + 1000) checker.add("schedule", `${time} ran after ${before}`);
+  }
 }
 
 /** Per entity and session, datapoints stand in the log in the order in which they were sent. */
@@ -91,8 +102,15 @@ class Expected {
         life.exists = false;
         life.attributes = new Map();
         life.history = 0;
-      } else if (line.type !== "item" || !isDenied(line.eid)) this.#apply(life, line);
+      } else if (!this.#isRefused(life, line)) this.#apply(life, line);
     }
+  }
+
+  #isRefused({ exists }: Life, { shard, task, eid }: Line): boolean {
+    if (!this.#checker.refused.has(`${shard} ${task}`)) return false;
+    if (exists || !(isDenied(eid) || isDoubtful(eid)))
+      this.#checker.add("refused", `${eid}, which exists, was refused at ${shard}/${task}`);
+    return true;
   }
 
   #lifeOf({ shard, type, eid }: Line): Life {
@@ -131,6 +149,7 @@ class Expected {
     }
     if (isMember(v)) this.#keys.add(`member ${key}${hookIds.cross}`);
     if (/[lo]/.test(flags)) this.#keys.add(`late ${key}${hookIds.late}`);
+    if (flags.includes("o")) this.#keys.add(`later ${key}${hookIds.later}`);
     if (flags.includes("f")) this.#keys.add(`mended ${key}${hookIds.fragile}`);
     for (const gone of [...(flags.includes("d") ? [eid] : []), ...(flags.includes("p") ? [partnerOf(eid)] : [])]) {
       this.#deletions.set(gone, (this.#deletions.get(gone) ?? 0) + 1);
@@ -144,7 +163,8 @@ class Expected {
       if (derived.has(key) || this.#letters.has(key.slice(key.indexOf(" ") + 1))) continue;
       checker.add("derived", `${key} is missing`);
     }
-    for (const key of derived.keys()) if (!this.#keys.has(key)) checker.add("derived", `${key} has no cause`);
+    for (const key of derived.keys())
+      if (!this.#keys.has(key) && !key.startsWith("tick ")) checker.add("derived", `${key} has no cause`);
     for (const eid of new Set([...this.#deletions.keys(), ...this.#found.keys()])) {
       const [wanted, found] = [this.#deletions.get(eid) ?? 0, this.#found.get(eid) ?? 0];
       if (wanted !== found) checker.add("derived", `${eid} was deleted ${found} times, not ${wanted}`);

@@ -4,7 +4,7 @@ import type { ShardId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import type { MemoryCommit, MemoryStore } from "../support/memory-store.ts";
 import { Ledger } from "./ledger.ts";
-import { flagsOf, hookIds, isDenied, isMember, isOrdered } from "./load.ts";
+import { flagsOf, hookIds, isMember, isOrdered } from "./load.ts";
 
 export interface Violation {
   /** Which promise was broken. */
@@ -26,6 +26,8 @@ export class Checker {
   readonly #options: CheckerOptions;
   /** By shard: the newest epoch, and its owner. */
   readonly #owners = new Map<ShardId, { readonly epoch: number; readonly node: string }>();
+  /** Tasks whose creation was refused: shard and first seq. */
+  readonly refused = new Set<string>();
   /** Values that were acknowledged, by what was said of them. */
   readonly durable = new Set<string>();
   readonly processed = new Set<string>();
@@ -58,6 +60,7 @@ export class Checker {
         return;
       case "flush":
         this.#checkFences(commit);
+        for (const { shard, seq } of commit.request.refused) this.refused.add(`${shard} ${seq}`);
         this.counts.obligations += commit.request.obligations?.filter(({ held }) => held !== null).length ?? 0;
         return;
       case "fenced":
@@ -86,7 +89,7 @@ export class Checker {
   /** A batch was acknowledged: what was said of it holds now. */
   onAcked(batch: readonly ClientDatapoint[], outcome: BatchOutcome, level: "durable" | "processed"): void {
     const refused = new Set(outcome.rejections.map(({ index }) => index));
-    for (const [index, { eid, v }] of batch.entries()) {
+    for (const [index, { v }] of batch.entries()) {
       const value = String(v);
       if (refused.has(index)) {
         this.add("rejected", `${value} was refused: ${outcome.rejections[0]?.code}`);
@@ -96,13 +99,12 @@ export class Checker {
       this.settled.add(value);
       const line = this.ledger.sent.get(value)?.[0];
       if (line === undefined) this.add("lost", `${value} was acknowledged as ${level} and is not in the log`);
-      else if (level === "processed") this.#checkProcessed(value, String(eid), line, outcome.obligations);
+      else if (level === "processed") this.#checkProcessed(value, line, outcome.obligations);
     }
   }
 
   #checkProcessed(
     value: string,
-    eid: string,
     { shard, seq, task }: { shard: ShardId; seq: number; task: number },
     obligations: number,
   ): void {
@@ -113,7 +115,7 @@ export class Checker {
         "processed",
         `${value} at ${shard}/${seq} was said to be processed, the watermark is ${stored?.watermark}`,
       );
-    if (obligations > 0 || isDenied(eid) || stored?.refused.has(task as never)) return;
+    if (obligations > 0 || this.refused.has(`${shard} ${task}`)) return;
     const key = `${shard}-${seq}-`;
     if (
       isOrdered(value) &&

@@ -101,6 +101,8 @@ export class FaultPlan {
   readonly #busy = new Set<string>();
   readonly #open = new Set<() => void>();
   readonly #names: string[] = [];
+  /** The node that is cut off from everything but clients. */
+  #alone: string | null = null;
   #joined = 0;
   #status: "waiting" | "running" | "enough" | "over" = "waiting";
   /** How much longer than usual all of it takes: what is left for seconds shows only then. */
@@ -112,7 +114,12 @@ export class FaultPlan {
 
   constructor(options: PlanOptions) {
     this.#options = options;
-    this.stretch = options.random.next() < 0.07 ? 5 : 1;
+    this.stretch = options.random.next() < 0.1 ? 5 : 1;
+  }
+
+  /** The node that only clients reach; null: none. */
+  get alone(): string | null {
+    return this.#alone;
   }
 
   get isOver(): boolean {
@@ -135,10 +142,12 @@ export class FaultPlan {
 
   #next(): void {
     const { clock, random } = this.#options;
-    if (this.faults >= faultsMax || (this.faults >= faultsMin && this.faultsInFlight >= inFlightMin))
-      return this.#end();
+    if (this.faults >= faultsMax || (this.faults >= faultsMin && this.faultsInFlight >= inFlightMin)) {
+      if (this.#alone === null) return this.#end();
+      return void clock.after(100, () => this.#next());
+    }
     const kinds = Object.keys(this.#kinds);
-    const kind = kinds[random.between(0, kinds.length - 1)] ?? "";
+    const kind = this.stretch > 1 && this.faults === 0 ? "alone" : (kinds[random.between(0, kinds.length - 1)] ?? "");
     const free = this.#names.filter((name) => !this.#busy.has(name));
     const name = free[random.between(0, free.length - 1)];
     if (name === undefined) return void clock.after(100, () => this.#next());
@@ -185,6 +194,7 @@ export class FaultPlan {
     "lapse lease": (name) => this.#coordinator([name], 4000 + 3000 * this.#options.random.next(), "cut"),
     "coordinator away": (_, forMs) => this.#coordinator(this.#names, forMs, "cut"),
     "slow coordinator": (_, forMs) => this.#coordinator(this.#names, forMs, "slow"),
+    alone: (name, forMs) => this.#isolate(name, this.stretch > 1 ? 10_000 + 3000 * this.#options.random.next() : forMs),
     pin: (name) => this.#pin(name),
     weight: (name) => this.#weight(name),
     join: (name) => this.#join(name),
@@ -238,6 +248,22 @@ export class FaultPlan {
     const [one, other] = [`${name}:7800`, `${this.#other(name)}:7800`];
     this.#options.network.cut(one, other, direction);
     this.#lasting(name, forMs, () => this.#options.network.heal(one, other));
+  }
+
+  /** Others take over what it has, and it does not learn of it. */
+  #isolate(name: string, forMs: number): void {
+    const { network, faults } = this.#options;
+    const others = this.#names.filter((other) => other !== name).map((other) => `${other}:7800`);
+    this.#alone = name;
+    for (const other of others) network.cut(`${name}:7800`, other);
+    faults.store.set(name, "cut");
+    faults.coordinator.set(name, "cut");
+    this.#lasting(name, forMs, () => {
+      this.#alone = null;
+      for (const other of others) network.heal(`${name}:7800`, other);
+      faults.store.delete(name);
+      faults.coordinator.delete(name);
+    });
   }
 
   #store(name: string, forMs: number, trouble: StoreTrouble): void {

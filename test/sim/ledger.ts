@@ -56,22 +56,19 @@ export class Ledger {
   }
 
   #addLine({ segment, ...at }: Pick<Line, "shard" | "seq" | "task" | "at"> & { segment: number }, text: string): Line {
-    const [kind = "", type = "", eid = "", attr = "", , t1 = "", , , json = '""'] = text.split("\t");
-    if (kind === "o") {
-      const content = text.split("\t").slice(6).join("\t");
-      for (const task of content.split(outboxJoint)) {
-        const [, target, , , , , , , value] = task.split("\t");
-        if (value !== undefined && target !== tallyType) this.outbox.add(keyOf(JSON.parse(value) as string));
-      }
-    }
-    const isMessage = type === tallyType && attr === messageAttr;
-    if (isMessage) {
+    const fields = text.split("\t");
+    const [kind = "", type = "", eid = "", attr = "", , t1 = "", , , json = '""'] = fields;
+    if (kind === "o") this.#addOutbox(fields);
+    const isTask = kind === "d" || kind === "+";
+    // Types of actors begin so.
+    const isMessage = isTask && type.startsWith("@");
+    if (isMessage && type === tallyType && attr === messageAttr) {
       const message = JSON.parse(json) as TallyMessage;
       this.messages.push({ shard: at.shard, seq: at.seq, key: unescapeText(eid), message });
       if (!message.sender.includes(">")) push(this.sentIn, `${at.shard} ${segment}`, nameOf(message));
     }
-    const isDatapoint = !isMessage && (kind === "d" || kind === "+");
-    const v = isDatapoint ? (JSON.parse(json) as string) : "";
+    const isDatapoint = isTask && !isMessage;
+    const v = isDatapoint ? readText(json) : "";
     const line: Line = {
       ...at,
       kind: isDatapoint ? "datapoint" : kind === "x" ? "delete" : "other",
@@ -87,6 +84,19 @@ export class Ledger {
     else push(this.derived, `${attr} ${keyOf(v)}`, line);
     return line;
   }
+
+  #addOutbox(fields: readonly string[]): void {
+    const content = fields.slice(6).join("\t");
+    for (const task of content.split(outboxJoint)) {
+      const [, target = "", , , , , , , value] = task.split("\t");
+      if (value !== undefined && !target.startsWith("@")) this.outbox.add(keyOf(readText(value)));
+    }
+  }
+}
+
+/** A JSON text, mostly without an escape. */
+function readText(json: string): string {
+  return json.includes("\\") ? (JSON.parse(json) as string) : json.slice(1, -1);
 }
 
 /** The `ctx.key` that a derived value begins with. */

@@ -2,6 +2,7 @@ import { actorType } from "../../modules/behaviour.ts";
 import { modelWithBehaviours } from "../../modules/behaviour-model.ts";
 import type { HookContext, HookTable, ModuleLog } from "../../modules/hook.ts";
 import { createRegistrar } from "../../modules/registrar.ts";
+import { type ScheduledCallback, type ScheduleRun, scheduleActor } from "../../modules/schedule.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
 import type { Clock } from "../../proto/clock.ts";
 import type { Random } from "../support/random.ts";
@@ -13,7 +14,10 @@ import { testModel } from "../support/test-model.ts";
  *
  *   l  `late` answers after a while           d  `remove` deletes the entity
  *   o  `late` takes so long that it becomes   p  `remove` deletes the entity's partner, on another shard
- *      an obligation                          f  `fragile` fails until the world is repaired
+ *      an obligation, and `later` is slow,    f  `fragile` fails as long as the world is broken: now and then under faults,
+ *      too                                       and not afterwards
+ *
+ * Entities that begin with `no` are never created, and of those that begin with `may` each process thinks otherwise.
  */
 export const model = testModel({
   item: {
@@ -24,8 +28,10 @@ export const model = testModel({
   group: {
     member: { kind: "observations", type: "string" },
     late: { kind: "observations", type: "string" },
+    later: { kind: "observations", type: "string" },
     mended: { kind: "observations", type: "string" },
     births: { kind: "observations", type: "string" },
+    tick: { kind: "observations", type: "string" },
   },
   world: { sum: { kind: "observations", type: "string" } },
 });
@@ -34,6 +40,7 @@ export const hookIds = {
   own: "sim/on_new_attr/item.x/own",
   cross: "sim/on_new_attr/item.x/cross",
   late: "sim/on_new_attr/item.x/late",
+  later: "sim/on_new_attr/item.x/later",
   fragile: "sim/on_new_attr/item.x/fragile",
   remove: "sim/on_new_attr/item.x/remove",
   born: "sim/on_entity_creation/item/born",
@@ -52,11 +59,19 @@ export function partnerOf(eid: string): string {
   return `victim-of-${eid}`;
 }
 
+/** Whether chance decides on its creation, in each process anew. */
+export function isDoubtful(eid: string): boolean {
+  return eid.startsWith("may");
+}
+
 export interface HookSurroundings {
   readonly clock: Clock;
   readonly log: ModuleLog;
+  readonly random: () => number;
   /** Whether fragile hooks fail. */
   readonly isBroken: () => boolean;
+  /** Told of a hook that was called as it never should be. */
+  readonly onWrongCall: (text: string) => void;
 }
 
 /** What an actor keeps: the names of all messages that it took. */
@@ -72,13 +87,22 @@ export interface TallyMessage {
 
 export const actorKeys = ["a", "b", "c", "d"];
 export const tallyType = actorType("tally", false);
+const second = scheduleActor("sim", "second");
 /** The model, and the types of behaviours. */
 export const actorModel = modelWithBehaviours(model, [
   { module: "sim", name: "tally", type: tallyType, singleton: false },
+  { module: "sim", name: second, type: actorType(second, true), singleton: true },
 ]);
 
-/** The hooks of one process, and its behaviour. */
-export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTable {
+/** What a module of one process has registered. */
+export interface SimModule {
+  readonly hooks: HookTable;
+  readonly scheduled: readonly ScheduledCallback[];
+}
+
+/** The hooks of one process, its behaviour, and a schedule that is due each second. */
+export function createModule(surroundings: HookSurroundings): SimModule {
+  const { clock, log, random, isBroken, onWrongCall } = surroundings;
   const registrar = createRegistrar(model, { concurrency: 100, timeoutMs: 20_000, retries: 0 });
   const module = registrar.forModule("sim", log, () => ({}));
   const derive = (type: string, eid: string, attr: string, ctx: HookContext, v: string) => {
@@ -94,7 +118,9 @@ export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTab
         resolve();
       });
     });
-  module.registerAllowEntityCreationHook((eid) => !isDenied(String(eid)), "item", { name: "allow" });
+  const luck = random();
+  const allow = (eid: string): boolean => !isDenied(eid) && (!isDoubtful(eid) || textHash(`${eid} ${luck}`) % 2 === 0);
+  module.registerAllowEntityCreationHook((eid) => allow(String(eid)), "item", { name: "allow" });
   module.registerOnEntityCreationHook(
     (eid, _, ctx) => [
       derive("item", String(eid), "born", ctx, String(eid)),
@@ -104,8 +130,10 @@ export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTab
     { name: "born" },
   );
   const on = module.registerOnNewAttrHook;
-  const own = (eid: string, v: string, ctx: HookContext) =>
-    isOrdered(v) ? [derive("item", eid, "order", ctx, v)] : null;
+  const own = (eid: string, v: string, ctx: HookContext) => {
+    if (ctx.record === null) onWrongCall(`a hook of ${eid} ran for ${v}, which is of a life that has ended`);
+    return isOrdered(v) ? [derive("item", eid, "order", ctx, v)] : null;
+  };
   on((eid, { v }, ctx) => own(String(eid), String(v), ctx), "item", "x", { name: "own" });
   const cross = (v: string, ctx: HookContext) => (isMember(v) ? [derive("group", groupOf(v), "member", ctx, v)] : null);
   on((_, { v }, ctx) => cross(String(v), ctx), "item", "x", { name: "cross" });
@@ -114,6 +142,13 @@ export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTab
     return [derive("group", groupOf(`late ${v}`), "late", ctx, v)];
   };
   on((_, { v }, ctx) => (/[lo]/.test(flagsOf(String(v))) ? late(String(v), ctx) : null), "item", "x", { name: "late" });
+  const later = async (v: string, ctx: HookContext) => {
+    await rest(300 + (textHash(v) % 700), ctx.signal);
+    return [derive("group", groupOf(`later ${v}`), "later", ctx, v)];
+  };
+  on((_, { v }, ctx) => (flagsOf(String(v)).includes("o") ? later(String(v), ctx) : null), "item", "x", {
+    name: "later",
+  });
   const fragile = (v: string, ctx: HookContext) => {
     if (!flagsOf(v).includes("f")) return null;
     if (isBroken()) throw new Error("it is broken");
@@ -149,7 +184,11 @@ export function createHooks({ clock, log, isBroken }: HookSurroundings): HookTab
       };
     },
   });
-  return registrar.hookTable();
+  const tick = ({ key, now, scheduled }: ScheduleRun) => [
+    { type: "group", eid: "g0", datapoints: [{ attr: "tick", v: `${key}|${scheduled}`, t1: now }] },
+  ];
+  module.schedulerRegister(tick, "* * * * * *", { name: "second", where: "cluster", catchUp: "all" });
+  return { hooks: registrar.hookTable(), scheduled: registrar.scheduled };
 }
 
 /** Whether its own entity is told of a value, by the hook `own`. */
@@ -211,6 +250,7 @@ function drawEid(session: string, pick: number, random: Random): string {
   if (pick < 0.8) return `all-${random.between(1, 5)}`;
   if (pick < 0.9) return `gone-${session}-${random.between(1, 3)}`;
   if (pick < 0.96) return partnerOf(`gone-${session}-${random.between(1, 3)}`);
+  if (pick < 0.98) return `may-${random.between(1, 9)}`;
   return `no-${random.between(1, 3)}`;
 }
 
@@ -218,6 +258,6 @@ function drawFlags(eid: string, random: Random): string {
   const draw = random.next();
   const removes = eid.startsWith("gone") ? (draw < 0.12 ? "d" : draw < 0.3 ? "p" : "") : "";
   const next = random.next();
-  const rest = next < 0.1 ? "l" : next < 0.105 ? "o" : next < 0.114 ? "f" : "";
+  const rest = next < 0.1 ? "l" : next < 0.109 ? "o" : next < 0.13 ? "f" : "";
   return removes + rest;
 }

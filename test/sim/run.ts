@@ -1,9 +1,7 @@
 import type { Segment } from "../../actors/store/store.ts";
 import { createMemoryCoordinator } from "../../cluster/memory-coordinator.ts";
-import type { ClientDatapoint } from "../../proto/client-batch.ts";
 import { AckLevel } from "../../proto/gen/starling_pb.ts";
-import { toSeq, toShardId } from "../../proto/ids.ts";
-import type { StarlingError } from "../../proto/starling-error.ts";
+import { shardId, toShardId } from "../../proto/ids.ts";
 import { createMemoryDurable } from "../support/memory-durable.ts";
 import { createMemoryNetwork } from "../support/memory-links.ts";
 import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
@@ -12,8 +10,10 @@ import { checkEnd } from "./check-end.ts";
 import { Checker, type Violation } from "./checker.ts";
 import { FaultPlan, Faults } from "./faults.ts";
 import { KeyedCalls } from "./keyed-calls.ts";
-import { drawBatch, placeOf } from "./load.ts";
+import { LetterReplays } from "./letter-replays.ts";
+import { drawBatch } from "./load.ts";
 import { MessageLoad } from "./message-load.ts";
+import { Reads } from "./reads.ts";
 import { Scheduler } from "./scheduler.ts";
 import { SimClient } from "./sim-client.ts";
 import { type SimNode, type SimWorld, startSimNode, wallAt } from "./sim-node.ts";
@@ -50,9 +50,15 @@ export const countNames = [
   "tokenReads",
   "calls",
   "messages",
+  "ticks",
 ] as const;
 
 export const entityShards = 8;
+const systemShards = 2;
+const allShards = [
+  ...Array.from({ length: entityShards }, (_, index) => shardId("entity", index)),
+  ...Array.from({ length: systemShards }, (_, index) => shardId("system", index)),
+];
 const datapointsMin = 500;
 const quietWithinMs = 15_000;
 /** How long at least the log is kept. */
@@ -82,9 +88,8 @@ class Run {
   #datapoints = 0;
   #ids = 0;
   #broken = true;
-  #letters = 0;
-  #letterCalls = 0;
-  #reads = 0;
+  readonly #letters: LetterReplays;
+  readonly #reads: Reads;
 
   constructor(seed: number, trace: boolean) {
     this.#seed = seed;
@@ -93,7 +98,8 @@ class Run {
     const database = () => this.#database;
     this.#checker = new Checker({ database, entityShards, now: clock.now });
     const say = (text: string): void => {
-      if (trace) this.#trace.push(`${clock.now().toFixed(2)} ${text}`);
+      if (!trace) return;
+      this.#trace.push(`${clock.now().toFixed(2)} ${text}`);
     };
     const network = createMemoryNetwork({ clock, random: () => this.#random.next(), latencyMs: [1, 8] });
     const coordinator = createMemoryCoordinator({ clock });
@@ -110,15 +116,19 @@ class Run {
     const world: SimWorld = {
       scheduler: this.#scheduler,
       random: () => this.#random.next(),
-      ...{ network, coordinator, database: this.#database, entityShards },
-      isBroken: () => this.#broken,
+      ...{ network, coordinator, database: this.#database, entityShards, systemShards },
+      isBroken: () => this.#broken && this.#random.next() < 0.7,
+      isScheduling: () => !this.#plan.isOver,
+      onWrongCall: (text) => this.#checker.add("hooks", text),
       storeFault: (node, call) => this.#faults.storeFault(node, call),
       coordinatorFault: (node, call) => this.#faults.coordinatorFault(node, call),
       latencyMs: () => 0.2 + this.#random.next(),
       onBug: (text) => this.#checker.add("bug", text),
       newId: (prefix) => `${prefix}${++this.#ids}`,
       addresses: () => [...this.#nodes.keys()].map((name) => `${name}:7800`),
-      trace: (node, text) => say(`${node}: ${text}`),
+      trace: (node, text, fields) => {
+        if (trace) say(`${node}: ${text} ${JSON.stringify(fields)}`);
+      },
     };
     this.#plan = new FaultPlan({
       ...{ clock, random: this.#random, network, coordinator, faults: this.#faults, nodes: this.#nodes, say },
@@ -130,6 +140,14 @@ class Run {
     this.#messages = new MessageLoad({
       ...{ clock, random: this.#random, checker: this.#checker, node: () => this.#anyNode(this.#random) },
       isOver: () => this.#plan.isOver || this.#plan.isEnough,
+    });
+    this.#letters = new LetterReplays({
+      ...{ clock, random: this.#random, database, node: () => this.#anyNode(this.#random) },
+    });
+    this.#reads = new Reads({
+      ...{ clock, random: this.#random, checker: this.#checker, node: (random) => this.#anyNode(random) },
+      alone: () => this.#nodes.get(this.#plan.alone ?? "") ?? null,
+      isOver: () => this.#plan.isOver,
     });
     this.#keyed = new KeyedCalls({
       ...{ clock, random: this.#random, checker: this.#checker, node: () => this.#anyNode(this.#random) },
@@ -145,7 +163,8 @@ class Run {
     clock.after(loadFromMs, () => {
       for (let i = 1; i <= clients; i++) this.#clients.push(this.#startClient(`c${i}`, i));
       this.#plan.begin();
-      this.#readAgain();
+      this.#reads.begin();
+      this.#letters.begin();
       this.#keyed.begin();
       this.#messages.begin();
       this.#trimAgain();
@@ -154,7 +173,6 @@ class Run {
     this.#scheduler.run(60_000, () => failed() || this.#plan.isOver);
     const { faultsEndMs } = this.#plan;
     this.#broken = false;
-    this.#replayLetters();
     let checkedMs = 0;
     this.#scheduler.run(faultsEndMs + quietWithinMs, () => {
       if (failed()) return true;
@@ -188,7 +206,7 @@ class Run {
       onAcked: (batch, outcome) => {
         this.#scheduler.note(`acked ${name} ${outcome.number}`);
         this.#checker.onAcked(batch, outcome, level === AckLevel.PROCESSED ? "processed" : "durable");
-        if (level === AckLevel.PROCESSED && random.next() < 0.3) void this.#readBack(batch, outcome.tokens, random);
+        if (level === AckLevel.PROCESSED) this.#reads.onProcessed(batch, outcome.tokens, random);
       },
       onError: (text) => this.#checker.add("client", text),
     });
@@ -197,75 +215,6 @@ class Run {
   #anyNode(random: Random): SimNode | null {
     const nodes = [...this.#nodes.values()].filter(({ process }) => process.status !== "dead");
     return nodes[random.between(0, nodes.length - 1)] ?? null;
-  }
-
-  /** A read with the token of an acknowledgement shows what was acknowledged, at any node (R24). */
-  async #readBack(
-    batch: readonly ClientDatapoint[],
-    tokens: readonly { shard: number; epoch: number; seq: number }[],
-    random: Random,
-  ): Promise<void> {
-    const wanted = batch.findLast(({ eid }) => String(eid).startsWith("own-"));
-    const node = this.#anyNode(random);
-    if (wanted === undefined || node === null) return;
-    const eid = String(wanted.eid);
-    const token = tokens.find(({ shard }) => shard === this.#checker.shardOf(eid));
-    if (token === undefined) return this.#checker.add("token", `${wanted.v} was acknowledged without a token`);
-    const atLeast = { shard: toShardId(token.shard), epoch: token.epoch as never, seq: toSeq(token.seq) };
-    await this.#read(node, eid, String(wanted.v), atLeast);
-  }
-
-  async #read(
-    node: SimNode,
-    eid: string,
-    wanted: string,
-    atLeast: Parameters<SimNode["engine"]["get"]>[2],
-  ): Promise<void> {
-    try {
-      const { engine, process } = node;
-      // A frozen node answers when it wakes up.
-      const record = await process.answer<Awaited<ReturnType<typeof engine.get>>>((resolve, reject) =>
-        process.enter(() => void engine.get("item", eid, atLeast).then(resolve, reject)),
-      );
-      this.#reads++;
-      const found = String(record?.view.value("x") ?? "session:0:0:");
-      const [a, b] = [placeOf(found), placeOf(wanted)];
-      if (a.number * 1000 + a.index < b.number * 1000 + b.index)
-        this.#checker.add(
-          "token",
-          `a read of ${eid} at ${node.name} shows ${found}, after ${wanted} was acknowledged ${atLeast === null ? "3 s before" : "with a token"}`,
-        );
-    } catch (error) {
-      const { code } = error as StarlingError;
-      if (!["UNAVAILABLE", "BEHIND", "BUSY", "DEADLINE", "STORE", "FENCED", "MOVED"].includes(code))
-        this.#checker.add("client", `a read of ${eid} failed: ${String(error)}`);
-    }
-  }
-
-  /** Reads without a token are at most 3 s stale (R24). */
-  #readAgain(): void {
-    const { clock } = this.#scheduler;
-    const acked = new Map<string, { v: string; rank: number; atMs: number }[]>();
-    const look = (): void => {
-      if (this.#plan.isOver) return;
-      for (const value of this.#checker.processed) {
-        const line = this.#checker.ledger.sent.get(value)?.[0];
-        if (line === undefined || !line.eid.startsWith("own-")) continue;
-        const { number, index } = placeOf(value);
-        const known = acked.get(line.eid) ?? [];
-        const rank = number * 1000 + index;
-        if ((known.at(-1)?.rank ?? 0) < rank) acked.set(line.eid, [...known, { v: value, rank, atMs: clock.now() }]);
-      }
-      const old = [...acked].flatMap(([eid, all]) => {
-        const last = all.findLast(({ atMs }) => atMs < clock.now() - 3500);
-        return last === undefined ? [] : { eid, v: last.v };
-      });
-      const one = old[this.#random.between(0, Math.max(0, old.length - 1))];
-      const node = this.#anyNode(this.#random);
-      if (one !== undefined && node !== null) void this.#read(node, one.eid, one.v, null);
-      clock.after(300, look);
-    };
-    look();
   }
 
   #trimAgain(): void {
@@ -287,44 +236,6 @@ class Run {
     return p.every(isDelivered) && this.#checker.isAcknowledged(shard, seq);
   }
 
-  /** Replays every open dead letter, some of them at two nodes at once. */
-  #replayLetters(): void {
-    const { clock } = this.#scheduler;
-    const look = (): void => {
-      if (this.#letterCalls === 0) {
-        for (const { id } of this.#openLetters()) {
-          for (let i = 0; i < (this.#random.next() < 0.3 ? 2 : 1); i++) this.#replay(id);
-        }
-      }
-      clock.after(200, look);
-    };
-    clock.after(300, look);
-  }
-
-  #openLetters() {
-    return [...this.#database.shards.values()].flatMap(({ letters }) =>
-      [...letters.values()].filter(({ status }) => status === "open"),
-    );
-  }
-
-  #replay(id: string): void {
-    const { clock } = this.#scheduler;
-    const node = this.#anyNode(this.#random);
-    if (node === null || node.process.status !== "running") return;
-    this.#letterCalls++;
-    const state: { status: "open" | "done" } = { status: "open" };
-    const end = (): void => {
-      if (state.status === "done") return;
-      state.status = "done";
-      this.#letterCalls--;
-    };
-    clock.after(5000, end);
-    node.engine.replayDeadLetter(id).then(() => {
-      this.#letters++;
-      end();
-    }, end);
-  }
-
   /** What keeps the cluster from being at rest; null: nothing. */
   #unrest(): string | null {
     const client = this.#clients.find(({ isDone }) => !isDone);
@@ -335,8 +246,8 @@ class Run {
         .filter(({ process }) => process.status === "running")
         .map(({ membership }) => membership?.self.id),
     );
-    for (let index = 0; index < entityShards; index++) {
-      const shard = this.#database.shards.get(toShardId(index));
+    for (const index of allShards) {
+      const shard = this.#database.shards.get(index);
       if (shard === undefined || shard.owner === null || !owners.has(shard.owner))
         return `shard ${index} is owned by ${shard?.owner ?? "nobody"}`;
       const last = Math.max(shard.watermark, shard.log.at(-1)?.lastSeq ?? 0);
@@ -344,7 +255,7 @@ class Run {
         return `shard ${index} is processed up to ${shard.watermark} and delivered up to ${shard.delivered} of ${last}`;
       if (shard.obligations.size > 0) return `shard ${index} has an obligation`;
     }
-    if (this.#openLetters().length > 0) return "a dead letter is open";
+    if (this.#letters.open.length > 0) return "a dead letter is open";
     return null;
   }
 
@@ -375,13 +286,14 @@ class Run {
         gaps: of("refused/GAP"),
         obligations: counts.obligations,
         deletions,
-        lettersReplayed: this.#letters,
+        lettersReplayed: this.#letters.replayed,
         claimsLapsed: counts.lapsed,
         unblocked: counts.unblocked,
         handOffs: of("shards_given_up"),
-        tokenReads: this.#reads,
+        tokenReads: this.#reads.answered,
         calls: this.#keyed.calls,
         messages: ledger.messages.length,
+        ticks: [...ledger.derived.keys()].filter((key) => key.startsWith("tick ")).length,
       },
     };
   }

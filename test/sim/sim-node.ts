@@ -4,6 +4,7 @@ import { createCounters } from "../../actors/counters.ts";
 import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
 import type { LaneLimits } from "../../actors/lane.ts";
 import { createMessenger, type Messenger } from "../../actors/messenger.ts";
+import { startScheduleDriver } from "../../actors/schedule-driver.ts";
 import { type ClusterEngine, startEngine } from "../../actors/start-engine.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { joinMembership } from "../../cluster/join-membership.ts";
@@ -17,7 +18,7 @@ import { type NodeId, toNodeId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryNetwork } from "../support/memory-links.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
-import { actorModel, createHooks, model } from "./load.ts";
+import { actorModel, createModule, model } from "./load.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { openSimStream, type SimStream, type SimStreamListener } from "./sim-call.ts";
 import { createSimCells, SimProcess } from "./sim-process.ts";
@@ -31,7 +32,11 @@ export interface SimWorld {
   readonly coordinator: MemoryCoordinator;
   readonly database: MemoryStore;
   readonly entityShards: number;
+  readonly systemShards: number;
   readonly isBroken: () => boolean;
+  /** Whether schedules go on. */
+  readonly isScheduling: () => boolean;
+  readonly onWrongCall: (text: string) => void;
   /** By the node's name. */
   readonly storeFault: (node: string, call: string) => StoreFault;
   readonly coordinatorFault: (node: string, call: CoordinatorCall) => CoordinatorFault;
@@ -40,7 +45,7 @@ export interface SimWorld {
   readonly onBug: (text: string) => void;
   readonly newId: (prefix: string) => string;
   readonly addresses: () => readonly string[];
-  readonly trace: (node: string, text: string) => void;
+  readonly trace: (node: string, text: string, fields: object) => void;
 }
 
 /** One start of a node: the composition of `node/node.ts`, in a simulated process. */
@@ -93,9 +98,10 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   const process = new SimProcess(scheduler.clock);
   const { clock } = process;
   const counters = createCounters();
-  const say = (fields: object, text: string): void => world.trace(name, `${text} ${JSON.stringify(fields)}`);
+  const say = (fields: object, text: string): void => world.trace(name, text, fields);
   const log = { debug: () => {}, info: say, warn: say, error: say };
   const skewMs = 300 * (random() - 0.5);
+  const wall = (): number => wallAt(clock.now() + skewMs);
   const first = toNodeId(world.newId(`${name}-`));
   let membership: Membership | null = null;
   let inFlight = 0;
@@ -108,7 +114,8 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
       pendingCalls.set(call, (pendingCalls.get(call) ?? 0) + change);
     },
   });
-  const hooks = createHooks({ clock, log, isBroken: world.isBroken });
+  const { isBroken, onWrongCall } = world;
+  const { hooks, scheduled } = createModule({ clock, log, random, isBroken, onWrongCall });
   const runner = createHookRunner({
     ...{ hooks, model: actorModel, clock, random, counters },
     limits: hookRunnerLimits,
@@ -137,8 +144,8 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     },
     runHook: (hook, call) => runner.run(hook, call),
     abandon: (shard) => runner.abandon(shard),
-    ...{ entityShards: world.entityShards, systemShards: 0, lanes: 2, databases: 1 },
-    wall: () => wallAt(clock.now() + skewMs),
+    ...{ entityShards: world.entityShards, systemShards: world.systemShards, lanes: 2, databases: 1 },
+    wall,
     newSessionId: () => world.newId("session-"),
   });
   const limits = {
@@ -147,6 +154,10 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   };
   const calls = new CallSession({ engine, clock, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
   const messenger = createMessenger({ engine, calls, model: actorModel, clock });
+  const driver = startScheduleDriver({
+    ...{ scheduled, engine, messenger, clock, wall, counters, log: () => log },
+    owns: (shard) => world.isScheduling() && engine.ownsNow(shard),
+  });
   const { helloMs, stalledMs, maxStreams } = limits;
   const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, maxStreams });
   engine.onSessionTaken((session, opening) => ingest.take(session, opening));
@@ -193,6 +204,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     },
     stop: async () => {
       ingest.leave(world.addresses().filter((other) => other !== address));
+      await driver.close();
       await engine.handOver(20_000);
       ingest.close(new StarlingError("UNAVAILABLE", "the node is stopping"));
       await engine.close();
