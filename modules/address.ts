@@ -34,3 +34,19 @@ export function canonicalMac(input: unknown): string | null {
   if (typeof input !== "string" || !macText.test(input)) return null;
   return input.toLowerCase().replaceAll("-", ":");
 }
+
+/** The first and the last address of a network such as 10.0.0.0/8; null if it is none, or if bits of a host are set. */
+export function addressRange(text: string, version: 4 | 6): { readonly first: string; readonly last: string } | null {
+  const [, address = "", length = ""] = /^([^/%]+)\/(\d{1,3})$/.exec(text) ?? [];
+  const canonical = version === 4 ? canonicalIpv4(address) : canonicalIpv6(address);
+  const bits = (version === 4 ? 32 : 128) - Number(length);
+  if (canonical === null || bits < 0) return null;
+  const first = ipaddr
+    .parse(canonical)
+    .toByteArray()
+    .reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+  const hosts = (1n << BigInt(bits)) - 1n;
+  if ((first & hosts) !== 0n) return null;
+  const write = version === 4 ? (value: bigint) => canonicalIpv4(Number(value)) : canonicalIpv6;
+  return { first: canonical, last: write(first | hosts) ?? canonical };
+}

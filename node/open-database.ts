@@ -3,7 +3,9 @@ import type { Counters } from "../actors/counters.ts";
 import { coordinatorShard } from "../actors/snapshot-coordinator.ts";
 import { createShardedSnapshots } from "../actors/store/postgres-snapshots.ts";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
+import { createShardedSnapshotQueries } from "../actors/store/sharded-snapshot-queries.ts";
 import { createShardedHistories, createShardedStore } from "../actors/store/sharded-store.ts";
+import type { SnapshotQueries } from "../actors/store/snapshot-queries.ts";
 import type { SnapshotStore } from "../actors/store/snapshot-store.ts";
 import type { Histories, Queries, Store } from "../actors/store/store.ts";
 import type { Model } from "../modules/model.ts";
@@ -19,6 +21,7 @@ export interface Database {
   readonly queries: Queries;
   readonly histories: Histories;
   readonly snapshots: SnapshotStore;
+  readonly snapshotQueries: SnapshotQueries;
   readonly clusterId: string;
   /** One round trip to each database. Raises STORE. */
   ping(): Promise<void>;
@@ -80,8 +83,13 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     // After the lock: another node's database is not judged. Each database judges by the entities that it holds.
     for (const store of stores) await store.keepModel(options.model);
     opened.push(keepHouse(stores, settings.retentionDays, log));
+    opened.push(keepIndexes(stores, options));
     const storeOf = (shard: ShardId): PostgresStore => stores[shard % stores.length] ?? first;
     const spread = stores.length === 1 ? first : createShardedStore(stores, storeOf);
+    const snapshotQueries = createShardedSnapshotQueries(
+      stores.map((store) => store.snapshotQueries),
+      (shard) => storeOf(shard).snapshotQueries,
+    );
     const histories = stores.length === 1 ? first : createShardedHistories(stores, storeOf);
     const home = storeOf(coordinatorShard(settings.systemShards)).snapshots;
     const snapshots =
@@ -99,6 +107,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       queries: spread,
       histories,
       snapshots,
+      snapshotQueries,
       clusterId: first.clusterId,
       ping,
       keepCoordinator,
@@ -166,4 +175,16 @@ function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log:
     for (const timer of timers) clearInterval(timer);
     await running;
   };
+}
+
+/** Brings the indexes of snapshots in line with the model, while the node serves already. Returns the end of it. */
+function keepIndexes(stores: readonly PostgresStore[], { model, log }: DatabaseOptions): () => Promise<void> {
+  const run = async (): Promise<void> => {
+    for (const store of stores) {
+      const changed = await store.indexSnapshots(model);
+      if (changed > 0) log.info({ indexes: changed }, "indexes of snapshots changed");
+    }
+  };
+  const done = run().catch((error: unknown) => log.warn({ err: error }, "snapshots could not be indexed"));
+  return () => done;
 }

@@ -27,6 +27,8 @@ export const errorCodes = {
   VERSION_MISMATCH: { retry: false, status: 9, means: "client and node share no protocol version" },
   WRONG_CLUSTER: { retry: false, status: 9, means: "the node belongs to another cluster" },
   NOT_FOUND: { retry: false, status: 5, means: "there is no such entity, dead letter, session, node or shard" },
+  INVALID_FILTER: { retry: false, status: 3, means: "a filter or an order of snapshots asks for what there is not" },
+  TOO_SLOW: { retry: false, status: 4, means: "PostgreSQL was given up over a question: ask for less at once" },
   BEHIND: { retry: true, status: 14, means: "the owner has not yet processed what the token names" },
   MOVED: { retry: true, status: 14, means: "the shard has another owner" },
   FENCED: { retry: true, status: 14, means: "the shard was taken over: this owner may no longer write" },

@@ -45,6 +45,8 @@ export interface ConnectionOptions {
   /** How much later the client gives it up; default 5 s. */
   readonly graceMs?: number;
   readonly connectTimeoutMs: number;
+  /** False: statements are planned for their very parameters each time, and none is kept; for texts without number. */
+  readonly prepare?: boolean;
   /** Called when the connection has gone, whoever ended it. */
   readonly onClose?: () => void;
   /** Told of each statement that failed: PostgreSQL's class of errors, or the system's code. */
@@ -103,7 +105,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       work_mem: "64MB",
     },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
-  const { statementTimeoutMs, graceMs = graceDefaultMs } = options;
+  const { statementTimeoutMs, graceMs = graceDefaultMs, prepare = true } = options;
   const giveUpMs = statementTimeoutMs === 0 ? 0 : statementTimeoutMs + graceMs;
   let work: Promise<unknown> = Promise.resolve();
   /** Whether the server runs a statement of ours, or cannot say. */
@@ -133,7 +135,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     return result;
   };
   const query = async <Row extends object>(text: string, parameters: readonly Parameter[] = []): Promise<Row[]> =>
-    await bounded(sql.unsafe<Row[]>(text, [...parameters], { prepare: true }).execute());
+    await bounded(sql.unsafe<Row[]>(text, [...parameters], { prepare }).execute());
   const greet = async (): Promise<void> => {
     while (options.onSession !== undefined && known !== sessions) {
       const session = sessions;

@@ -13,6 +13,7 @@ import { readLogFunctions } from "./read-log.ts";
 import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } from "./schema.ts";
 import { sessionFunctions, sessionHolders, sessionOpenings } from "./session.ts";
 import { snapshotImageFunctions } from "./snapshot-image.ts";
+import { snapshotIndexFunctions } from "./snapshot-index.ts";
 import { snapshotRunFunctions } from "./snapshot-run.ts";
 import { snapshotTables } from "./snapshot-schema.ts";
 import { snapshotWriteFunctions } from "./snapshot-write.ts";
@@ -40,7 +41,14 @@ export const schemaSteps: readonly string[] = [
   [claimFunctions, sessionOpenings, orderedFlushFunctions].join("\n"),
   historyFunctions,
   linkFunctions,
-  [snapshotTables, snapshotRunFunctions, snapshotWriteFunctions, snapshotImageFunctions, sessionHolders].join("\n"),
+  [
+    snapshotTables,
+    snapshotRunFunctions,
+    snapshotWriteFunctions,
+    snapshotImageFunctions,
+    snapshotIndexFunctions,
+    sessionHolders,
+  ].join("\n"),
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

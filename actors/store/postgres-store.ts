@@ -18,6 +18,9 @@ import { countEntities, findRaw, listEntities } from "./query.ts";
 import { readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
 import { readTickPage } from "./snapshot-image.ts";
+import { indexSnapshots } from "./snapshot-index.ts";
+import type { SnapshotQueries } from "./snapshot-queries.ts";
+import { createSnapshotQueries, searchTimeoutMs } from "./snapshot-query.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
 import type { Fence, Histories, Queries, Store, WriteResult } from "./store.ts";
 import { keepModel } from "./stored-model.ts";
@@ -27,12 +30,15 @@ import { type WorldWatch, watchWorld } from "./world.ts";
 export interface PostgresStore extends Store, Queries, Histories {
   readonly clusterId: string;
   readonly snapshots: SnapshotStore;
+  readonly snapshotQueries: SnapshotQueries;
   /** One round trip. Raises STORE. */
   ping(): Promise<void>;
   /** Asks whether this is still the same server and timeline (R25). Raises FENCED if not. */
   checkWorld(): Promise<void>;
   /** See {@link keepModel}. Raises MODEL_CHANGED. */
   keepModel(model: Model): Promise<void>;
+  /** See {@link indexSnapshots}; of a large table it takes a while. */
+  indexSnapshots(model: Model): Promise<number>;
   /** Makes the partitions of a day (Unix ms) and the two after it. */
   ensurePartitions(at: number): Promise<void>;
   /** See {@link dropPartitions}: returns the days that went. */
@@ -67,17 +73,21 @@ export interface PostgresStoreOptions extends ClusterExpectation {
 
 /** Connections that a node may have to one database: its pools, the lock, the upkeep of partitions, a look for a lost statement. */
 export function connectionsOf({ lanes, readers }: { readonly lanes: number; readonly readers: number }): number {
-  return 2 * lanes + readers + controlSize + guardSize + snapshotsSize + 3;
+  return 2 * lanes + readers + searchSize + controlSize + guardSize + snapshotsSize + 3;
 }
 
 const controlSize = 2;
 const guardSize = 1;
 const snapshotsSize = 2;
+/** What people search for waits for its like alone. */
+const searchSize = 2;
+const searchesMax = 100;
 
 interface Pools {
   readonly append: Pool;
   readonly flush: Pool;
   readonly reads: Pool;
+  readonly search: Pool;
   readonly control: Pool;
   readonly guard: Pool;
   readonly snapshots: Pool;
@@ -99,6 +109,10 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     append: pool(options.lanes),
     flush: pool(options.lanes),
     reads: pool(options.readers ?? 4),
+    search: createPool({
+      ...{ ...connect, statementTimeoutMs: searchTimeoutMs, prepare: false },
+      ...{ size: searchSize, waitingMax: searchesMax },
+    }),
     control: pool(controlSize),
     guard: pool(guardSize),
     snapshots: pool(snapshotsSize),
@@ -107,7 +121,8 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   try {
     const clusterId = await pools.control.alone((connection) => migrate(connection, options));
     await partitions.ensureAhead(Date.now());
-    return createStore({ pools, partitions, clusterId, connect, world });
+    const entityShards = options.shards.entity ?? 0;
+    return createStore({ pools, partitions, clusterId, connect, entityShards, world });
   } catch (error) {
     await closeAll(pools);
     throw error;
@@ -123,10 +138,11 @@ function createStore(parts: {
   partitions: Partitions;
   clusterId: string;
   connect: Omit<ConnectionOptions, "onClose">;
+  entityShards: number;
   world: WorldWatch;
 }): PostgresStore {
-  const { pools, partitions, clusterId, connect, world } = parts;
-  const { reads, control } = pools;
+  const { pools, partitions, clusterId, connect, entityShards, world } = parts;
+  const { reads, search, control } = pools;
   let closing: Promise<void> | null = null;
   const close = () => {
     closing ??= closeAll(pools);
@@ -158,6 +174,7 @@ function createStore(parts: {
     fold: (request) => foldHistory(control, request),
     clean: (request) => cleanHistory(control, request),
     links: (query) => findLinks(reads, query),
+    snapshotQueries: createSnapshotQueries({ reads, search, entityShards }),
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
     countDeadLetters: () => countDeadLetters(reads),
@@ -165,6 +182,14 @@ function createStore(parts: {
     readOwners: createOwnersReader(control),
     readTickPage: (request, windowsOf) => readTickPage(pools.snapshots, request, windowsOf),
     keepModel: (model) => control.alone((connection) => keepModel(connection, model)),
+    indexSnapshots: async (model) => {
+      const maintenance = createConnection({ ...connect, statementTimeoutMs: 0 });
+      try {
+        return await indexSnapshots(maintenance, model);
+      } finally {
+        await maintenance.close();
+      }
+    },
     ensurePartitions: (at) => partitions.ensureAhead(at),
     dropPartitions: async (before) => {
       const maintenance = createConnection(connect);

@@ -129,4 +129,7 @@ create index snapshot_value_due on starling.snapshot_value (shard, due) where du
 create unique index snapshot_open on starling.snapshot (shard, eid, type) where to_tick is null;
 create index snapshot_due on starling.snapshot (shard, due) where to_tick is null and due is not null;
 create index snapshot_by_end on starling.snapshot (shard, to_tick) where to_tick is not null;
+-- For lists by eid; those of attributes are made as the model says.
+create index snapshot_by_type on starling.snapshot (type, eid) where to_tick is null;
+alter table starling.snapshot alter body set statistics 0;
 `;

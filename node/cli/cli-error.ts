@@ -11,6 +11,9 @@ const remedies: Partial<Record<ErrorCode, string>> = {
   BEHIND: "wait a moment, then run the same command again",
   MOVED: "run the same command again",
   UNKNOWN_TYPE: "`starling entity count` lists the entity types",
+  INVALID_FILTER: "the README's `Snapshots` lists what filters know; `starling snapshot list --help` has examples",
+  TOO_SLOW:
+    "narrow the filter by an equality or a prefix, which indexes answer; regular expressions look at every snapshot",
   BATCH_CHANGED: "the input or --batch changed since the session's first run: use another --session name",
   SESSION_CLOSED: "use another --session name",
   SESSION_TAKEN: "another process sends under this session's name: end it, or use another name",
