@@ -167,6 +167,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   opened.push(() => calls.close(callsGraceMs));
   const messenger = createMessenger({ engine: serving, calls, model: actorModel, clock: systemClock });
 
+  let snapshots: Snapshots | null = null;
   const server = await startGrpcServer({
     engine: serving,
     model,
@@ -185,6 +186,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     owners: serving.owners,
     meter,
     control: serving.control,
+    snapshots: { queries: database.snapshotQueries, runs: () => snapshots },
     log,
     limits: {
       creditBatches: settings.creditBatches,
@@ -206,7 +208,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     await serving.handOver(handOverWithinMs);
   });
   opened.push(openActors(modules, { messenger, engine: serving, counters, log }));
-  const snapshots = openSnapshots({
+  const runs = openSnapshots({
     config,
     database,
     engine: serving,
@@ -217,7 +219,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     counters,
     log,
   });
-  opened.push(() => snapshots.close());
+  snapshots = runs;
+  opened.push(() => runs.close());
   opened.push(keepHistories({ config, database, engine: serving, counters, log }));
   const { name } = membership.self;
   const httpAddress = http.address;
@@ -239,7 +242,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     httpAddress,
     config,
     engine: serving,
-    snapshots,
+    snapshots: runs,
     modules,
     failed,
     reload,

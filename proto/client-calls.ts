@@ -5,6 +5,7 @@ import { type Dialler, openDialler, type ReachOptions } from "./client-dialler.t
 import { systemClock } from "./clock.ts";
 import { createEntitiesClient, type EntitiesClient } from "./entities-client.ts";
 import { Admin } from "./gen/starling_pb.ts";
+import { createSnapshotsClient, type SnapshotsClient } from "./snapshots-client.ts";
 import { StarlingError, toStarlingError } from "./starling-error.ts";
 
 export interface CallsOptions extends ReachOptions {
@@ -24,6 +25,7 @@ export interface Calls extends AsyncDisposable {
   readonly entities: EntitiesClient;
   readonly admin: AdminClient;
   readonly actors: ActorsClient;
+  readonly snapshots: SnapshotsClient;
   close(): Promise<void>;
 }
 
@@ -117,5 +119,6 @@ function callsOn(first: Dialled, dialler: Dialler, callMs: number): Calls {
   const entities = createEntitiesClient(connected, callMs);
   const admin = createAdminClient(connected, callMs);
   const actors = createActorsClient(connected, callMs);
-  return { address, entities, admin, actors, close, [Symbol.asyncDispose]: close };
+  const snapshots = createSnapshotsClient(connected, callMs);
+  return { address, entities, admin, actors, snapshots, close, [Symbol.asyncDispose]: close };
 }

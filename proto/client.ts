@@ -11,6 +11,7 @@ import { createOwnerClient } from "./owner-client.ts";
 import { createOwnerMap } from "./owner-map.ts";
 import { OwnerSession, type OwnerSessionOptions } from "./owner-session.ts";
 import { askOwners, OwnerSessions } from "./owner-sessions.ts";
+import { createSnapshotsClient, type SnapshotsClient } from "./snapshots-client.ts";
 import { StarlingError } from "./starling-error.ts";
 import { createBatchWriter } from "./write-batch.ts";
 
@@ -81,6 +82,7 @@ export interface Client extends AsyncDisposable {
   readonly session: string;
   readonly entities: EntitiesClient;
   readonly admin: AdminClient;
+  readonly snapshots: SnapshotsClient;
   /** Sends datapoints; resolves when they have reached the session's level. Waits for credit. */
   send(datapoints: readonly ClientDatapoint[], options?: { readonly atomic?: boolean }): Promise<SendOutcome>;
   /** Sends datapoints; resolves when there is room for more. `flush` says what became of them. */
@@ -171,6 +173,7 @@ interface SessionClientParts {
 class SessionClient implements Client {
   readonly entities: EntitiesClient;
   readonly admin: AdminClient;
+  readonly snapshots: SnapshotsClient;
   readonly #session: ClientSession;
   readonly #link: ClientLink;
   readonly #dialler: Dialler;
@@ -184,6 +187,7 @@ class SessionClient implements Client {
     this.#dialler = dialler;
     this.entities = createEntitiesClient(() => link.connected(), callMs);
     this.admin = createAdminClient(() => link.connected(), callMs);
+    this.snapshots = createSnapshotsClient(() => link.connected(), callMs);
   }
 
   get session(): string {

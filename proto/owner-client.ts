@@ -8,6 +8,7 @@ import { createEntitiesClient, type EntitiesClient } from "./entities-client.ts"
 import { OwnerPart } from "./owner-part.ts";
 import type { OwnerSession } from "./owner-session.ts";
 import type { OwnerSessions } from "./owner-sessions.ts";
+import { createSnapshotsClient, type SnapshotsClient } from "./snapshots-client.ts";
 import { StarlingError, toStarlingError } from "./starling-error.ts";
 import { createBatchWriter } from "./write-batch.ts";
 
@@ -47,6 +48,7 @@ interface Given {
 class OwnerClient implements Client {
   readonly entities: EntitiesClient;
   readonly admin: AdminClient;
+  readonly snapshots: SnapshotsClient;
   readonly #options: OwnerClientOptions;
   readonly #sessions: OwnerSessions;
   readonly #writer = createBatchWriter();
@@ -66,6 +68,7 @@ class OwnerClient implements Client {
     const connected = () => this.#sessions.home.connected();
     this.entities = createEntitiesClient(connected, options.callMs);
     this.admin = createAdminClient(connected, options.callMs);
+    this.snapshots = createSnapshotsClient(connected, options.callMs);
   }
 
   get session(): string {

@@ -14,6 +14,7 @@ import { addModulesCommand } from "./modules-command.ts";
 import { addNodeCommand } from "./node-command.ts";
 import { addRawCommand } from "./raw-command.ts";
 import { addSendCommand } from "./send-command.ts";
+import { addSnapshotCommand } from "./snapshot-command.ts";
 import { addStatusCommand } from "./status-command.ts";
 import { addTokenCommand } from "./token-command.ts";
 
@@ -26,6 +27,7 @@ const adders: readonly CommandAdder[] = [
   addSendCommand,
   addEntityCommand,
   addRawCommand,
+  addSnapshotCommand,
   addClusterCommand,
   addDeadLetterCommand,
   addActorCommand,

@@ -1,5 +1,12 @@
 import type { DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
-import type { Actors, ActorAddress as ActorTarget, Admin, Entities, Ingest } from "../../proto/gen/starling_pb.ts";
+import type {
+  Actors,
+  ActorAddress as ActorTarget,
+  Admin,
+  Entities,
+  Ingest,
+  Snapshots,
+} from "../../proto/gen/starling_pb.ts";
 import type { Need, Scope } from "../access/scope.ts";
 
 /** What each method of a service needs, by its request; of a stream of requests, before the first one. */
@@ -23,6 +30,7 @@ const of = (scope: Scope, type: string): Need => ({ kind: "type", scope, type })
 export const access: {
   readonly ingest: Access<typeof Ingest>;
   readonly entities: Access<typeof Entities>;
+  readonly snapshots: Access<typeof Snapshots>;
   readonly admin: Access<typeof Admin>;
   readonly actors: Access<typeof Actors>;
 } = {
@@ -38,6 +46,17 @@ export const access: {
     raw: ({ type }) => of("read", type),
     set: ({ type }) => of("ingest", type),
     delete: ({ type }) => of("control", type),
+  },
+  snapshots: {
+    list: ({ type }) => of("read", type),
+    count: ({ type }) => of("read", type),
+    distinct: ({ type }) => of("read", type),
+    history: ({ type }) => of("read", type),
+    stream: ({ type }) => (type === "" ? all("read") : of("read", type)),
+    run: () => all("control"),
+    cancel: () => all("control"),
+    // Numbers alone, and the names of hooks.
+    runs: () => some("read"),
   },
   admin: {
     status: () => known,

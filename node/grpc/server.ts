@@ -9,7 +9,7 @@ import type { Model } from "../../modules/model.ts";
 import { type Clock, systemClock } from "../../proto/clock.ts";
 import { file_grpc_health, Health } from "../../proto/gen/grpc/health_pb.ts";
 import { ServerReflection } from "../../proto/gen/grpc/reflection_pb.ts";
-import { Actors, Admin, Entities, file_starling, Ingest } from "../../proto/gen/starling_pb.ts";
+import { Actors, Admin, Entities, file_starling, Ingest, Snapshots } from "../../proto/gen/starling_pb.ts";
 import type { SessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { type Access, access } from "./access.ts";
@@ -23,6 +23,7 @@ import { IngestService } from "./ingest-service.ts";
 import { alphaServiceName, createReflection } from "./reflection.ts";
 import { type ServerTls, serverCredentials } from "./server-credentials.ts";
 import { addService } from "./service.ts";
+import { createSnapshotsHandlers, type SnapshotsFace } from "./snapshots-service.ts";
 
 export interface GrpcServerOptions {
   readonly engine: Engine;
@@ -51,6 +52,8 @@ export interface GrpcServerOptions {
   /** Default: one that counts with the engine's counters. */
   readonly meter?: BatchMeter;
   readonly control?: AdminOptions["control"];
+  /** Default: there is no service of snapshots. */
+  readonly snapshots?: SnapshotsFace;
   readonly log: GrpcLog;
   readonly clock?: Clock;
   readonly limits?: Partial<GrpcLimits>;
@@ -112,7 +115,7 @@ const channelOptions = {
   "grpc.keepalive_permit_without_calls": 1,
 };
 
-/** Serves Ingest, Entities, Admin, Actors, health and reflection. Raises ADDRESS_IN_USE and CONFIG. */
+/** Serves Ingest, Entities, Snapshots, Admin, Actors, health and reflection. Raises ADDRESS_IN_USE and CONFIG. */
 export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
   // What grpc-js would write to stderr comes back as an error all the same; GRPC_VERBOSITY brings it back.
   if (process.env.GRPC_VERBOSITY === undefined) setLogVerbosity(logVerbosity.NONE);
@@ -149,7 +152,10 @@ class GrpcEdge implements GrpcServer {
     const meter = options.meter ?? createBatchMeter({ counters: engine.counters, clock });
     this.#calls = new CallSession({ engine, clock, meter, maxCalls: limits.maxCalls, maxBytes: limits.maxBytes });
     this.#ingest = new IngestService({ ...limits, engine, clock, meter, calls: this.#calls, limits: streamLimits });
-    this.#health = new HealthService(engine, [Ingest.typeName, Entities.typeName, Admin.typeName, Actors.typeName]);
+    this.#health = new HealthService(
+      engine,
+      served.map(({ typeName }) => typeName),
+    );
     this.#addServices();
     this.#unsubscribe =
       options.onSessionTaken?.((session, opening) => this.#ingest.take(session, opening)) ?? (() => {});
@@ -202,7 +208,11 @@ class GrpcEdge implements GrpcServer {
     const entities = createEntitiesHandlers({ engine, model, calls: this.#calls, now: Date.now });
     addService(this.#server, Entities, { onCall, handlers: entities, access: behind(access.entities) });
     addService(this.#server, Admin, { onCall, handlers: admin, access: behind(access.admin) });
-    const { actorModel = model } = this.#options;
+    const { actorModel = model, snapshots: face } = this.#options;
+    if (face !== undefined) {
+      const handlers = createSnapshotsHandlers({ face, model, entityShards: engine.entityShards });
+      addService(this.#server, Snapshots, { onCall, handlers, access: behind(access.snapshots) });
+    }
     const messenger = createMessenger({ engine, calls: this.#calls, model: actorModel, clock });
     addService(this.#server, Actors, {
       onCall,
@@ -254,6 +264,7 @@ class GrpcEdge implements GrpcServer {
   }
 }
 
+const served = [Ingest, Entities, Snapshots, Admin, Actors];
 /** How long an answer may take to reach its client at the end; what is left then is cut. */
 const answerMs = 1_000;
 

@@ -175,7 +175,10 @@ function toImplementation(
   }
 }
 
-/** Writes what an iterable yields, as fast as the client reads. */
+/** How long a client may leave what was sent to it unread. */
+const stalledMs = 60_000;
+
+/** Writes what an iterable yields, as fast as the client reads. Raises DEADLINE for one that no longer does. */
 async function pump(
   call: ServerWritableStream<unknown, unknown>,
   source: AsyncIterable<unknown>,
@@ -189,12 +192,20 @@ async function pump(
 }
 
 function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
       call.off("drain", done);
       signal.removeEventListener("abort", done);
+    };
+    const done = () => {
+      end();
       resolve();
     };
+    const timer = setTimeout(() => {
+      end();
+      reject(new StarlingError("DEADLINE", `the client has read nothing for ${stalledMs / 1000} s`));
+    }, stalledMs);
     call.once("drain", done);
     signal.addEventListener("abort", done, { once: true });
     if (signal.aborted) done();

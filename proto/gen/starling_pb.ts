@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file starling.proto.
  */
 export const file_starling: GenFile = /*@__PURE__*/
-  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJ5CgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDRIPCgJhdBgFIAEoAUgAiAEBQgUKA19hdCKsAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJEg8KB2F0X2pzb24YCCABKAkiOgoLTGlzdFJlcXVlc3QSDAoEdHlwZRgBIAEoCRIOCgZjdXJzb3IYAiABKAkSDQoFbGltaXQYAyABKA0iUAoJTGlzdFJlcGx5EiQKB3JlY29yZHMYASADKAsyEy5zdGFybGluZy52MS5SZWNvcmQSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBIhwKDENvdW50UmVxdWVzdBIMCgR0eXBlGAEgASgJIn8KCkNvdW50UmVwbHkSMwoGY291bnRzGAEgAygLMiMuc3RhcmxpbmcudjEuQ291bnRSZXBseS5Db3VudHNFbnRyeRINCgVhc19vZhgCIAEoARotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIlQKClJhd1JlcXVlc3QSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRINCgVsaW1pdBgEIAEoDRIOCgZmb2xsb3cYBSABKAgiZQoMUmF3RGF0YXBvaW50EikKCWRhdGFwb2ludBgBIAEoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBINCgVzaGFyZBgCIAEoDRIPCgNzZXEYAyABKARCAjACEgoKAmF0GAQgASgBIpEBCgpTZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSHQoBdhgEIAEoCzISLnN0YXJsaW5nLnYxLlZhbHVlEg8KAnQxGAUgASgBSACIAQESDwoCdDIYBiABKAFIAYgBARILCgNzcmMYByABKAlCBQoDX3QxQgUKA190MiIqCg1EZWxldGVSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJIjAKC0RlbGV0ZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4icQoMTGlua3NSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEg8KB3JldmVyc2UYAyABKAgSDwoCYXQYBCABKAFIAIgBARIOCgZjdXJzb3IYBSABKAkSDQoFbGltaXQYBiABKA1CBQoDX2F0ImEKCkxpbmtzUmVwbHkSKAoFbGlua3MYASADKAsyGS5zdGFybGluZy52MS5MaW5rZWRFbnRpdHkSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBEgoKAmF0GAQgASgBImcKDExpbmtlZEVudGl0eRIMCgRhdHRyGAEgASgJEgwKBHR5cGUYAiABKAkSCwoDZWlkGAMgASgJEg8KAnQxGAQgASgBSACIAQESDwoCdDIYBSABKAFIAYgBAUIFCgNfdDFCBQoDX3QyIg8KDVN0YXR1c1JlcXVlc3Qi1QEKC1N0YXR1c1JlcGx5EgwKBG5vZGUYASABKAkSEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSDQoFc3RhdGUYBSABKAkSEAoIdXB0aW1lX3MYBiABKAESFQoNY291bnRlcnNfanNvbhgHIAEoCRIoCgZzaGFyZHMYCCADKAsyGC5zdGFybGluZy52MS5TaGFyZFN0YXR1cxIPCgdwcm9ibGVtGAkgASgJEgwKBG5hbWUYCiABKAkikAEKC1NoYXJkU3RhdHVzEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIUCghsYXN0X3NlcRgDIAEoBEICMAISFQoJd2F0ZXJtYXJrGAQgASgEQgIwAhIZChFyZXNpZGVudF9lbnRpdGllcxgFIAEoDRIXCgt1bmRlbGl2ZXJlZBgGIAEoBEICMAIiDwoNT3duZXJzUmVxdWVzdCJNCgtPd25lcnNSZXBseRIVCg1lbnRpdHlfc2hhcmRzGAEgASgNEicKBm93bmVycxgCIAMoCzIXLnN0YXJsaW5nLnYxLlNoYXJkT3duZXIiPwoKU2hhcmRPd25lchINCgVzaGFyZBgBIAEoDRIRCgVlcG9jaBgCIAEoBEICMAISDwoHYWRkcmVzcxgDIAEoCSIWChRDbHVzdGVyU3RhdHVzUmVxdWVzdCKwBAoSQ2x1c3RlclN0YXR1c1JlcGx5EhIKCmNsdXN0ZXJfaWQYASABKAkSDQoFYXNrZWQYAiABKAkSJwoFbm9kZXMYAyADKAsyGC5zdGFybGluZy52MS5DbHVzdGVyTm9kZRIpCgZzaGFyZHMYBCADKAsyGS5zdGFybGluZy52MS5DbHVzdGVyU2hhcmQSDwoHdW5vd25lZBgFIAMoDRIRCgllcG9jaF9taW4YBiABKAESEQoJZXBvY2hfbWF4GAcgASgBEj8KCHZlcnNpb25zGAggAygLMi0uc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcGx5LlZlcnNpb25zRW50cnkSOwoGbW9kZWxzGAkgAygLMisuc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcGx5Lk1vZGVsc0VudHJ5EiUKBGV0Y2QYCiABKAsyFy5zdGFybGluZy52MS5EZXBlbmRlbmN5EikKCGRhdGFiYXNlGAsgASgLMhcuc3RhcmxpbmcudjEuRGVwZW5kZW5jeRIZCgxkZWFkX2xldHRlcnMYDCABKAFIAIgBARIQCghwcm9ibGVtcxgNIAMoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAEaLQoLTW9kZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4AUIPCg1fZGVhZF9sZXR0ZXJzIi4KCkRlcGVuZGVuY3kSDQoFc3RhdGUYASABKAkSEQoJc2lsZW50X21zGAIgASgBIt0ECgtDbHVzdGVyTm9kZRIMCgRuYW1lGAEgASgJEgwKBG5vZGUYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEhIKCm1vZGVsX2hhc2gYBSABKAkSDQoFc3RhdGUYBiABKAkSDwoHcHJvYmxlbRgHIAEoCRIXCgpwcm9ibGVtX21zGAggASgBSACIAQESEAoIdXB0aW1lX3MYCSABKAESNAoGc2hhcmRzGAogAygLMiQuc3RhcmxpbmcudjEuQ2x1c3Rlck5vZGUuU2hhcmRzRW50cnkSNgoHd2VpZ2h0cxgLIAMoCzIlLnN0YXJsaW5nLnYxLkNsdXN0ZXJOb2RlLldlaWdodHNFbnRyeRILCgNsYWcYDCABKAESEwoLcXVldWVfYnl0ZXMYDSABKAESFwoPcXVldWVfbWF4X2J5dGVzGA4gASgBEhkKEXJlc2lkZW50X2VudGl0aWVzGA8gASgBEhEKCWhhbmRfb2ZmcxgQIAEoDRIWCg5oYW5kX29mZnNfZG9uZRgRIAEoARITCgtvYmxpZ2F0aW9ucxgSIAEoARITCgt1bmRlbGl2ZXJlZBgTIAEoARIZCgxkZWFkX2xldHRlcnMYFCABKAFIAYgBARotCgtTaGFyZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBGi4KDFdlaWdodHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBQg0KC19wcm9ibGVtX21zQg8KDV9kZWFkX2xldHRlcnMiuwEKDENsdXN0ZXJTaGFyZBINCgVzaGFyZBgBIAEoDRINCgVncm91cBgCIAEoCRINCgVvd25lchgDIAEoCRINCgVlcG9jaBgEIAEoARINCgVzdGF0ZRgFIAEoCRIRCglwaW5uZWRfdG8YBiABKAkSEAoIbGFzdF9zZXEYByABKAESEQoJd2F0ZXJtYXJrGAggASgBEhMKC29ibGlnYXRpb25zGAkgASgBEhMKC3VuZGVsaXZlcmVkGAogASgBIlIKCldoeVJlcXVlc3QSDwoFc2hhcmQYASABKA1IABIoCgZlbnRpdHkYAiABKAsyFi5zdGFybGluZy52MS5FbnRpdHlLZXlIAEIJCgdzdWJqZWN0Ir0CCghXaHlSZXBseRINCgVzaGFyZBgBIAEoDRINCgVncm91cBgCIAEoCRINCgVvd25lchgDIAEoCRIPCgdhZGRyZXNzGAQgASgJEg0KBWVwb2NoGAUgASgBEg0KBXN0YXRlGAYgASgJEg4KBnJlYXNvbhgHIAEoCRIQCghsYXN0X3NlcRgIIAEoARIRCgl3YXRlcm1hcmsYCSABKAESJQoFd2FpdHMYCiADKAsyFi5zdGFybGluZy52MS5TaGFyZFdhaXQSEgoKd2FpdHNfbW9yZRgLIAEoDRIZCgxkZWFkX2xldHRlcnMYDCABKAFIAIgBARIoCgZlbnRpdHkYDSABKAsyGC5zdGFybGluZy52MS5FbnRpdHlTdGF0ZRIPCgdzaWxlbmNlGA4gASgJQg8KDV9kZWFkX2xldHRlcnMifQoJU2hhcmRXYWl0EgwKBGtpbmQYASABKAkSDAoEd2hhdBgCIAEoCRITCgZmb3JfbXMYAyABKAFIAIgBARIMCgR0eXBlGAQgASgJEgsKA2VpZBgFIAEoCRIMCgRob29rGAYgASgJEgsKA3NlcRgHIAEoAUIJCgdfZm9yX21zIqQBCgtFbnRpdHlTdGF0ZRIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCRIQCghyZXNpZGVudBgDIAEoCBIOCgZleGlzdHMYBCABKAgSDwoHYXBwbGllZBgFIAEoARIPCgdmbHVzaGVkGAYgASgIEg8KB21haWxib3gYByABKA0SJQoFd2FpdHMYCCADKAsyFi5zdGFybGluZy52MS5TaGFyZFdhaXQiKgoLTW92ZVJlcXVlc3QSDQoFc2hhcmQYASABKA0SDAoEbm9kZRgCIAEoCSJMCgxXZWlnaFJlcXVlc3QSDAoEbm9kZRgBIAEoCRITCgZ3ZWlnaHQYAiABKAFIAIgBARIOCgZncm91cHMYAyADKAlCCQoHX3dlaWdodCIcCgxEcmFpblJlcXVlc3QSDAoEbm9kZRgBIAEoCSIhCg1QbGFjZXNDaGFuZ2VkEhAKCHVucGlubmVkGAEgAygNIh8KEURlYWRMZXR0ZXJSZXF1ZXN0EgoKAmlkGAEgASgJIkcKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSDgoGY3Vyc29yGAEgASgJEg0KBWxpbWl0GAIgASgNEg4KBnN0YXR1cxgDIAEoCSJQChRMaXN0RGVhZExldHRlcnNSZXBseRIoCgdsZXR0ZXJzGAEgAygLMhcuc3RhcmxpbmcudjEuRGVhZExldHRlchIOCgZjdXJzb3IYAiABKAkiuwEKCkRlYWRMZXR0ZXISCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCRIOCgZzdGF0dXMYAyABKAkSDAoEdHlwZRgEIAEoCRILCgNlaWQYBSABKAkSDAoEaG9vaxgGIAEoCRIMCgRjb2RlGAcgASgJEg0KBWVycm9yGAggASgJEgoKAmF0GAkgASgBEhEKCXRhc2tfanNvbhgKIAEoCRINCgVzaGFyZBgLIAEoDRIPCgNzZXEYDCABKARCAjACIhQKEkxpc3RNb2R1bGVzUmVxdWVzdCI+ChBMaXN0TW9kdWxlc1JlcGx5EioKB21vZHVsZXMYASADKAsyGS5zdGFybGluZy52MS5Nb2R1bGVTdGF0dXMiUgoMTW9kdWxlU3RhdHVzEgwKBG5hbWUYASABKAkSDAoEZmlsZRgCIAEoCRImCgVob29rcxgDIAMoCzIXLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMi5wEKCkhvb2tTdGF0dXMSDAoEa2luZBgBIAEoCRIOCgZ0YXJnZXQYAiABKAkSDAoEbmFtZRgDIAEoCRI3Cghjb3VudGVycxgEIAMoCzIlLnN0YXJsaW5nLnYxLkhvb2tTdGF0dXMuQ291bnRlcnNFbnRyeRISCgpkZXBlbmRzX29uGAUgAygJEhIKCm1heV9jaGFuZ2UYBiADKAkSDAoEcHVyZRgHIAEoCBINCgVvcmRlchgIIAEoDRovCg1Db3VudGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAEigQEKDEFjdG9yQWRkcmVzcxIqCgliZWhhdmlvdXIYASABKAsyFS5zdGFybGluZy52MS5BY3RvcktleUgAEhMKCXNpbmdsZXRvbhgCIAEoCUgAEigKBmVudGl0eRgDIAEoCzIWLnN0YXJsaW5nLnYxLkVudGl0eUtleUgAQgYKBGtpbmQiJQoIQWN0b3JLZXkSDAoEbmFtZRgBIAEoCRILCgNrZXkYAiABKAkiJgoJRW50aXR5S2V5EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJImoKElNlbmRNZXNzYWdlUmVxdWVzdBIlCgJ0bxgBIAEoCzIZLnN0YXJsaW5nLnYxLkFjdG9yQWRkcmVzcxIUCgxtZXNzYWdlX2pzb24YAiABKAkSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJIjUKEFNlbmRNZXNzYWdlUmVwbHkSIQoFdG9rZW4YASABKAsyEi5zdGFybGluZy52MS5Ub2tlbiJiCgpBc2tSZXF1ZXN0EiUKAnRvGAEgASgLMhkuc3RhcmxpbmcudjEuQWN0b3JBZGRyZXNzEhQKDG1lc3NhZ2VfanNvbhgCIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYAyABKAkiHgoIQXNrUmVwbHkSEgoKcmVwbHlfanNvbhgBIAEoCSpVCghBY2tMZXZlbBIZChVBQ0tfTEVWRUxfVU5TUEVDSUZJRUQQABIVChFBQ0tfTEVWRUxfRFVSQUJMRRABEhcKE0FDS19MRVZFTF9QUk9DRVNTRUQQAjKGAQoGSW5nZXN0EkIKBlN0cmVhbRIaLnN0YXJsaW5nLnYxLkNsaWVudE1lc3NhZ2UaGC5zdGFybGluZy52MS5Ob2RlTWVzc2FnZSgBMAESOAoEU2VuZBIYLnN0YXJsaW5nLnYxLlNlbmRSZXF1ZXN0GhYuc3RhcmxpbmcudjEuU2VuZFJlcGx5MqgDCghFbnRpdGllcxIzCgNHZXQSFy5zdGFybGluZy52MS5HZXRSZXF1ZXN0GhMuc3RhcmxpbmcudjEuUmVjb3JkEjgKBExpc3QSGC5zdGFybGluZy52MS5MaXN0UmVxdWVzdBoWLnN0YXJsaW5nLnYxLkxpc3RSZXBseRI7CgVDb3VudBIZLnN0YXJsaW5nLnYxLkNvdW50UmVxdWVzdBoXLnN0YXJsaW5nLnYxLkNvdW50UmVwbHkSOwoDUmF3Ehcuc3RhcmxpbmcudjEuUmF3UmVxdWVzdBoZLnN0YXJsaW5nLnYxLlJhd0RhdGFwb2ludDABEjYKA1NldBIXLnN0YXJsaW5nLnYxLlNldFJlcXVlc3QaFi5zdGFybGluZy52MS5TZW5kUmVwbHkSPgoGRGVsZXRlEhouc3RhcmxpbmcudjEuRGVsZXRlUmVxdWVzdBoYLnN0YXJsaW5nLnYxLkRlbGV0ZVJlcGx5EjsKBUxpbmtzEhkuc3RhcmxpbmcudjEuTGlua3NSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuTGlua3NSZXBseTLgBgoFQWRtaW4SPgoGU3RhdHVzEhouc3RhcmxpbmcudjEuU3RhdHVzUmVxdWVzdBoYLnN0YXJsaW5nLnYxLlN0YXR1c1JlcGx5ElkKD0xpc3REZWFkTGV0dGVycxIjLnN0YXJsaW5nLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaIS5zdGFybGluZy52MS5MaXN0RGVhZExldHRlcnNSZXBseRJICg1HZXREZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEksKEFJlcGxheURlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTAoRRGlzY2FyZERlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTQoLTGlzdE1vZHVsZXMSHy5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcXVlc3QaHS5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcGx5Ej4KBk93bmVycxIaLnN0YXJsaW5nLnYxLk93bmVyc1JlcXVlc3QaGC5zdGFybGluZy52MS5Pd25lcnNSZXBseRJTCg1DbHVzdGVyU3RhdHVzEiEuc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcXVlc3QaHy5zdGFybGluZy52MS5DbHVzdGVyU3RhdHVzUmVwbHkSNQoDV2h5Ehcuc3RhcmxpbmcudjEuV2h5UmVxdWVzdBoVLnN0YXJsaW5nLnYxLldoeVJlcGx5EjwKBE1vdmUSGC5zdGFybGluZy52MS5Nb3ZlUmVxdWVzdBoaLnN0YXJsaW5nLnYxLlBsYWNlc0NoYW5nZWQSPgoFV2VpZ2gSGS5zdGFybGluZy52MS5XZWlnaFJlcXVlc3QaGi5zdGFybGluZy52MS5QbGFjZXNDaGFuZ2VkEj4KBURyYWluEhkuc3RhcmxpbmcudjEuRHJhaW5SZXF1ZXN0Ghouc3RhcmxpbmcudjEuUGxhY2VzQ2hhbmdlZDKHAQoGQWN0b3JzEkYKBFNlbmQSHy5zdGFybGluZy52MS5TZW5kTWVzc2FnZVJlcXVlc3QaHS5zdGFybGluZy52MS5TZW5kTWVzc2FnZVJlcGx5EjUKA0FzaxIXLnN0YXJsaW5nLnYxLkFza1JlcXVlc3QaFS5zdGFybGluZy52MS5Bc2tSZXBseWIGcHJvdG8z");
+  fileDesc("Cg5zdGFybGluZy5wcm90bxILc3RhcmxpbmcudjEiaAoFVmFsdWUSEAoGc3RyaW5nGAEgASgJSAASEwoFaW50NjQYAiABKANCAjABSAASEAoGZG91YmxlGAMgASgBSAASDgoEYm9vbBgEIAEoCEgAEg4KBGpzb24YBSABKAlIAEIGCgRraW5kIrMBCglEYXRhcG9pbnQSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRIdCgF2GAQgASgLMhIuc3RhcmxpbmcudjEuVmFsdWUSDwoCdDEYBSABKAFIAIgBARIPCgJ0MhgGIAEoAUgBiAEBEg4KAWMYByABKAFIAogBARIQCgNzcmMYCCABKAlIA4gBAUIFCgNfdDFCBQoDX3QyQgQKAl9jQgYKBF9zcmMikQEKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEg8KB3Nlc3Npb24YAyABKAkSDQoFbmFtZWQYBCABKAgSJAoFbGV2ZWwYBSABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBISCgpjbHVzdGVyX2lkGAYgASgJSgQIBxAQIsEBCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRISCgptb2RlbF9oYXNoGAMgASgJEg8KB3Nlc3Npb24YBCABKAkSFgoOY3JlZGl0X2JhdGNoZXMYBSABKA0SFAoMY3JlZGl0X2J5dGVzGAYgASgNEhEKCWFkZHJlc3NlcxgHIAMoCRIMCgRub2RlGAggASgJEhcKC2xhc3RfbnVtYmVyGAkgASgEQgIwAkoECAoQFCKLAQoFQmF0Y2gSEgoGbnVtYmVyGAEgASgEQgIwAhIcCgtwcmVkZWNlc3NvchgCIAEoBEICMAJIAIgBARIOCgZhdG9taWMYAyABKAgSKgoKZGF0YXBvaW50cxgEIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludEIOCgxfcHJlZGVjZXNzb3JKBAgFEAoijAEKDUNsaWVudE1lc3NhZ2USIwoFaGVsbG8YASABKAsyEi5zdGFybGluZy52MS5IZWxsb0gAEiMKBWJhdGNoGAIgASgLMhIuc3RhcmxpbmcudjEuQmF0Y2hIABIjCgVjbG9zZRgDIAEoCzISLnN0YXJsaW5nLnYxLkNsb3NlSABCBgoEa2luZEoECAQQCiIHCgVDbG9zZSI5CglSZWplY3Rpb24SDQoFaW5kZXgYASABKA0SDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIjoKBVRva2VuEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgNzZXEYAyABKARCAjACItcBCgNBY2sSJAoFbGV2ZWwYASABKA4yFS5zdGFybGluZy52MS5BY2tMZXZlbBIRCgVmaXJzdBgCIAEoBEICMAISEAoEbGFzdBgDIAEoBEICMAISFAoIYWNjZXB0ZWQYBCABKARCAjACEjAKCnJlamVjdGlvbnMYBSADKAsyHC5zdGFybGluZy52MS5CYXRjaFJlamVjdGlvbnMSIgoGdG9rZW5zGAYgAygLMhIuc3RhcmxpbmcudjEuVG9rZW4SEwoLb2JsaWdhdGlvbnMYByABKA1KBAgIEA0iUQoPQmF0Y2hSZWplY3Rpb25zEhIKBm51bWJlchgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbiJPCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEgoGbnVtYmVyGAQgASgEQgIwAiIcCgdMZWF2aW5nEhEKCWFkZHJlc3NlcxgBIAMoCSK3AQoLTm9kZU1lc3NhZ2USJwoHd2VsY29tZRgBIAEoCzIULnN0YXJsaW5nLnYxLldlbGNvbWVIABIfCgNhY2sYAiABKAsyEC5zdGFybGluZy52MS5BY2tIABInCgdwcm9ibGVtGAMgASgLMhQuc3RhcmxpbmcudjEuUHJvYmxlbUgAEicKB2xlYXZpbmcYBCABKAsyFC5zdGFybGluZy52MS5MZWF2aW5nSABCBgoEa2luZEoECAUQCiKIAQoLU2VuZFJlcXVlc3QSKgoKZGF0YXBvaW50cxgBIAMoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBIOCgZhdG9taWMYAiABKAgSFwoPaWRlbXBvdGVuY3lfa2V5GAMgASgJEiQKBWxldmVsGAQgASgOMhUuc3RhcmxpbmcudjEuQWNrTGV2ZWwihgEKCVNlbmRSZXBseRIUCghhY2NlcHRlZBgBIAEoBEICMAISKgoKcmVqZWN0aW9ucxgCIAMoCzIWLnN0YXJsaW5nLnYxLlJlamVjdGlvbhIiCgZ0b2tlbnMYAyADKAsyEi5zdGFybGluZy52MS5Ub2tlbhITCgtvYmxpZ2F0aW9ucxgEIAEoDSJ5CgpHZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEiEKBXRva2VuGAMgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4SFQoNaGlzdG9yeV9saW1pdBgEIAEoDRIPCgJhdBgFIAEoAUgAiAEBQgUKA19hdCKsAQoGUmVjb3JkEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKCmNyZWF0ZWRfYXQYAyABKAESFwoPYXR0cmlidXRlc19qc29uGAQgASgJEhQKDGhpc3RvcnlfanNvbhgFIAEoCRIhCgV0b2tlbhgGIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuEhAKCHR0bF9qc29uGAcgASgJEg8KB2F0X2pzb24YCCABKAkiOgoLTGlzdFJlcXVlc3QSDAoEdHlwZRgBIAEoCRIOCgZjdXJzb3IYAiABKAkSDQoFbGltaXQYAyABKA0iUAoJTGlzdFJlcGx5EiQKB3JlY29yZHMYASADKAsyEy5zdGFybGluZy52MS5SZWNvcmQSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBIhwKDENvdW50UmVxdWVzdBIMCgR0eXBlGAEgASgJIn8KCkNvdW50UmVwbHkSMwoGY291bnRzGAEgAygLMiMuc3RhcmxpbmcudjEuQ291bnRSZXBseS5Db3VudHNFbnRyeRINCgVhc19vZhgCIAEoARotCgtDb3VudHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBIlQKClJhd1JlcXVlc3QSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkSDAoEYXR0chgDIAEoCRINCgVsaW1pdBgEIAEoDRIOCgZmb2xsb3cYBSABKAgiZQoMUmF3RGF0YXBvaW50EikKCWRhdGFwb2ludBgBIAEoCzIWLnN0YXJsaW5nLnYxLkRhdGFwb2ludBINCgVzaGFyZBgCIAEoDRIPCgNzZXEYAyABKARCAjACEgoKAmF0GAQgASgBIpEBCgpTZXRSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEgwKBGF0dHIYAyABKAkSHQoBdhgEIAEoCzISLnN0YXJsaW5nLnYxLlZhbHVlEg8KAnQxGAUgASgBSACIAQESDwoCdDIYBiABKAFIAYgBARILCgNzcmMYByABKAlCBQoDX3QxQgUKA190MiIqCg1EZWxldGVSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJIjAKC0RlbGV0ZVJlcGx5EiEKBXRva2VuGAEgASgLMhIuc3RhcmxpbmcudjEuVG9rZW4icQoMTGlua3NSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEg8KB3JldmVyc2UYAyABKAgSDwoCYXQYBCABKAFIAIgBARIOCgZjdXJzb3IYBSABKAkSDQoFbGltaXQYBiABKA1CBQoDX2F0ImEKCkxpbmtzUmVwbHkSKAoFbGlua3MYASADKAsyGS5zdGFybGluZy52MS5MaW5rZWRFbnRpdHkSDgoGY3Vyc29yGAIgASgJEg0KBWFzX29mGAMgASgBEgoKAmF0GAQgASgBImcKDExpbmtlZEVudGl0eRIMCgRhdHRyGAEgASgJEgwKBHR5cGUYAiABKAkSCwoDZWlkGAMgASgJEg8KAnQxGAQgASgBSACIAQESDwoCdDIYBSABKAFIAYgBAUIFCgNfdDFCBQoDX3QyIjsKD1NuYXBzaG90SW5zdGFudBISCgR0aWNrGAEgASgEQgIwAkgAEgwKAmF0GAIgASgBSABCBgoEa2luZCI9Cg5TbmFwc2hvdEZpbHRlchIUCgxnZW5lcmljX2pzb24YASABKAkSFQoNZnVsbHRleHRfanNvbhgCIAEoCSI6CghTbmFwc2hvdBIMCgR0eXBlGAEgASgJEgsKA2VpZBgCIAEoCRITCgt2YWx1ZXNfanNvbhgDIAEoCSKrAQoUTGlzdFNuYXBzaG90c1JlcXVlc3QSDAoEdHlwZRgBIAEoCRIrCgZmaWx0ZXIYAiABKAsyGy5zdGFybGluZy52MS5TbmFwc2hvdEZpbHRlchIMCgRzb3J0GAMgAygJEgwKBHNraXAYBCABKA0SDQoFbGltaXQYBSABKA0SLQoHaW5zdGFudBgGIAEoCzIcLnN0YXJsaW5nLnYxLlNuYXBzaG90SW5zdGFudCKCAQoSTGlzdFNuYXBzaG90c1JlcGx5EigKCXNuYXBzaG90cxgBIAMoCzIVLnN0YXJsaW5nLnYxLlNuYXBzaG90EhYKCW5leHRfc2tpcBgCIAEoDUgAiAEBEhAKBHRpY2sYAyABKARCAjACEgoKAmF0GAQgASgBQgwKCl9uZXh0X3NraXAigQEKFUNvdW50U25hcHNob3RzUmVxdWVzdBIMCgR0eXBlGAEgASgJEisKBmZpbHRlchgCIAEoCzIbLnN0YXJsaW5nLnYxLlNuYXBzaG90RmlsdGVyEi0KB2luc3RhbnQYAyABKAsyHC5zdGFybGluZy52MS5TbmFwc2hvdEluc3RhbnQiQgoTQ291bnRTbmFwc2hvdHNSZXBseRINCgVjb3VudBgBIAEoARIQCgR0aWNrGAIgASgEQgIwAhIKCgJhdBgDIAEoASKYAQoPRGlzdGluY3RSZXF1ZXN0EgwKBHR5cGUYASABKAkSDAoEYXR0chgCIAEoCRIrCgZmaWx0ZXIYAyABKAsyGy5zdGFybGluZy52MS5TbmFwc2hvdEZpbHRlchINCgVsaW1pdBgEIAEoDRItCgdpbnN0YW50GAUgASgLMhwuc3RhcmxpbmcudjEuU25hcHNob3RJbnN0YW50ImcKDURpc3RpbmN0UmVwbHkSKgoGdmFsdWVzGAEgAygLMhouc3RhcmxpbmcudjEuRGlzdGluY3RWYWx1ZRIMCgRtb3JlGAIgASgIEhAKBHRpY2sYAyABKARCAjACEgoKAmF0GAQgASgBIjIKDURpc3RpbmN0VmFsdWUSEgoKdmFsdWVfanNvbhgBIAEoCRINCgVjb3VudBgCIAEoASJWChZTbmFwc2hvdEhpc3RvcnlSZXF1ZXN0EgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhIKBmJlZm9yZRgDIAEoBEICMAISDQoFbGltaXQYBCABKA0iWAoUU25hcHNob3RIaXN0b3J5UmVwbHkSLAoHbW9tZW50cxgBIAMoCzIbLnN0YXJsaW5nLnYxLlNuYXBzaG90TW9tZW50EhIKBmJlZm9yZRgCIAEoBEICMAIiQwoOU25hcHNob3RNb21lbnQSEAoEdGljaxgBIAEoBEICMAISCgoCYXQYAiABKAESEwoLdmFsdWVzX2pzb24YAyABKAkiVQoWU3RyZWFtU25hcHNob3RzUmVxdWVzdBIMCgR0eXBlGAEgASgJEi0KB2luc3RhbnQYAiABKAsyHC5zdGFybGluZy52MS5TbmFwc2hvdEluc3RhbnQiVgoMU25hcHNob3RQYWdlEigKCXNuYXBzaG90cxgBIAMoCzIVLnN0YXJsaW5nLnYxLlNuYXBzaG90EhAKBHRpY2sYAiABKARCAjACEgoKAmF0GAMgASgBIiMKE1J1blNuYXBzaG90c1JlcXVlc3QSDAoEZnVsbBgBIAEoCCIlChFSdW5TbmFwc2hvdHNSZXBseRIQCgR0aWNrGAEgASgEQgIwAiIkChBDYW5jZWxSdW5SZXF1ZXN0EhAKBHRpY2sYASABKARCAjACIhAKDkNhbmNlbFJ1blJlcGx5IjQKD0xpc3RSdW5zUmVxdWVzdBISCgZiZWZvcmUYASABKARCAjACEg0KBWxpbWl0GAIgASgNIjcKDUxpc3RSdW5zUmVwbHkSJgoEcnVucxgBIAMoCzIYLnN0YXJsaW5nLnYxLlNuYXBzaG90UnVuItcBCgtTbmFwc2hvdFJ1bhIQCgR0aWNrGAEgASgEQgIwAhIKCgJhdBgCIAEoARIMCgRraW5kGAMgASgJEg0KBWNhdXNlGAQgASgJEg4KBnN0YXR1cxgFIAEoCRINCgVwaGFzZRgGIAEoCRISCgpzdGFydGVkX2F0GAcgASgBEhUKCGVuZGVkX2F0GAggASgBSACIAQESEwoLY291bnRzX2pzb24YCSABKAkSEgoKaG9va3NfanNvbhgKIAEoCRINCgVlcnJvchgLIAEoCUILCglfZW5kZWRfYXQiDwoNU3RhdHVzUmVxdWVzdCLVAQoLU3RhdHVzUmVwbHkSDAoEbm9kZRgBIAEoCRISCgpjbHVzdGVyX2lkGAIgASgJEhIKCm1vZGVsX2hhc2gYAyABKAkSDwoHdmVyc2lvbhgEIAEoCRINCgVzdGF0ZRgFIAEoCRIQCgh1cHRpbWVfcxgGIAEoARIVCg1jb3VudGVyc19qc29uGAcgASgJEigKBnNoYXJkcxgIIAMoCzIYLnN0YXJsaW5nLnYxLlNoYXJkU3RhdHVzEg8KB3Byb2JsZW0YCSABKAkSDAoEbmFtZRgKIAEoCSKQAQoLU2hhcmRTdGF0dXMSDQoFc2hhcmQYASABKA0SEQoFZXBvY2gYAiABKARCAjACEhQKCGxhc3Rfc2VxGAMgASgEQgIwAhIVCgl3YXRlcm1hcmsYBCABKARCAjACEhkKEXJlc2lkZW50X2VudGl0aWVzGAUgASgNEhcKC3VuZGVsaXZlcmVkGAYgASgEQgIwAiIPCg1Pd25lcnNSZXF1ZXN0Ik0KC093bmVyc1JlcGx5EhUKDWVudGl0eV9zaGFyZHMYASABKA0SJwoGb3duZXJzGAIgAygLMhcuc3RhcmxpbmcudjEuU2hhcmRPd25lciI/CgpTaGFyZE93bmVyEg0KBXNoYXJkGAEgASgNEhEKBWVwb2NoGAIgASgEQgIwAhIPCgdhZGRyZXNzGAMgASgJIhYKFENsdXN0ZXJTdGF0dXNSZXF1ZXN0IrAEChJDbHVzdGVyU3RhdHVzUmVwbHkSEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVhc2tlZBgCIAEoCRInCgVub2RlcxgDIAMoCzIYLnN0YXJsaW5nLnYxLkNsdXN0ZXJOb2RlEikKBnNoYXJkcxgEIAMoCzIZLnN0YXJsaW5nLnYxLkNsdXN0ZXJTaGFyZBIPCgd1bm93bmVkGAUgAygNEhEKCWVwb2NoX21pbhgGIAEoARIRCgllcG9jaF9tYXgYByABKAESPwoIdmVyc2lvbnMYCCADKAsyLS5zdGFybGluZy52MS5DbHVzdGVyU3RhdHVzUmVwbHkuVmVyc2lvbnNFbnRyeRI7CgZtb2RlbHMYCSADKAsyKy5zdGFybGluZy52MS5DbHVzdGVyU3RhdHVzUmVwbHkuTW9kZWxzRW50cnkSJQoEZXRjZBgKIAEoCzIXLnN0YXJsaW5nLnYxLkRlcGVuZGVuY3kSKQoIZGF0YWJhc2UYCyABKAsyFy5zdGFybGluZy52MS5EZXBlbmRlbmN5EhkKDGRlYWRfbGV0dGVycxgMIAEoAUgAiAEBEhAKCHByb2JsZW1zGA0gAygJGi8KDVZlcnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ARotCgtNb2RlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBQg8KDV9kZWFkX2xldHRlcnMiLgoKRGVwZW5kZW5jeRINCgVzdGF0ZRgBIAEoCRIRCglzaWxlbnRfbXMYAiABKAEi3QQKC0NsdXN0ZXJOb2RlEgwKBG5hbWUYASABKAkSDAoEbm9kZRgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEg8KB3ZlcnNpb24YBCABKAkSEgoKbW9kZWxfaGFzaBgFIAEoCRINCgVzdGF0ZRgGIAEoCRIPCgdwcm9ibGVtGAcgASgJEhcKCnByb2JsZW1fbXMYCCABKAFIAIgBARIQCgh1cHRpbWVfcxgJIAEoARI0CgZzaGFyZHMYCiADKAsyJC5zdGFybGluZy52MS5DbHVzdGVyTm9kZS5TaGFyZHNFbnRyeRI2Cgd3ZWlnaHRzGAsgAygLMiUuc3RhcmxpbmcudjEuQ2x1c3Rlck5vZGUuV2VpZ2h0c0VudHJ5EgsKA2xhZxgMIAEoARITCgtxdWV1ZV9ieXRlcxgNIAEoARIXCg9xdWV1ZV9tYXhfYnl0ZXMYDiABKAESGQoRcmVzaWRlbnRfZW50aXRpZXMYDyABKAESEQoJaGFuZF9vZmZzGBAgASgNEhYKDmhhbmRfb2Zmc19kb25lGBEgASgBEhMKC29ibGlnYXRpb25zGBIgASgBEhMKC3VuZGVsaXZlcmVkGBMgASgBEhkKDGRlYWRfbGV0dGVycxgUIAEoAUgBiAEBGi0KC1NoYXJkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAEaLgoMV2VpZ2h0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAToCOAFCDQoLX3Byb2JsZW1fbXNCDwoNX2RlYWRfbGV0dGVycyK7AQoMQ2x1c3RlclNoYXJkEg0KBXNoYXJkGAEgASgNEg0KBWdyb3VwGAIgASgJEg0KBW93bmVyGAMgASgJEg0KBWVwb2NoGAQgASgBEg0KBXN0YXRlGAUgASgJEhEKCXBpbm5lZF90bxgGIAEoCRIQCghsYXN0X3NlcRgHIAEoARIRCgl3YXRlcm1hcmsYCCABKAESEwoLb2JsaWdhdGlvbnMYCSABKAESEwoLdW5kZWxpdmVyZWQYCiABKAEiUgoKV2h5UmVxdWVzdBIPCgVzaGFyZBgBIAEoDUgAEigKBmVudGl0eRgCIAEoCzIWLnN0YXJsaW5nLnYxLkVudGl0eUtleUgAQgkKB3N1YmplY3QivQIKCFdoeVJlcGx5Eg0KBXNoYXJkGAEgASgNEg0KBWdyb3VwGAIgASgJEg0KBW93bmVyGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSDQoFZXBvY2gYBSABKAESDQoFc3RhdGUYBiABKAkSDgoGcmVhc29uGAcgASgJEhAKCGxhc3Rfc2VxGAggASgBEhEKCXdhdGVybWFyaxgJIAEoARIlCgV3YWl0cxgKIAMoCzIWLnN0YXJsaW5nLnYxLlNoYXJkV2FpdBISCgp3YWl0c19tb3JlGAsgASgNEhkKDGRlYWRfbGV0dGVycxgMIAEoAUgAiAEBEigKBmVudGl0eRgNIAEoCzIYLnN0YXJsaW5nLnYxLkVudGl0eVN0YXRlEg8KB3NpbGVuY2UYDiABKAlCDwoNX2RlYWRfbGV0dGVycyJ9CglTaGFyZFdhaXQSDAoEa2luZBgBIAEoCRIMCgR3aGF0GAIgASgJEhMKBmZvcl9tcxgDIAEoAUgAiAEBEgwKBHR5cGUYBCABKAkSCwoDZWlkGAUgASgJEgwKBGhvb2sYBiABKAkSCwoDc2VxGAcgASgBQgkKB19mb3JfbXMipAEKC0VudGl0eVN0YXRlEgwKBHR5cGUYASABKAkSCwoDZWlkGAIgASgJEhAKCHJlc2lkZW50GAMgASgIEg4KBmV4aXN0cxgEIAEoCBIPCgdhcHBsaWVkGAUgASgBEg8KB2ZsdXNoZWQYBiABKAgSDwoHbWFpbGJveBgHIAEoDRIlCgV3YWl0cxgIIAMoCzIWLnN0YXJsaW5nLnYxLlNoYXJkV2FpdCIqCgtNb3ZlUmVxdWVzdBINCgVzaGFyZBgBIAEoDRIMCgRub2RlGAIgASgJIkwKDFdlaWdoUmVxdWVzdBIMCgRub2RlGAEgASgJEhMKBndlaWdodBgCIAEoAUgAiAEBEg4KBmdyb3VwcxgDIAMoCUIJCgdfd2VpZ2h0IhwKDERyYWluUmVxdWVzdBIMCgRub2RlGAEgASgJIiEKDVBsYWNlc0NoYW5nZWQSEAoIdW5waW5uZWQYASADKA0iHwoRRGVhZExldHRlclJlcXVlc3QSCgoCaWQYASABKAkiRwoWTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBIOCgZjdXJzb3IYASABKAkSDQoFbGltaXQYAiABKA0SDgoGc3RhdHVzGAMgASgJIlAKFExpc3REZWFkTGV0dGVyc1JlcGx5EigKB2xldHRlcnMYASADKAsyFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEg4KBmN1cnNvchgCIAEoCSK7AQoKRGVhZExldHRlchIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEg4KBnN0YXR1cxgDIAEoCRIMCgR0eXBlGAQgASgJEgsKA2VpZBgFIAEoCRIMCgRob29rGAYgASgJEgwKBGNvZGUYByABKAkSDQoFZXJyb3IYCCABKAkSCgoCYXQYCSABKAESEQoJdGFza19qc29uGAogASgJEg0KBXNoYXJkGAsgASgNEg8KA3NlcRgMIAEoBEICMAIiFAoSTGlzdE1vZHVsZXNSZXF1ZXN0Ij4KEExpc3RNb2R1bGVzUmVwbHkSKgoHbW9kdWxlcxgBIAMoCzIZLnN0YXJsaW5nLnYxLk1vZHVsZVN0YXR1cyJSCgxNb2R1bGVTdGF0dXMSDAoEbmFtZRgBIAEoCRIMCgRmaWxlGAIgASgJEiYKBWhvb2tzGAMgAygLMhcuc3RhcmxpbmcudjEuSG9va1N0YXR1cyLnAQoKSG9va1N0YXR1cxIMCgRraW5kGAEgASgJEg4KBnRhcmdldBgCIAEoCRIMCgRuYW1lGAMgASgJEjcKCGNvdW50ZXJzGAQgAygLMiUuc3RhcmxpbmcudjEuSG9va1N0YXR1cy5Db3VudGVyc0VudHJ5EhIKCmRlcGVuZHNfb24YBSADKAkSEgoKbWF5X2NoYW5nZRgGIAMoCRIMCgRwdXJlGAcgASgIEg0KBW9yZGVyGAggASgNGi8KDUNvdW50ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ASKBAQoMQWN0b3JBZGRyZXNzEioKCWJlaGF2aW91chgBIAEoCzIVLnN0YXJsaW5nLnYxLkFjdG9yS2V5SAASEwoJc2luZ2xldG9uGAIgASgJSAASKAoGZW50aXR5GAMgASgLMhYuc3RhcmxpbmcudjEuRW50aXR5S2V5SABCBgoEa2luZCIlCghBY3RvcktleRIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoCSImCglFbnRpdHlLZXkSDAoEdHlwZRgBIAEoCRILCgNlaWQYAiABKAkiagoSU2VuZE1lc3NhZ2VSZXF1ZXN0EiUKAnRvGAEgASgLMhkuc3RhcmxpbmcudjEuQWN0b3JBZGRyZXNzEhQKDG1lc3NhZ2VfanNvbhgCIAEoCRIXCg9pZGVtcG90ZW5jeV9rZXkYAyABKAkiNQoQU2VuZE1lc3NhZ2VSZXBseRIhCgV0b2tlbhgBIAEoCzISLnN0YXJsaW5nLnYxLlRva2VuImIKCkFza1JlcXVlc3QSJQoCdG8YASABKAsyGS5zdGFybGluZy52MS5BY3RvckFkZHJlc3MSFAoMbWVzc2FnZV9qc29uGAIgASgJEhcKD2lkZW1wb3RlbmN5X2tleRgDIAEoCSIeCghBc2tSZXBseRISCgpyZXBseV9qc29uGAEgASgJKlUKCEFja0xldmVsEhkKFUFDS19MRVZFTF9VTlNQRUNJRklFRBAAEhUKEUFDS19MRVZFTF9EVVJBQkxFEAESFwoTQUNLX0xFVkVMX1BST0NFU1NFRBACMoYBCgZJbmdlc3QSQgoGU3RyZWFtEhouc3RhcmxpbmcudjEuQ2xpZW50TWVzc2FnZRoYLnN0YXJsaW5nLnYxLk5vZGVNZXNzYWdlKAEwARI4CgRTZW5kEhguc3RhcmxpbmcudjEuU2VuZFJlcXVlc3QaFi5zdGFybGluZy52MS5TZW5kUmVwbHkyqAMKCEVudGl0aWVzEjMKA0dldBIXLnN0YXJsaW5nLnYxLkdldFJlcXVlc3QaEy5zdGFybGluZy52MS5SZWNvcmQSOAoETGlzdBIYLnN0YXJsaW5nLnYxLkxpc3RSZXF1ZXN0GhYuc3RhcmxpbmcudjEuTGlzdFJlcGx5EjsKBUNvdW50Ehkuc3RhcmxpbmcudjEuQ291bnRSZXF1ZXN0Ghcuc3RhcmxpbmcudjEuQ291bnRSZXBseRI7CgNSYXcSFy5zdGFybGluZy52MS5SYXdSZXF1ZXN0Ghkuc3RhcmxpbmcudjEuUmF3RGF0YXBvaW50MAESNgoDU2V0Ehcuc3RhcmxpbmcudjEuU2V0UmVxdWVzdBoWLnN0YXJsaW5nLnYxLlNlbmRSZXBseRI+CgZEZWxldGUSGi5zdGFybGluZy52MS5EZWxldGVSZXF1ZXN0Ghguc3RhcmxpbmcudjEuRGVsZXRlUmVwbHkSOwoFTGlua3MSGS5zdGFybGluZy52MS5MaW5rc1JlcXVlc3QaFy5zdGFybGluZy52MS5MaW5rc1JlcGx5MtwECglTbmFwc2hvdHMSSgoETGlzdBIhLnN0YXJsaW5nLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uc3RhcmxpbmcudjEuTGlzdFNuYXBzaG90c1JlcGx5Ek0KBUNvdW50EiIuc3RhcmxpbmcudjEuQ291bnRTbmFwc2hvdHNSZXF1ZXN0GiAuc3RhcmxpbmcudjEuQ291bnRTbmFwc2hvdHNSZXBseRJECghEaXN0aW5jdBIcLnN0YXJsaW5nLnYxLkRpc3RpbmN0UmVxdWVzdBoaLnN0YXJsaW5nLnYxLkRpc3RpbmN0UmVwbHkSUQoHSGlzdG9yeRIjLnN0YXJsaW5nLnYxLlNuYXBzaG90SGlzdG9yeVJlcXVlc3QaIS5zdGFybGluZy52MS5TbmFwc2hvdEhpc3RvcnlSZXBseRJKCgZTdHJlYW0SIy5zdGFybGluZy52MS5TdHJlYW1TbmFwc2hvdHNSZXF1ZXN0Ghkuc3RhcmxpbmcudjEuU25hcHNob3RQYWdlMAESRwoDUnVuEiAuc3RhcmxpbmcudjEuUnVuU25hcHNob3RzUmVxdWVzdBoeLnN0YXJsaW5nLnYxLlJ1blNuYXBzaG90c1JlcGx5EkQKBkNhbmNlbBIdLnN0YXJsaW5nLnYxLkNhbmNlbFJ1blJlcXVlc3QaGy5zdGFybGluZy52MS5DYW5jZWxSdW5SZXBseRJACgRSdW5zEhwuc3RhcmxpbmcudjEuTGlzdFJ1bnNSZXF1ZXN0Ghouc3RhcmxpbmcudjEuTGlzdFJ1bnNSZXBseTLgBgoFQWRtaW4SPgoGU3RhdHVzEhouc3RhcmxpbmcudjEuU3RhdHVzUmVxdWVzdBoYLnN0YXJsaW5nLnYxLlN0YXR1c1JlcGx5ElkKD0xpc3REZWFkTGV0dGVycxIjLnN0YXJsaW5nLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaIS5zdGFybGluZy52MS5MaXN0RGVhZExldHRlcnNSZXBseRJICg1HZXREZWFkTGV0dGVyEh4uc3RhcmxpbmcudjEuRGVhZExldHRlclJlcXVlc3QaFy5zdGFybGluZy52MS5EZWFkTGV0dGVyEksKEFJlcGxheURlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTAoRRGlzY2FyZERlYWRMZXR0ZXISHi5zdGFybGluZy52MS5EZWFkTGV0dGVyUmVxdWVzdBoXLnN0YXJsaW5nLnYxLkRlYWRMZXR0ZXISTQoLTGlzdE1vZHVsZXMSHy5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcXVlc3QaHS5zdGFybGluZy52MS5MaXN0TW9kdWxlc1JlcGx5Ej4KBk93bmVycxIaLnN0YXJsaW5nLnYxLk93bmVyc1JlcXVlc3QaGC5zdGFybGluZy52MS5Pd25lcnNSZXBseRJTCg1DbHVzdGVyU3RhdHVzEiEuc3RhcmxpbmcudjEuQ2x1c3RlclN0YXR1c1JlcXVlc3QaHy5zdGFybGluZy52MS5DbHVzdGVyU3RhdHVzUmVwbHkSNQoDV2h5Ehcuc3RhcmxpbmcudjEuV2h5UmVxdWVzdBoVLnN0YXJsaW5nLnYxLldoeVJlcGx5EjwKBE1vdmUSGC5zdGFybGluZy52MS5Nb3ZlUmVxdWVzdBoaLnN0YXJsaW5nLnYxLlBsYWNlc0NoYW5nZWQSPgoFV2VpZ2gSGS5zdGFybGluZy52MS5XZWlnaFJlcXVlc3QaGi5zdGFybGluZy52MS5QbGFjZXNDaGFuZ2VkEj4KBURyYWluEhkuc3RhcmxpbmcudjEuRHJhaW5SZXF1ZXN0Ghouc3RhcmxpbmcudjEuUGxhY2VzQ2hhbmdlZDKHAQoGQWN0b3JzEkYKBFNlbmQSHy5zdGFybGluZy52MS5TZW5kTWVzc2FnZVJlcXVlc3QaHS5zdGFybGluZy52MS5TZW5kTWVzc2FnZVJlcGx5EjUKA0FzaxIXLnN0YXJsaW5nLnYxLkFza1JlcXVlc3QaFS5zdGFybGluZy52MS5Bc2tSZXBseWIGcHJvdG8z");
 
 /**
  * @generated from message starling.v1.Value
@@ -1109,6 +1109,645 @@ export const LinkedEntitySchema: GenMessage<LinkedEntity> = /*@__PURE__*/
   messageDesc(file_starling, 29);
 
 /**
+ * Which run to read; left out, the newest finished one.
+ *
+ * @generated from message starling.v1.SnapshotInstant
+ */
+export type SnapshotInstant = Message<"starling.v1.SnapshotInstant"> & {
+  /**
+   * @generated from oneof starling.v1.SnapshotInstant.kind
+   */
+  kind: {
+    /**
+     * @generated from field: uint64 tick = 1 [jstype = JS_NUMBER];
+     */
+    value: bigint;
+    case: "tick";
+  } | {
+    /**
+     * Unix milliseconds.
+     *
+     * @generated from field: double at = 2;
+     */
+    value: number;
+    case: "at";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message starling.v1.SnapshotInstant.
+ * Use `create(SnapshotInstantSchema)` to create a new message.
+ */
+export const SnapshotInstantSchema: GenMessage<SnapshotInstant> = /*@__PURE__*/
+  messageDesc(file_starling, 30);
+
+/**
+ * DP³'s filters as JSON text, both of which hold; empty asks for everything. See the README.
+ *
+ * @generated from message starling.v1.SnapshotFilter
+ */
+export type SnapshotFilter = Message<"starling.v1.SnapshotFilter"> & {
+  /**
+   * @generated from field: string generic_json = 1;
+   */
+  genericJson: string;
+
+  /**
+   * @generated from field: string fulltext_json = 2;
+   */
+  fulltextJson: string;
+};
+
+/**
+ * Describes the message starling.v1.SnapshotFilter.
+ * Use `create(SnapshotFilterSchema)` to create a new message.
+ */
+export const SnapshotFilterSchema: GenMessage<SnapshotFilter> = /*@__PURE__*/
+  messageDesc(file_starling, 31);
+
+/**
+ * @generated from message starling.v1.Snapshot
+ */
+export type Snapshot = Message<"starling.v1.Snapshot"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 2;
+   */
+  eid: string;
+
+  /**
+   * JSON text: the values by attribute.
+   *
+   * @generated from field: string values_json = 3;
+   */
+  valuesJson: string;
+};
+
+/**
+ * Describes the message starling.v1.Snapshot.
+ * Use `create(SnapshotSchema)` to create a new message.
+ */
+export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
+  messageDesc(file_starling, 32);
+
+/**
+ * @generated from message starling.v1.ListSnapshotsRequest
+ */
+export type ListSnapshotsRequest = Message<"starling.v1.ListSnapshotsRequest"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: starling.v1.SnapshotFilter filter = 2;
+   */
+  filter?: SnapshotFilter | undefined;
+
+  /**
+   * `attr`, `attr:1` or `attr:-1`; none: by eid.
+   *
+   * @generated from field: repeated string sort = 3;
+   */
+  sort: string[];
+
+  /**
+   * @generated from field: uint32 skip = 4;
+   */
+  skip: number;
+
+  /**
+   * @generated from field: uint32 limit = 5;
+   */
+  limit: number;
+
+  /**
+   * @generated from field: starling.v1.SnapshotInstant instant = 6;
+   */
+  instant?: SnapshotInstant | undefined;
+};
+
+/**
+ * Describes the message starling.v1.ListSnapshotsRequest.
+ * Use `create(ListSnapshotsRequestSchema)` to create a new message.
+ */
+export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 33);
+
+/**
+ * @generated from message starling.v1.ListSnapshotsReply
+ */
+export type ListSnapshotsReply = Message<"starling.v1.ListSnapshotsReply"> & {
+  /**
+   * @generated from field: repeated starling.v1.Snapshot snapshots = 1;
+   */
+  snapshots: Snapshot[];
+
+  /**
+   * There are more: skip so many.
+   *
+   * @generated from field: optional uint32 next_skip = 2;
+   */
+  nextSkip?: number | undefined;
+
+  /**
+   * @generated from field: uint64 tick = 3 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+
+  /**
+   * The instant of the run, Unix milliseconds.
+   *
+   * @generated from field: double at = 4;
+   */
+  at: number;
+};
+
+/**
+ * Describes the message starling.v1.ListSnapshotsReply.
+ * Use `create(ListSnapshotsReplySchema)` to create a new message.
+ */
+export const ListSnapshotsReplySchema: GenMessage<ListSnapshotsReply> = /*@__PURE__*/
+  messageDesc(file_starling, 34);
+
+/**
+ * @generated from message starling.v1.CountSnapshotsRequest
+ */
+export type CountSnapshotsRequest = Message<"starling.v1.CountSnapshotsRequest"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: starling.v1.SnapshotFilter filter = 2;
+   */
+  filter?: SnapshotFilter | undefined;
+
+  /**
+   * @generated from field: starling.v1.SnapshotInstant instant = 3;
+   */
+  instant?: SnapshotInstant | undefined;
+};
+
+/**
+ * Describes the message starling.v1.CountSnapshotsRequest.
+ * Use `create(CountSnapshotsRequestSchema)` to create a new message.
+ */
+export const CountSnapshotsRequestSchema: GenMessage<CountSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 35);
+
+/**
+ * @generated from message starling.v1.CountSnapshotsReply
+ */
+export type CountSnapshotsReply = Message<"starling.v1.CountSnapshotsReply"> & {
+  /**
+   * @generated from field: double count = 1;
+   */
+  count: number;
+
+  /**
+   * @generated from field: uint64 tick = 2 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+
+  /**
+   * @generated from field: double at = 3;
+   */
+  at: number;
+};
+
+/**
+ * Describes the message starling.v1.CountSnapshotsReply.
+ * Use `create(CountSnapshotsReplySchema)` to create a new message.
+ */
+export const CountSnapshotsReplySchema: GenMessage<CountSnapshotsReply> = /*@__PURE__*/
+  messageDesc(file_starling, 36);
+
+/**
+ * @generated from message starling.v1.DistinctRequest
+ */
+export type DistinctRequest = Message<"starling.v1.DistinctRequest"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string attr = 2;
+   */
+  attr: string;
+
+  /**
+   * @generated from field: starling.v1.SnapshotFilter filter = 3;
+   */
+  filter?: SnapshotFilter | undefined;
+
+  /**
+   * @generated from field: uint32 limit = 4;
+   */
+  limit: number;
+
+  /**
+   * @generated from field: starling.v1.SnapshotInstant instant = 5;
+   */
+  instant?: SnapshotInstant | undefined;
+};
+
+/**
+ * Describes the message starling.v1.DistinctRequest.
+ * Use `create(DistinctRequestSchema)` to create a new message.
+ */
+export const DistinctRequestSchema: GenMessage<DistinctRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 37);
+
+/**
+ * @generated from message starling.v1.DistinctReply
+ */
+export type DistinctReply = Message<"starling.v1.DistinctReply"> & {
+  /**
+   * The most frequent first. Lists count by their elements, links by their eids.
+   *
+   * @generated from field: repeated starling.v1.DistinctValue values = 1;
+   */
+  values: DistinctValue[];
+
+  /**
+   * There are more values.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+
+  /**
+   * @generated from field: uint64 tick = 3 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+
+  /**
+   * @generated from field: double at = 4;
+   */
+  at: number;
+};
+
+/**
+ * Describes the message starling.v1.DistinctReply.
+ * Use `create(DistinctReplySchema)` to create a new message.
+ */
+export const DistinctReplySchema: GenMessage<DistinctReply> = /*@__PURE__*/
+  messageDesc(file_starling, 38);
+
+/**
+ * @generated from message starling.v1.DistinctValue
+ */
+export type DistinctValue = Message<"starling.v1.DistinctValue"> & {
+  /**
+   * @generated from field: string value_json = 1;
+   */
+  valueJson: string;
+
+  /**
+   * @generated from field: double count = 2;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message starling.v1.DistinctValue.
+ * Use `create(DistinctValueSchema)` to create a new message.
+ */
+export const DistinctValueSchema: GenMessage<DistinctValue> = /*@__PURE__*/
+  messageDesc(file_starling, 39);
+
+/**
+ * @generated from message starling.v1.SnapshotHistoryRequest
+ */
+export type SnapshotHistoryRequest = Message<"starling.v1.SnapshotHistoryRequest"> & {
+  /**
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: string eid = 2;
+   */
+  eid: string;
+
+  /**
+   * Runs before this tick; 0: all.
+   *
+   * @generated from field: uint64 before = 3 [jstype = JS_NUMBER];
+   */
+  before: bigint;
+
+  /**
+   * @generated from field: uint32 limit = 4;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message starling.v1.SnapshotHistoryRequest.
+ * Use `create(SnapshotHistoryRequestSchema)` to create a new message.
+ */
+export const SnapshotHistoryRequestSchema: GenMessage<SnapshotHistoryRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 40);
+
+/**
+ * @generated from message starling.v1.SnapshotHistoryReply
+ */
+export type SnapshotHistoryReply = Message<"starling.v1.SnapshotHistoryReply"> & {
+  /**
+   * @generated from field: repeated starling.v1.SnapshotMoment moments = 1;
+   */
+  moments: SnapshotMoment[];
+
+  /**
+   * There may be more before this tick; 0: there are none.
+   *
+   * @generated from field: uint64 before = 2 [jstype = JS_NUMBER];
+   */
+  before: bigint;
+};
+
+/**
+ * Describes the message starling.v1.SnapshotHistoryReply.
+ * Use `create(SnapshotHistoryReplySchema)` to create a new message.
+ */
+export const SnapshotHistoryReplySchema: GenMessage<SnapshotHistoryReply> = /*@__PURE__*/
+  messageDesc(file_starling, 41);
+
+/**
+ * @generated from message starling.v1.SnapshotMoment
+ */
+export type SnapshotMoment = Message<"starling.v1.SnapshotMoment"> & {
+  /**
+   * @generated from field: uint64 tick = 1 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+
+  /**
+   * @generated from field: double at = 2;
+   */
+  at: number;
+
+  /**
+   * Empty: as in the moment before it in the list.
+   *
+   * @generated from field: string values_json = 3;
+   */
+  valuesJson: string;
+};
+
+/**
+ * Describes the message starling.v1.SnapshotMoment.
+ * Use `create(SnapshotMomentSchema)` to create a new message.
+ */
+export const SnapshotMomentSchema: GenMessage<SnapshotMoment> = /*@__PURE__*/
+  messageDesc(file_starling, 42);
+
+/**
+ * @generated from message starling.v1.StreamSnapshotsRequest
+ */
+export type StreamSnapshotsRequest = Message<"starling.v1.StreamSnapshotsRequest"> & {
+  /**
+   * Empty: all types.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * @generated from field: starling.v1.SnapshotInstant instant = 2;
+   */
+  instant?: SnapshotInstant | undefined;
+};
+
+/**
+ * Describes the message starling.v1.StreamSnapshotsRequest.
+ * Use `create(StreamSnapshotsRequestSchema)` to create a new message.
+ */
+export const StreamSnapshotsRequestSchema: GenMessage<StreamSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 43);
+
+/**
+ * @generated from message starling.v1.SnapshotPage
+ */
+export type SnapshotPage = Message<"starling.v1.SnapshotPage"> & {
+  /**
+   * @generated from field: repeated starling.v1.Snapshot snapshots = 1;
+   */
+  snapshots: Snapshot[];
+
+  /**
+   * @generated from field: uint64 tick = 2 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+
+  /**
+   * @generated from field: double at = 3;
+   */
+  at: number;
+};
+
+/**
+ * Describes the message starling.v1.SnapshotPage.
+ * Use `create(SnapshotPageSchema)` to create a new message.
+ */
+export const SnapshotPageSchema: GenMessage<SnapshotPage> = /*@__PURE__*/
+  messageDesc(file_starling, 44);
+
+/**
+ * @generated from message starling.v1.RunSnapshotsRequest
+ */
+export type RunSnapshotsRequest = Message<"starling.v1.RunSnapshotsRequest"> & {
+  /**
+   * Computes everything anew, not only what may have changed.
+   *
+   * @generated from field: bool full = 1;
+   */
+  full: boolean;
+};
+
+/**
+ * Describes the message starling.v1.RunSnapshotsRequest.
+ * Use `create(RunSnapshotsRequestSchema)` to create a new message.
+ */
+export const RunSnapshotsRequestSchema: GenMessage<RunSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 45);
+
+/**
+ * @generated from message starling.v1.RunSnapshotsReply
+ */
+export type RunSnapshotsReply = Message<"starling.v1.RunSnapshotsReply"> & {
+  /**
+   * @generated from field: uint64 tick = 1 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+};
+
+/**
+ * Describes the message starling.v1.RunSnapshotsReply.
+ * Use `create(RunSnapshotsReplySchema)` to create a new message.
+ */
+export const RunSnapshotsReplySchema: GenMessage<RunSnapshotsReply> = /*@__PURE__*/
+  messageDesc(file_starling, 46);
+
+/**
+ * @generated from message starling.v1.CancelRunRequest
+ */
+export type CancelRunRequest = Message<"starling.v1.CancelRunRequest"> & {
+  /**
+   * @generated from field: uint64 tick = 1 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+};
+
+/**
+ * Describes the message starling.v1.CancelRunRequest.
+ * Use `create(CancelRunRequestSchema)` to create a new message.
+ */
+export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 47);
+
+/**
+ * @generated from message starling.v1.CancelRunReply
+ */
+export type CancelRunReply = Message<"starling.v1.CancelRunReply"> & {
+};
+
+/**
+ * Describes the message starling.v1.CancelRunReply.
+ * Use `create(CancelRunReplySchema)` to create a new message.
+ */
+export const CancelRunReplySchema: GenMessage<CancelRunReply> = /*@__PURE__*/
+  messageDesc(file_starling, 48);
+
+/**
+ * @generated from message starling.v1.ListRunsRequest
+ */
+export type ListRunsRequest = Message<"starling.v1.ListRunsRequest"> & {
+  /**
+   * Runs before this tick; 0: all.
+   *
+   * @generated from field: uint64 before = 1 [jstype = JS_NUMBER];
+   */
+  before: bigint;
+
+  /**
+   * @generated from field: uint32 limit = 2;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message starling.v1.ListRunsRequest.
+ * Use `create(ListRunsRequestSchema)` to create a new message.
+ */
+export const ListRunsRequestSchema: GenMessage<ListRunsRequest> = /*@__PURE__*/
+  messageDesc(file_starling, 49);
+
+/**
+ * @generated from message starling.v1.ListRunsReply
+ */
+export type ListRunsReply = Message<"starling.v1.ListRunsReply"> & {
+  /**
+   * @generated from field: repeated starling.v1.SnapshotRun runs = 1;
+   */
+  runs: SnapshotRun[];
+};
+
+/**
+ * Describes the message starling.v1.ListRunsReply.
+ * Use `create(ListRunsReplySchema)` to create a new message.
+ */
+export const ListRunsReplySchema: GenMessage<ListRunsReply> = /*@__PURE__*/
+  messageDesc(file_starling, 50);
+
+/**
+ * @generated from message starling.v1.SnapshotRun
+ */
+export type SnapshotRun = Message<"starling.v1.SnapshotRun"> & {
+  /**
+   * @generated from field: uint64 tick = 1 [jstype = JS_NUMBER];
+   */
+  tick: bigint;
+
+  /**
+   * @generated from field: double at = 2;
+   */
+  at: number;
+
+  /**
+   * "full" or "changed".
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * "schedule" or "demand".
+   *
+   * @generated from field: string cause = 4;
+   */
+  cause: string;
+
+  /**
+   * "running", "finished" or "failed".
+   *
+   * @generated from field: string status = 5;
+   */
+  status: string;
+
+  /**
+   * "visit", "components", "finalize" or "ended".
+   *
+   * @generated from field: string phase = 6;
+   */
+  phase: string;
+
+  /**
+   * @generated from field: double started_at = 7;
+   */
+  startedAt: number;
+
+  /**
+   * @generated from field: optional double ended_at = 8;
+   */
+  endedAt?: number | undefined;
+
+  /**
+   * JSON text: entities, kept, written, closed, tasks, components, shards, shardsDone …
+   *
+   * @generated from field: string counts_json = 9;
+   */
+  countsJson: string;
+
+  /**
+   * JSON text: by hook, {"calls","failures","tasks","refused","undeclared","ms","problems"}.
+   *
+   * @generated from field: string hooks_json = 10;
+   */
+  hooksJson: string;
+
+  /**
+   * @generated from field: string error = 11;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message starling.v1.SnapshotRun.
+ * Use `create(SnapshotRunSchema)` to create a new message.
+ */
+export const SnapshotRunSchema: GenMessage<SnapshotRun> = /*@__PURE__*/
+  messageDesc(file_starling, 51);
+
+/**
  * @generated from message starling.v1.StatusRequest
  */
 export type StatusRequest = Message<"starling.v1.StatusRequest"> & {
@@ -1119,7 +1758,7 @@ export type StatusRequest = Message<"starling.v1.StatusRequest"> & {
  * Use `create(StatusRequestSchema)` to create a new message.
  */
 export const StatusRequestSchema: GenMessage<StatusRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 30);
+  messageDesc(file_starling, 52);
 
 /**
  * @generated from message starling.v1.StatusReply
@@ -1187,7 +1826,7 @@ export type StatusReply = Message<"starling.v1.StatusReply"> & {
  * Use `create(StatusReplySchema)` to create a new message.
  */
 export const StatusReplySchema: GenMessage<StatusReply> = /*@__PURE__*/
-  messageDesc(file_starling, 31);
+  messageDesc(file_starling, 53);
 
 /**
  * @generated from message starling.v1.ShardStatus
@@ -1229,7 +1868,7 @@ export type ShardStatus = Message<"starling.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 32);
+  messageDesc(file_starling, 54);
 
 /**
  * @generated from message starling.v1.OwnersRequest
@@ -1242,7 +1881,7 @@ export type OwnersRequest = Message<"starling.v1.OwnersRequest"> & {
  * Use `create(OwnersRequestSchema)` to create a new message.
  */
 export const OwnersRequestSchema: GenMessage<OwnersRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 33);
+  messageDesc(file_starling, 55);
 
 /**
  * @generated from message starling.v1.OwnersReply
@@ -1268,7 +1907,7 @@ export type OwnersReply = Message<"starling.v1.OwnersReply"> & {
  * Use `create(OwnersReplySchema)` to create a new message.
  */
 export const OwnersReplySchema: GenMessage<OwnersReply> = /*@__PURE__*/
-  messageDesc(file_starling, 34);
+  messageDesc(file_starling, 56);
 
 /**
  * @generated from message starling.v1.ShardOwner
@@ -1297,7 +1936,7 @@ export type ShardOwner = Message<"starling.v1.ShardOwner"> & {
  * Use `create(ShardOwnerSchema)` to create a new message.
  */
 export const ShardOwnerSchema: GenMessage<ShardOwner> = /*@__PURE__*/
-  messageDesc(file_starling, 35);
+  messageDesc(file_starling, 57);
 
 /**
  * @generated from message starling.v1.ClusterStatusRequest
@@ -1310,7 +1949,7 @@ export type ClusterStatusRequest = Message<"starling.v1.ClusterStatusRequest"> &
  * Use `create(ClusterStatusRequestSchema)` to create a new message.
  */
 export const ClusterStatusRequestSchema: GenMessage<ClusterStatusRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 36);
+  messageDesc(file_starling, 58);
 
 /**
  * The fields are explained in cluster-status.ts.
@@ -1389,7 +2028,7 @@ export type ClusterStatusReply = Message<"starling.v1.ClusterStatusReply"> & {
  * Use `create(ClusterStatusReplySchema)` to create a new message.
  */
 export const ClusterStatusReplySchema: GenMessage<ClusterStatusReply> = /*@__PURE__*/
-  messageDesc(file_starling, 37);
+  messageDesc(file_starling, 59);
 
 /**
  * @generated from message starling.v1.Dependency
@@ -1411,7 +2050,7 @@ export type Dependency = Message<"starling.v1.Dependency"> & {
  * Use `create(DependencySchema)` to create a new message.
  */
 export const DependencySchema: GenMessage<Dependency> = /*@__PURE__*/
-  messageDesc(file_starling, 38);
+  messageDesc(file_starling, 60);
 
 /**
  * @generated from message starling.v1.ClusterNode
@@ -1523,7 +2162,7 @@ export type ClusterNode = Message<"starling.v1.ClusterNode"> & {
  * Use `create(ClusterNodeSchema)` to create a new message.
  */
 export const ClusterNodeSchema: GenMessage<ClusterNode> = /*@__PURE__*/
-  messageDesc(file_starling, 39);
+  messageDesc(file_starling, 61);
 
 /**
  * @generated from message starling.v1.ClusterShard
@@ -1585,7 +2224,7 @@ export type ClusterShard = Message<"starling.v1.ClusterShard"> & {
  * Use `create(ClusterShardSchema)` to create a new message.
  */
 export const ClusterShardSchema: GenMessage<ClusterShard> = /*@__PURE__*/
-  messageDesc(file_starling, 40);
+  messageDesc(file_starling, 62);
 
 /**
  * @generated from message starling.v1.WhyRequest
@@ -1614,7 +2253,7 @@ export type WhyRequest = Message<"starling.v1.WhyRequest"> & {
  * Use `create(WhyRequestSchema)` to create a new message.
  */
 export const WhyRequestSchema: GenMessage<WhyRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 41);
+  messageDesc(file_starling, 63);
 
 /**
  * @generated from message starling.v1.WhyReply
@@ -1696,7 +2335,7 @@ export type WhyReply = Message<"starling.v1.WhyReply"> & {
  * Use `create(WhyReplySchema)` to create a new message.
  */
 export const WhyReplySchema: GenMessage<WhyReply> = /*@__PURE__*/
-  messageDesc(file_starling, 42);
+  messageDesc(file_starling, 64);
 
 /**
  * @generated from message starling.v1.ShardWait
@@ -1743,7 +2382,7 @@ export type ShardWait = Message<"starling.v1.ShardWait"> & {
  * Use `create(ShardWaitSchema)` to create a new message.
  */
 export const ShardWaitSchema: GenMessage<ShardWait> = /*@__PURE__*/
-  messageDesc(file_starling, 43);
+  messageDesc(file_starling, 65);
 
 /**
  * @generated from message starling.v1.EntityState
@@ -1795,7 +2434,7 @@ export type EntityState = Message<"starling.v1.EntityState"> & {
  * Use `create(EntityStateSchema)` to create a new message.
  */
 export const EntityStateSchema: GenMessage<EntityState> = /*@__PURE__*/
-  messageDesc(file_starling, 44);
+  messageDesc(file_starling, 66);
 
 /**
  * @generated from message starling.v1.MoveRequest
@@ -1819,7 +2458,7 @@ export type MoveRequest = Message<"starling.v1.MoveRequest"> & {
  * Use `create(MoveRequestSchema)` to create a new message.
  */
 export const MoveRequestSchema: GenMessage<MoveRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 45);
+  messageDesc(file_starling, 67);
 
 /**
  * @generated from message starling.v1.WeighRequest
@@ -1852,7 +2491,7 @@ export type WeighRequest = Message<"starling.v1.WeighRequest"> & {
  * Use `create(WeighRequestSchema)` to create a new message.
  */
 export const WeighRequestSchema: GenMessage<WeighRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 46);
+  messageDesc(file_starling, 68);
 
 /**
  * @generated from message starling.v1.DrainRequest
@@ -1871,7 +2510,7 @@ export type DrainRequest = Message<"starling.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 47);
+  messageDesc(file_starling, 69);
 
 /**
  * @generated from message starling.v1.PlacesChanged
@@ -1890,7 +2529,7 @@ export type PlacesChanged = Message<"starling.v1.PlacesChanged"> & {
  * Use `create(PlacesChangedSchema)` to create a new message.
  */
 export const PlacesChangedSchema: GenMessage<PlacesChanged> = /*@__PURE__*/
-  messageDesc(file_starling, 48);
+  messageDesc(file_starling, 70);
 
 /**
  * @generated from message starling.v1.DeadLetterRequest
@@ -1909,7 +2548,7 @@ export type DeadLetterRequest = Message<"starling.v1.DeadLetterRequest"> & {
  * Use `create(DeadLetterRequestSchema)` to create a new message.
  */
 export const DeadLetterRequestSchema: GenMessage<DeadLetterRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 49);
+  messageDesc(file_starling, 71);
 
 /**
  * @generated from message starling.v1.ListDeadLettersRequest
@@ -1938,7 +2577,7 @@ export type ListDeadLettersRequest = Message<"starling.v1.ListDeadLettersRequest
  * Use `create(ListDeadLettersRequestSchema)` to create a new message.
  */
 export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 50);
+  messageDesc(file_starling, 72);
 
 /**
  * @generated from message starling.v1.ListDeadLettersReply
@@ -1960,7 +2599,7 @@ export type ListDeadLettersReply = Message<"starling.v1.ListDeadLettersReply"> &
  * Use `create(ListDeadLettersReplySchema)` to create a new message.
  */
 export const ListDeadLettersReplySchema: GenMessage<ListDeadLettersReply> = /*@__PURE__*/
-  messageDesc(file_starling, 51);
+  messageDesc(file_starling, 73);
 
 /**
  * @generated from message starling.v1.DeadLetter
@@ -2036,7 +2675,7 @@ export type DeadLetter = Message<"starling.v1.DeadLetter"> & {
  * Use `create(DeadLetterSchema)` to create a new message.
  */
 export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
-  messageDesc(file_starling, 52);
+  messageDesc(file_starling, 74);
 
 /**
  * @generated from message starling.v1.ListModulesRequest
@@ -2049,7 +2688,7 @@ export type ListModulesRequest = Message<"starling.v1.ListModulesRequest"> & {
  * Use `create(ListModulesRequestSchema)` to create a new message.
  */
 export const ListModulesRequestSchema: GenMessage<ListModulesRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 53);
+  messageDesc(file_starling, 75);
 
 /**
  * @generated from message starling.v1.ListModulesReply
@@ -2066,7 +2705,7 @@ export type ListModulesReply = Message<"starling.v1.ListModulesReply"> & {
  * Use `create(ListModulesReplySchema)` to create a new message.
  */
 export const ListModulesReplySchema: GenMessage<ListModulesReply> = /*@__PURE__*/
-  messageDesc(file_starling, 54);
+  messageDesc(file_starling, 76);
 
 /**
  * @generated from message starling.v1.ModuleStatus
@@ -2093,7 +2732,7 @@ export type ModuleStatus = Message<"starling.v1.ModuleStatus"> & {
  * Use `create(ModuleStatusSchema)` to create a new message.
  */
 export const ModuleStatusSchema: GenMessage<ModuleStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 55);
+  messageDesc(file_starling, 77);
 
 /**
  * @generated from message starling.v1.HookStatus
@@ -2153,7 +2792,7 @@ export type HookStatus = Message<"starling.v1.HookStatus"> & {
  * Use `create(HookStatusSchema)` to create a new message.
  */
 export const HookStatusSchema: GenMessage<HookStatus> = /*@__PURE__*/
-  messageDesc(file_starling, 56);
+  messageDesc(file_starling, 78);
 
 /**
  * @generated from message starling.v1.ActorAddress
@@ -2188,7 +2827,7 @@ export type ActorAddress = Message<"starling.v1.ActorAddress"> & {
  * Use `create(ActorAddressSchema)` to create a new message.
  */
 export const ActorAddressSchema: GenMessage<ActorAddress> = /*@__PURE__*/
-  messageDesc(file_starling, 57);
+  messageDesc(file_starling, 79);
 
 /**
  * @generated from message starling.v1.ActorKey
@@ -2210,7 +2849,7 @@ export type ActorKey = Message<"starling.v1.ActorKey"> & {
  * Use `create(ActorKeySchema)` to create a new message.
  */
 export const ActorKeySchema: GenMessage<ActorKey> = /*@__PURE__*/
-  messageDesc(file_starling, 58);
+  messageDesc(file_starling, 80);
 
 /**
  * @generated from message starling.v1.EntityKey
@@ -2232,7 +2871,7 @@ export type EntityKey = Message<"starling.v1.EntityKey"> & {
  * Use `create(EntityKeySchema)` to create a new message.
  */
 export const EntityKeySchema: GenMessage<EntityKey> = /*@__PURE__*/
-  messageDesc(file_starling, 59);
+  messageDesc(file_starling, 81);
 
 /**
  * @generated from message starling.v1.SendMessageRequest
@@ -2263,7 +2902,7 @@ export type SendMessageRequest = Message<"starling.v1.SendMessageRequest"> & {
  * Use `create(SendMessageRequestSchema)` to create a new message.
  */
 export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 60);
+  messageDesc(file_starling, 82);
 
 /**
  * @generated from message starling.v1.SendMessageReply
@@ -2282,7 +2921,7 @@ export type SendMessageReply = Message<"starling.v1.SendMessageReply"> & {
  * Use `create(SendMessageReplySchema)` to create a new message.
  */
 export const SendMessageReplySchema: GenMessage<SendMessageReply> = /*@__PURE__*/
-  messageDesc(file_starling, 61);
+  messageDesc(file_starling, 83);
 
 /**
  * @generated from message starling.v1.AskRequest
@@ -2311,7 +2950,7 @@ export type AskRequest = Message<"starling.v1.AskRequest"> & {
  * Use `create(AskRequestSchema)` to create a new message.
  */
 export const AskRequestSchema: GenMessage<AskRequest> = /*@__PURE__*/
-  messageDesc(file_starling, 62);
+  messageDesc(file_starling, 84);
 
 /**
  * @generated from message starling.v1.AskReply
@@ -2330,7 +2969,7 @@ export type AskReply = Message<"starling.v1.AskReply"> & {
  * Use `create(AskReplySchema)` to create a new message.
  */
 export const AskReplySchema: GenMessage<AskReply> = /*@__PURE__*/
-  messageDesc(file_starling, 63);
+  messageDesc(file_starling, 85);
 
 /**
  * @generated from enum starling.v1.AckLevel
@@ -2464,6 +3103,94 @@ export const Entities: GenService<{
   serviceDesc(file_starling, 1);
 
 /**
+ * Entities at an instant, as runs have computed them. What is read is of the newest finished run, or of one at or before a
+ * tick or a time: all of it or, while one goes on, nothing. Raises NOT_FOUND where no run has finished.
+ *
+ * @generated from service starling.v1.Snapshots
+ */
+export const Snapshots: GenService<{
+  /**
+   * Snapshots of a type by a filter, in order.
+   *
+   * @generated from rpc starling.v1.Snapshots.List
+   */
+  list: {
+    methodKind: "unary";
+    input: typeof ListSnapshotsRequestSchema;
+    output: typeof ListSnapshotsReplySchema;
+  },
+  /**
+   * @generated from rpc starling.v1.Snapshots.Count
+   */
+  count: {
+    methodKind: "unary";
+    input: typeof CountSnapshotsRequestSchema;
+    output: typeof CountSnapshotsReplySchema;
+  },
+  /**
+   * The values of an attribute, and how many snapshots have each.
+   *
+   * @generated from rpc starling.v1.Snapshots.Distinct
+   */
+  distinct: {
+    methodKind: "unary";
+    input: typeof DistinctRequestSchema;
+    output: typeof DistinctReplySchema;
+  },
+  /**
+   * One entity through the finished runs, newest first.
+   *
+   * @generated from rpc starling.v1.Snapshots.History
+   */
+  history: {
+    methodKind: "unary";
+    input: typeof SnapshotHistoryRequestSchema;
+    output: typeof SnapshotHistoryReplySchema;
+  },
+  /**
+   * All snapshots of a run, shard by shard.
+   *
+   * @generated from rpc starling.v1.Snapshots.Stream
+   */
+  stream: {
+    methodKind: "server_streaming";
+    input: typeof StreamSnapshotsRequestSchema;
+    output: typeof SnapshotPageSchema;
+  },
+  /**
+   * Asks for a run, and answers when it has begun; it goes on whoever listens.
+   *
+   * @generated from rpc starling.v1.Snapshots.Run
+   */
+  run: {
+    methodKind: "unary";
+    input: typeof RunSnapshotsRequestSchema;
+    output: typeof RunSnapshotsReplySchema;
+  },
+  /**
+   * Lets a running one fail.
+   *
+   * @generated from rpc starling.v1.Snapshots.Cancel
+   */
+  cancel: {
+    methodKind: "unary";
+    input: typeof CancelRunRequestSchema;
+    output: typeof CancelRunReplySchema;
+  },
+  /**
+   * Runs, newest first.
+   *
+   * @generated from rpc starling.v1.Snapshots.Runs
+   */
+  runs: {
+    methodKind: "unary";
+    input: typeof ListRunsRequestSchema;
+    output: typeof ListRunsReplySchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_starling, 2);
+
+/**
  * @generated from service starling.v1.Admin
  */
 export const Admin: GenService<{
@@ -2576,7 +3303,7 @@ export const Admin: GenService<{
     output: typeof PlacesChangedSchema;
   },
 }> = /*@__PURE__*/
-  serviceDesc(file_starling, 2);
+  serviceDesc(file_starling, 3);
 
 /**
  * Messages to actors by name: behaviours of modules, singletons, entities.
@@ -2605,5 +3332,5 @@ export const Actors: GenService<{
     output: typeof AskReplySchema;
   },
 }> = /*@__PURE__*/
-  serviceDesc(file_starling, 3);
+  serviceDesc(file_starling, 4);
 
