@@ -9,6 +9,7 @@ import { handoff } from "./handoff.ts";
 import { history } from "./history.ts";
 import { ingest } from "./ingest.ts";
 import { latency } from "./latency.ts";
+import { listing } from "./listing.ts";
 import { longHistory } from "./long-history.ts";
 import { nodes } from "./nodes.ts";
 import { raw } from "./raw.ts";
@@ -29,6 +30,7 @@ const benchmarks: readonly Benchmark[] = [
   soak,
   slowDatabase,
   raw,
+  listing,
   history,
   snapshots,
   stagesBenchmark,
