@@ -1,7 +1,7 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Command } from "commander";
+import { Argument, type Command } from "commander";
 import type { Client } from "../../proto/client.ts";
 import { createLog, logLevels } from "../log.ts";
 import { defaultAddress } from "./address.ts";
@@ -16,7 +16,7 @@ import { printRecord } from "./record-text.ts";
 
 interface DemoOptions {
   readonly listen?: string;
-  readonly dataDir: string;
+  readonly dataDir?: string;
   readonly databaseUrl?: string;
 }
 
@@ -31,23 +31,35 @@ const markName = "flights-fed.json";
 const exampleRoute = "ATL-SEA";
 const listWaitMs = 30_000;
 
-/** `starling demo`: the flights example on one node, fed once. */
+/** `starling demo`: an example on one node: flights, fed once, or buses, fed with what they tell until now. */
 export function addDemoCommand(program: Command, context: CommandContext): void {
   program
     .command("demo")
-    .summary("run the example application: one node, fed with real flights")
+    .summary("run an example application: one node, fed with real flights or with the buses of a city")
     .description(
-      "Runs examples/flights on one node with an embedded PostgreSQL, feeds it once through gRPC, tells what came of it, " +
-        "and serves until Ctrl-C. A second start finds its data.",
+      "Runs an example on one node with an embedded PostgreSQL, feeds it through gRPC, tells what came of it, and serves " +
+        "until Ctrl-C. `flights` is fed once, and a second start finds its data; `bus` makes snapshots of a city as it is now.",
     )
+    .addArgument(new Argument("[example]", "which one").choices(["flights", "bus"]).default("flights"))
     .option("--listen <host:port>", `address of gRPC (default: $STARLING_LISTEN, or ${defaultAddress})`)
-    .option("--data-dir <dir>", "where the data stay", ".starling")
+    .option("--data-dir <dir>", "where the data stay (default: .starling, or .starling/bus)")
     .option("--database-url <url>", "another PostgreSQL than the embedded one")
-    .addHelpText("after", examples("demo", "demo --data-dir /tmp/flights --listen 127.0.0.1:4800"))
-    .action((options: DemoOptions) => runDemo(context, options));
+    .addHelpText("after", examples("demo", "demo bus", "demo --data-dir /tmp/flights --listen 127.0.0.1:4800"))
+    .action(async (example: string, { listen, databaseUrl, dataDir }: DemoOptions) => {
+      if (example === "flights")
+        return await runDemo(context, { listen, databaseUrl, dataDir: dataDir ?? ".starling" });
+      const { runBusDemo } = await import("./demo-bus.ts");
+      return await runBusDemo(context, { listen, databaseUrl, dataDir: dataDir ?? ".starling/bus" });
+    });
 }
 
-async function runDemo(context: CommandContext, options: DemoOptions): Promise<void> {
+interface FlightsOptions {
+  readonly listen: string | undefined;
+  readonly dataDir: string;
+  readonly databaseUrl: string | undefined;
+}
+
+async function runDemo(context: CommandContext, options: FlightsOptions): Promise<void> {
   // Loaded here, so that the other commands start without a node's packages.
   const { startNode } = await import("../node.ts");
   const { output, env, signal } = context;
