@@ -73,14 +73,15 @@ export interface PostgresStoreOptions extends ClusterExpectation {
 
 /** Connections that a node may have to one database: its pools, the lock, the upkeep of partitions, a look for a lost statement. */
 export function connectionsOf({ lanes, readers }: { readonly lanes: number; readonly readers: number }): number {
-  return 2 * lanes + readers + searchSize + controlSize + guardSize + snapshotsSize + 3;
+  return 2 * lanes + readers + searchersOf(readers) + controlSize + guardSize + snapshotsSize + 3;
 }
 
+const readersDefault = 4;
 const controlSize = 2;
 const guardSize = 1;
 const snapshotsSize = 2;
 /** What people search for waits for its like alone. */
-const searchSize = 2;
+const searchersOf = (readers: number): number => Math.max(1, Math.floor(readers / 2));
 const searchesMax = 100;
 
 interface Pools {
@@ -108,10 +109,10 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   const pools: Pools = {
     append: pool(options.lanes),
     flush: pool(options.lanes),
-    reads: pool(options.readers ?? 4),
+    reads: pool(options.readers ?? readersDefault),
     search: createPool({
       ...{ ...connect, statementTimeoutMs: searchTimeoutMs, prepare: false },
-      ...{ size: searchSize, waitingMax: searchesMax },
+      ...{ size: searchersOf(options.readers ?? readersDefault), waitingMax: searchesMax },
     }),
     control: pool(controlSize),
     guard: pool(guardSize),
