@@ -79,8 +79,10 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     const requests = (await store.readRequests()).filter(isRun);
     const at = wall();
     const isDue = countDue(next, settled ?? at, at) > 0;
-    settled = at;
-    if (!isDue && requests.length === 0) return "idle";
+    if (!isDue && requests.length === 0) {
+      settled = at;
+      return "idle";
+    }
     const isFull = options.isRefreshing() || requests.some(({ full }) => full);
     const kind = planKind(ticks, { at, fingerprint: options.fingerprint, full: isFull });
     const cause = requests.length > 0 ? "demand" : "schedule";
@@ -92,6 +94,7 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     const ids = requests.map(({ id }) => id);
     const begun = await store.beginRun(owner, { at, kind, cause, fingerprint: options.fingerprint, requests: ids });
     if (begun === "lost") return "idle";
+    settled = at;
     moved = { text: "", atMs: now() };
     if (begun.begun) log.info({ tick: begun.tick, at, kind, cause }, "snapshot run began");
     return "changed";
@@ -119,7 +122,7 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     const finalized = new Set(notes.flatMap(({ node, step }) => (step === "finalize" ? [node] : [])));
     const text = JSON.stringify([run.tick, run.phase, finalized.size, marks.map(textOf)]);
     if (text !== moved.text) moved = { text, atMs: now() };
-    const missed = countDue(next, settled ?? wall(), wall());
+    const missed = countDue(next, Math.max(settled ?? 0, run.startedAt), wall());
     settled = wall();
     if (missed > 0) {
       counters.add("snapshot_runs_skipped", missed);

@@ -1,5 +1,5 @@
 import { groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
-import { toStarlingError } from "../proto/starling-error.ts";
+import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { SnapshotCleaner } from "./snapshot-cleaner.ts";
@@ -9,7 +9,7 @@ import { findGroups, type SnapshotGroups } from "./snapshot-groups.ts";
 import { type JoinLimits, joinShard } from "./snapshot-join.ts";
 import { type SendSnapshotTasks, writeSnapshotTasks } from "./snapshot-tasks.ts";
 import { visitShard } from "./snapshot-visit.ts";
-import type { EntityPlace, ShardWriter, SnapshotRun, SnapshotStore } from "./store/snapshot-store.ts";
+import type { EntityPlace, ShardWriter, SnapshotRun, SnapshotStore, SnapshotTasks } from "./store/snapshot-store.ts";
 import type { TickReads } from "./store/tick.ts";
 
 /**
@@ -67,123 +67,136 @@ export interface SnapshotWorker {
 /** Rows of tasks that are looked for at once. */
 const taskRowsMax = 100;
 
+/** What this node knows of a running tick. */
+interface Round {
+  readonly tick: number;
+  /** Aborted when the tick is over. */
+  readonly abort: AbortController;
+  /** What is done and need not be looked at again. */
+  readonly ended: Set<string>;
+  /** Found once; a failed attempt is forgotten. */
+  groups: Promise<SnapshotGroups> | null;
+}
+
+type OwnShard = EngineStatus["shards"][number];
+type Work = () => Promise<"done" | "again">;
+
 /** A worker without work. `kick`: something has ended, look again. */
 export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () => void): SnapshotWorker {
   const { store, computer, log, counters } = options;
   const stop = new AbortController();
   const jobs = new Map<string, Promise<void>>();
-  /** Of the newest tick: what is done and need not be looked at again. */
-  let tick = 0;
-  let ended = new Set<string>();
-  let abortTick = new AbortController();
-  let groups: { readonly tick: number; readonly found: Promise<SnapshotGroups> } | null = null;
+  let round = createRound(0);
 
-  const start = (name: string, work: () => Promise<"done" | "again">): void => {
-    if (jobs.has(name) || ended.has(name)) return;
-    const of = tick;
+  /** Runs work under a name unless it runs already, or is done with in its round; null: it belongs to none. */
+  const start = (name: string, of: Round | null, work: Work): void => {
+    if (jobs.has(name) || of?.ended.has(name)) return;
     const job = work()
       .then((outcome) => {
-        if (outcome === "done" && of === tick) ended.add(name);
-        return outcome;
+        if (outcome === "again") return;
+        of?.ended.add(name);
+        kick();
       })
       .catch((error: unknown) => {
+        // What is over does not matter any more.
+        if (stop.signal.aborted || of?.abort.signal.aborted) return;
         const { code, message, retryable } = toStarlingError(error);
-        if (stop.signal.aborted) return;
         counters.add("snapshot_failures");
-        log.warn({ tick: of, work: name, code, problem: message }, "a part of a snapshot run is tried again");
-        if (!retryable) return giveUp(of, `${name}: ${message} (${code})`);
+        log.warn(
+          { tick: of?.tick ?? null, work: name, code, problem: message },
+          "a part of snapshot runs is tried again",
+        );
+        if (!retryable && of !== null) return giveUp(of.tick, `${name}: ${message} (${code})`);
       })
-      .then((outcome) => {
-        jobs.delete(name);
-        if (outcome === "done") kick();
-      });
+      .finally(() => jobs.delete(name));
     jobs.set(name, job);
   };
 
   /** What another attempt does not mend ends the run. */
-  const giveUp = async (of: number, error: string): Promise<undefined> => {
-    const request = { id: `end-${of}-${options.self()}`, kind: "end", tick: of, error } as const;
+  const giveUp = async (tick: number, error: string): Promise<void> => {
+    const request = { id: `end-${tick}-${options.self()}`, kind: "end", tick, error } as const;
     await store.addRequest(request).catch(() => {}); // it fails again, and says so again
   };
 
-  const writerOf = ({ shard, epoch }: EngineStatus["shards"][number]): ShardWriter => {
-    return { node: options.self(), shard, epoch };
-  };
+  const signalOf = ({ abort }: Round): AbortSignal => AbortSignal.any([stop.signal, abort.signal]);
+  const writerOf = ({ shard, epoch }: OwnShard): ShardWriter => ({ node: options.self(), shard, epoch });
 
-  const runForNode = async (run: SnapshotRun, step: "init" | "finalize"): Promise<"done"> => {
-    const signal = AbortSignal.any([stop.signal, abortTick.signal]);
-    const instant = { tick: run.tick, atMs: run.at, shard: options.home, signal };
+  const runForNode = async (run: SnapshotRun, of: Round, step: "init" | "finalize"): Promise<"done"> => {
+    const instant = { tick: run.tick, atMs: run.at, shard: options.home, signal: signalOf(of) };
     const { hooks, answers } = await computer.runForNode(step, instant);
     const bodies = answers.map(({ hook, tasks }) => ({ hook, body: writeSnapshotTasks(tasks) }));
     await store.noteNode({ tick: run.tick, node: options.self(), step, hooks, answers: bodies });
     return "done";
   };
 
-  const visit = async (run: SnapshotRun, own: EngineStatus["shards"][number]): Promise<"done" | "again"> => {
-    const { shard } = own;
-    const onPassed = (place: EntityPlace | null): void => options.ticks.passed(shard, run.tick, place);
-    const signal = AbortSignal.any([stop.signal, abortTick.signal]);
-    const outcome = await visitShard({ ...options, onPassed }, writerOf(own), run, signal);
+  const visit = async (run: SnapshotRun, of: Round, own: OwnShard): Promise<"done" | "again"> => {
+    const onPassed = (place: EntityPlace | null): void => options.ticks.passed(own.shard, run.tick, place);
+    const outcome = await visitShard({ ...options, onPassed }, writerOf(own), run, signalOf(of));
     return outcome === "visited" ? "done" : "again";
   };
 
-  const join = async (run: SnapshotRun, own: EngineStatus["shards"][number]): Promise<"done" | "again"> => {
-    const signal = AbortSignal.any([stop.signal, abortTick.signal]);
-    const outcome = await joinShard(options, writerOf(own), run, { groups: await groupsOf(run), signal });
+  const join = async (run: SnapshotRun, of: Round, own: OwnShard): Promise<"done" | "again"> => {
+    const signal = signalOf(of);
+    const changedIn = run.kind === "changed" ? run.tick : null;
+    of.groups ??= findGroups({ store, links: computer.linked, changedIn, signal }).catch((error: unknown) => {
+      of.groups = null;
+      throw error;
+    });
+    const outcome = await joinShard(options, writerOf(own), run, { groups: await of.groups, signal });
     return outcome === "done" ? "done" : "again";
   };
 
-  /** Found once for a tick; a failed attempt is forgotten. */
-  const groupsOf = (run: SnapshotRun): Promise<SnapshotGroups> => {
-    if (groups?.tick === run.tick) return groups.found;
-    const changedIn = run.kind === "changed" ? run.tick : null;
-    const found = findGroups({ store, links: computer.linked, changedIn, signal: abortTick.signal });
-    groups = { tick: run.tick, found };
-    found.catch(() => {
-      groups = null;
-    });
-    return found;
-  };
-
   const lookAtRun = (run: SnapshotRun): void => {
-    if (run.tick !== tick) {
-      abortTick.abort();
-      abortTick = new AbortController();
-      tick = run.tick;
-      ended = new Set();
-      groups = null;
+    if (run.tick !== round.tick) {
+      end(round);
+      round = createRound(run.tick);
     }
+    const of = round;
     if (run.fingerprint !== options.fingerprint) {
       // Nodes are being replaced by others: the coordinator, or whoever comes after it, has to say what it wants.
       return void giveUp(run.tick, `node ${options.self()} has another model, other modules or another configuration`);
     }
     options.ticks.learn(run.tick, run.at);
-    if (run.phase === "finalize") return start("finalize", () => runForNode(run, "finalize"));
-    if (!ended.has("init")) return start("init", () => runForNode(run, "init"));
-    const running = [...jobs.keys()].filter((name) => name.startsWith("shard ")).length;
-    let left = options.limits.visitsMax - running;
+    if (run.phase === "finalize") return start("finalize", of, () => runForNode(run, of, "finalize"));
+    if (!of.ended.has("init")) return start("init", of, () => runForNode(run, of, "init"));
     const open = run.phase === "visit" ? options.ticks.open(run.tick) : null;
+    let left = options.limits.visitsMax - [...jobs.keys()].filter((name) => name.startsWith("shard ")).length;
     for (const own of options.shards()) {
       if (left <= 0) break;
       const name = `shard ${own.shard} of epoch ${own.epoch} in ${run.phase}`;
-      if (groupOf(own.shard) !== "entity" || jobs.has(name) || ended.has(name)) continue;
+      if (groupOf(own.shard) !== "entity" || jobs.has(name) || of.ended.has(name)) continue;
       if (open !== null && !open.has(own.shard)) continue;
-      start(name, () => (run.phase === "visit" ? visit(run, own) : join(run, own)));
+      start(name, of, () => (open === null ? join(run, of, own) : visit(run, of, own)));
       left--;
     }
   };
 
-  const sendTasks = async (): Promise<"again"> => {
-    const own = new Map(options.shards().map((shard) => [shard.shard, shard]));
-    const rows = await store.readTasks([...own.keys()], taskRowsMax);
-    const ways = [...own.values()].map(async (owner) => {
-      for (const row of rows) {
-        if (row.shard !== owner.shard) continue;
-        await options.send(row, stop.signal);
-        await store.dropTasks(writerOf(owner), row.tick, row.page);
-      }
-    });
-    await Promise.all(ways);
+  /** Of a tick that failed, nobody reads the entities as they were at its marks. */
+  const end = ({ tick, abort }: Round): void => {
+    if (abort.signal.aborted) return;
+    abort.abort(new StarlingError("UNAVAILABLE", `snapshot run ${tick} is over`));
+    for (const shard of options.ticks.open(tick)) options.ticks.passed(shard, tick, null);
+  };
+
+  /** Each shard's rows one after another; a shard whose tasks nobody takes just now holds up no other one. */
+  const findTasks = async (): Promise<"again"> => {
+    const own = options.shards().filter(({ shard }) => !jobs.has(`tasks of shard ${shard}`));
+    const rows = await store.readTasks(
+      own.map(({ shard }) => shard),
+      taskRowsMax,
+    );
+    for (const owner of own) {
+      const some = rows.filter(({ shard }) => shard === owner.shard);
+      if (some.length > 0) start(`tasks of shard ${owner.shard}`, null, () => sendTasks(owner, some));
+    }
+    return "again";
+  };
+
+  const sendTasks = async (owner: OwnShard, rows: readonly SnapshotTasks[]): Promise<"again"> => {
+    for (const row of rows) {
+      await options.send(row, stop.signal);
+      await store.dropTasks(writerOf(owner), row.tick, row.page);
+    }
     return "again";
   };
 
@@ -199,19 +212,24 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   return {
     look: (run) => {
       if (stop.signal.aborted) return;
-      if (run !== null) lookAtRun(run);
-      start("tasks", sendTasks);
+      if (run === null) end(round);
+      else lookAtRun(run);
+      start("tasks", null, findTasks);
       const owner = options.coordinates();
       if (owner === null) return;
-      start("answers", sendAnswers);
-      start("cleaning", () => options.cleaner.look(owner, stop.signal).then(() => "again"));
+      start("answers", null, sendAnswers);
+      start("cleaning", null, () => options.cleaner.look(owner, stop.signal).then(() => "again"));
     },
     get busy() {
       return jobs.size > 0;
     },
     close: async () => {
-      stop.abort();
+      stop.abort(new StarlingError("UNAVAILABLE", "the node stops"));
       await Promise.allSettled(jobs.values());
     },
   };
+}
+
+function createRound(tick: number): Round {
+  return { tick, abort: new AbortController(), ended: new Set(), groups: null };
 }

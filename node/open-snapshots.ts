@@ -56,7 +56,9 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
     isRefreshing: () => hooks.correlation.some(({ refresh }) => refresh?.flag.raised === true),
     isLinked: computer.linked.types.size > 0,
     fingerprint: createHash("sha256").update(parts.likeness.hash).digest("hex").slice(0, 16),
-    next: createNextDeadline(platform.snapshots.creationRate, "snapshots.yml: creation_rate"),
+    next: isAnyStored(model)
+      ? createNextDeadline(platform.snapshots.creationRate, "snapshots.yml: creation_rate")
+      : null,
     cleanAt: createNextDeadline(cleaning?.schedule ?? { minute: 0 }, "history_manager.yml: snapshot_cleaning"),
     olderThanMs: cleaning?.olderThanMs ?? settings.retentionDays * dayMs,
     stallMs: settings.snapshotStallMs,
@@ -68,4 +70,9 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
       groupMaxBytes: settings.snapshotJoinBytes,
     },
   });
+}
+
+/** Without types that have snapshots no run begins by itself. */
+function isAnyStored(model: Model): boolean {
+  return [...model.entities.values()].some(({ snapshot }) => snapshot);
 }

@@ -72,6 +72,8 @@ begin
     where r.ended_at < starling.to_time_1(p_before)
       and r.tick < (select max(o.tick) from starling.snapshot_run o where o.status = 'finished');
   get diagnostics v_count = row_count;
+  delete from starling.snapshot_answer a
+    where a.body = '' and not exists (select from starling.snapshot_run r where r.tick = a.tick);
   delete from starling.snapshot_node n where not exists (select from starling.snapshot_run r where r.tick = n.tick);
   return v_count;
 end

@@ -22,27 +22,18 @@ begin
   end if;
   perform from starling.snapshot_mark m
     where m.shard = p_shard and m.tick = p_tick and not m.visited and m.eid = '' and m.type = '' for update;
-  if found then
+  if not found then
+    return null;
+  end if;
+  if p_base < p_tick - 1 then
     delete from starling.snapshot s where s.shard = p_shard and s.to_tick is null and s.from_tick > p_base;
     update starling.snapshot s set to_tick = null where s.shard = p_shard and s.to_tick > p_base;
-    delete from starling.snapshot_image i where i.shard = p_shard and i.tick < p_tick;
-    delete from starling.snapshot_mark m where m.shard = p_shard and m.tick < p_tick and m.tick <> p_base;
   end if;
+  delete from starling.snapshot_image i where i.shard = p_shard and i.tick < p_tick;
+  delete from starling.snapshot_mark m where m.shard = p_shard and m.tick < p_tick and m.tick <> p_base;
   return null;
 end
 $$;
-
--- Whether an entity was there at the mark.
-create function starling.stood_1(p_tick bigint, p_shard int, p_eid text, p_type text) returns boolean language sql stable
-return coalesce(
-  (
-    select i.state is not null from starling.snapshot_image i
-      where i.shard = p_shard and i.eid = p_eid and i.type = p_type and i.tick = p_tick
-  ),
-  exists (
-    select from starling.entity e where e.shard = p_shard and e.eid = p_eid and e.type = p_type and not e.tombstone
-  )
-);
 
 -- Kinds: b a body, c the snapshot ends, k it stands. Plans are made once and
 -- before the tables have their size: without the settings they might read them whole.
@@ -104,23 +95,46 @@ begin
 end
 $$;
 
--- The same where the pages hold only what has changed: of entities that were not there at the mark.
+-- The same where the pages hold only what has changed: of entities that were not there at the mark. Those have no row, or one
+-- of after it; an image says so.
 create function starling.snapshot_absent_1(p_tick bigint, p_shard int, p_after_eid text, p_after_type text, p_eid text,
   p_type text) returns int language plpgsql set enable_seqscan = off as $$
 declare
+  v_gone int;
   v_count int;
 begin
   update starling.snapshot s set to_tick = p_tick
     where s.shard = p_shard and (s.eid, s.type) > (p_after_eid, p_after_type) and (s.eid, s.type) <= (p_eid, p_type)
-      and s.to_tick is null and s.from_tick < p_tick and not starling.stood_1(p_tick, s.shard, s.eid, s.type);
+      and s.to_tick is null and s.from_tick < p_tick
+      and not exists (
+        select from starling.entity e where e.shard = p_shard and e.eid = s.eid and e.type = s.type and not e.tombstone
+      ) and not exists (
+        select from starling.snapshot_image i where i.shard = p_shard and i.eid = s.eid and i.type = s.type
+          and i.tick = p_tick and i.state is not null
+      );
+  get diagnostics v_gone = row_count;
+  update starling.snapshot s set to_tick = p_tick from starling.snapshot_image i
+    where i.shard = p_shard and (i.eid, i.type) > (p_after_eid, p_after_type) and (i.eid, i.type) <= (p_eid, p_type)
+      and i.tick = p_tick and i.state is null
+      and s.shard = p_shard and s.eid = i.eid and s.type = i.type and s.to_tick is null and s.from_tick < p_tick;
   get diagnostics v_count = row_count;
   delete from starling.snapshot_value v
     where v.shard = p_shard and (v.eid, v.type) > (p_after_eid, p_after_type) and (v.eid, v.type) <= (p_eid, p_type)
       and v.body = '' and v.tick < p_tick;
   update starling.snapshot_value v set was = v.links, links = '', body = '', due = null, tick = p_tick
     where v.shard = p_shard and (v.eid, v.type) > (p_after_eid, p_after_type) and (v.eid, v.type) <= (p_eid, p_type)
-      and v.body <> '' and not starling.stood_1(p_tick, v.shard, v.eid, v.type);
-  return v_count;
+      and v.body <> '' and not exists (
+        select from starling.entity e where e.shard = p_shard and e.eid = v.eid and e.type = v.type and not e.tombstone
+      ) and not exists (
+        select from starling.snapshot_image i where i.shard = p_shard and i.eid = v.eid and i.type = v.type
+          and i.tick = p_tick and i.state is not null
+      );
+  update starling.snapshot_value v set was = v.links, links = '', body = '', due = null, tick = p_tick
+    from starling.snapshot_image i
+    where i.shard = p_shard and (i.eid, i.type) > (p_after_eid, p_after_type) and (i.eid, i.type) <= (p_eid, p_type)
+      and i.tick = p_tick and i.state is null
+      and v.shard = p_shard and v.eid = i.eid and v.type = i.type and v.body <> '';
+  return v_gone + v_count;
 end
 $$;
 

@@ -6,6 +6,7 @@ import type { Told } from "../support/record-at.ts";
 import type { Bed } from "./bed.ts";
 import type { Benchmark, BenchmarkOptions, Outcome } from "./benchmark.ts";
 import { openSnapshotBed, type SnapshotBed } from "./snapshot-bed.ts";
+import { measureLoad } from "./snapshot-load.ts";
 import type { Verdict } from "./verify.ts";
 
 /**
@@ -26,11 +27,14 @@ export const snapshots: Benchmark = {
     },
     { key: "recomputed", unit: "entities", what: "what that run computed: 11 % of all had to be" },
     { key: "linked_entities_per_s", unit: "entities/s", what: "a full run of linked entities" },
+    { key: "ingest_p99_ms_before", unit: "ms", what: "durable acknowledgement at 30 % of the full rate" },
+    { key: "ingest_p99_ms_during", unit: "ms", what: "the same while full runs follow one another" },
     { key: "bytes_per_entity", unit: "B", what: "of a snapshot in PostgreSQL, with its indexes" },
   ],
-  bounds: () => [
+  bounds: ({ ingest_p99_ms_before = Number.NaN }) => [
     { key: "copy_ratio", sense: "at least", limit: 0.4 },
     { key: "changed_cost_ratio", sense: "at most", limit: 1.5 },
+    { key: "ingest_p99_ms_during", sense: "at most", limit: Math.max(60, 2 * ingest_p99_ms_before) },
   ],
   run,
 };
@@ -66,9 +70,14 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   const entities = options.entities ?? 200_000;
   const alone = await measureUnlinked(bed, entities, options);
   const linked = await measureLinked(bed, Math.floor(entities / 4), options);
+  const load = await measureLoad(bed, Math.floor(entities / 4), options);
   return {
-    values: { ...alone.values, ...linked.values },
-    remarks: alone.remarks,
+    values: {
+      ...alone.values,
+      ...linked.values,
+      ...{ ingest_p99_ms_before: load.beforeMs, ingest_p99_ms_during: load.duringMs },
+    },
+    remarks: [...alone.remarks, `${load.runs} runs at ${load.rate} datapoints/s`],
     verdicts: [...alone.verdicts, ...linked.verdicts],
   };
 }
