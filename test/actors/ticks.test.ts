@@ -1,8 +1,12 @@
 import { expect, test } from "vitest";
 import type { Effect } from "../../actors/lane.ts";
+import { createRandom, seedOfRun } from "../support/random.ts";
 import { playDeaths } from "./protocol-deaths.ts";
 import { writeFound } from "./protocol-script.ts";
+import { playAtRandom } from "./ticks-random.ts";
 import { createTicksScript, type Pages } from "./ticks-script.ts";
+
+const seed = seedOfRun();
 
 type Slow = Effect["kind"] | null;
 
@@ -24,6 +28,14 @@ test("pages of a tick are what the log up to the marks makes of entities, while 
   await playWithoutDeath(null, pages);
   expect(pages.get(1)).toBeGreaterThan(15);
   expect(pages.get(2)).toBeGreaterThan(5);
+});
+
+test(`and they are so in any order of the world, whoever dies (C1–C4, seed ${seed})`, async () => {
+  for (let round = 0; round < 40; round++) {
+    const pages: Pages = new Map();
+    await playAtRandom(createRandom(seed + round), pages);
+    expect([...pages.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
+  }
 });
 
 test("a node that dies after any single effect changes no page (C4)", async () => {
