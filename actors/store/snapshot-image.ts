@@ -2,10 +2,47 @@ import { toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Pool } from "./connection.ts";
 import { readHistoryPages } from "./history.ts";
-import { markedSql, wholeState } from "./large-value.ts";
+import { type LargeValue, markedSql, wholeState } from "./large-value.ts";
 import { type Packer, packKeys, packNumbers } from "./pack.ts";
 import type { FlushRequest, HistoryPage, HistorySegment } from "./store.ts";
 import type { StoredMark, TickPage, TickPageRequest, TickPlace, TickRecord, TickWindows } from "./tick.ts";
+
+const pageColumns = "e.eid, e.type, e.created, e.created_at, e.applied, e.tombstone, e.state";
+
+/** Of rows `e` of the entities, none twice, and the images: see `tick_page_1`. */
+const pageTail = String.raw`i as (
+      select i.* from starling.snapshot_image i
+        where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
+        order by i.eid, i.type limit p_limit
+    ), k as materialized (
+      select coalesce(i.eid, e.eid) as eid, coalesce(i.type, e.type) as type, i.eid is not null as imaged,
+          case when i.eid is null then e.tombstone is false else i.state is not null end as present,
+          coalesce(i.created, e.created) as created, coalesce(i.created_at, e.created_at) as created_at,
+          coalesce(i.applied, e.applied) as applied, case when i.eid is null then e.state else i.state end as state,
+          i.history
+        from e full join i on i.eid = e.eid and i.type = e.type order by 1, 2 limit p_limit
+    ), h as materialized (
+      select h.eid, h.type, sum(octet_length(h.body)) as bytes from starling.history h
+        where h.shard = p_shard and (h.eid, h.type) > (p_eid, p_type) and h.eid <= (select max(k.eid) from k)
+        group by h.eid, h.type
+    ), m as (
+      select k.*, not k.imaged and ${markedSql("k.state")} as marked from k
+    ), s as (
+      select m.*, h.bytes is not null as rows, row_number() over (order by m.eid, m.type) as place,
+          sum(coalesce(octet_length(m.state), 0) + coalesce(octet_length(m.history), h.bytes, 0) + case when m.marked then (
+            select sum(octet_length(v.body)) from starling.large_value v
+              where v.shard = p_shard and v.eid = m.eid and v.type = m.type
+          ) else 0 end) over (order by m.eid, m.type) as upto
+        from m left join h on h.eid = m.eid and h.type = m.type
+    )
+    select s.eid, s.type, s.present, s.created, s.created_at, s.applied, s.state,
+        case when s.present and s.marked then starling.large_values_1(p_shard, s.type, s.eid) end,
+        s.history,
+        case when s.present and s.history is null and s.rows then (
+          select json_agg(json_build_array(h.seq, h.body) order by h.seq)::text from starling.history h
+            where h.shard = p_shard and h.eid = s.eid and h.type = s.type and (not s.imaged or h.seq <= s.applied)
+        ) end
+      from s where s.upto <= p_bytes or s.place = 1 order by s.eid, s.type`;
 
 /**
  * In step 6: entities as they were at a shard's mark.
@@ -134,23 +171,22 @@ create function starling.drop_images_1(p_shard int, p_tick bigint, p_eid text, p
 end;
 
 -- A page of entities as they were, in the order of their places: without image the row is it. With p_since only those that
--- changed after that seq, are of the types p_always, or whose values time alone has changed up to p_due. A place that is over p_bytes,
--- counted from the first one, is left out, but for the first.
+-- changed after that seq, are of the types p_always, or whose values time alone has changed up to p_due. What is over p_bytes,
+-- counted from the first one, is left out, but for the first. Each table is read once, from one end of the page to the other.
 create function starling.tick_page_1(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint,
   p_since bigint, p_due bigint, p_always text)
   returns table (eid text, type text, present boolean, created bigint, created_at timestamptz, applied bigint, state text,
-    large text, history text, fresh text) language sql stable
-set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off begin atomic
-  with keys as (
-    select k.eid, k.type from (
-      (select e.eid, e.type from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
-        and (p_since is null or e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
-        order by e.eid, e.type limit p_limit)
-      union
-      (select i.eid, i.type from starling.snapshot_image i
-        where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
-        order by i.eid, i.type limit p_limit)
-      union
+    large text, history text, fresh text) language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+begin
+  if p_since is null then
+    return query with e as (
+      select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        order by e.eid, e.type limit p_limit
+    ), ${pageTail};
+  else
+    return query with d as (
       (select s.eid, s.type from starling.snapshot s
         where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
         order by s.eid, s.type limit p_limit)
@@ -158,43 +194,18 @@ set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off be
       (select v.eid, v.type from starling.snapshot_value v
         where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
         order by v.eid, v.type limit p_limit)
-    ) k order by k.eid, k.type limit p_limit
-  ), sized as (
-    select k.eid, k.type, i.eid is not null as imaged, i.history, e.applied as row_applied, i.applied as image_applied,
-        case when i.eid is null then not coalesce(e.tombstone, true) else i.state is not null end as present,
-        case when i.eid is null then e.created else i.created end as created,
-        case when i.eid is null then e.created_at else i.created_at end as created_at,
-        case when i.eid is null then e.state else i.state end as state,
-        sum(coalesce(octet_length(case when i.eid is null then e.state else i.state end), 0)
-          + coalesce(octet_length(i.history), h.bytes, 0)
-          + case when i.eid is null and ${markedSql("e.state")} then coalesce(v.bytes, 0) else 0 end)
-          over (order by k.eid, k.type) as upto,
-        row_number() over (order by k.eid, k.type) as place
-      from keys k
-        left join starling.entity e on e.shard = p_shard and e.eid = k.eid and e.type = k.type
-        left join starling.snapshot_image i
-          on i.shard = p_shard and i.eid = k.eid and i.type = k.type and i.tick = p_tick
-        left join lateral (
-          select sum(octet_length(h.body)) as bytes from starling.history h
-            where h.shard = p_shard and h.eid = k.eid and h.type = k.type
-        ) h on true
-        left join lateral (
-          select sum(octet_length(v.body)) as bytes from starling.large_value v
-            where v.shard = p_shard and v.eid = k.eid and v.type = k.type and ${markedSql("e.state")}
-        ) v on true
-  )
-  select s.eid, s.type, s.present, s.created, s.created_at,
-      case when s.imaged then s.image_applied else s.row_applied end, s.state,
-      case when s.present and not s.imaged and ${markedSql("s.state")}
-        then starling.large_values_1(p_shard, s.type, s.eid) end,
-      s.history,
-      case when s.present and s.history is null then (
-        select json_agg(json_build_array(h.seq, h.body) order by h.seq)::text from starling.history h
-          where h.shard = p_shard and h.eid = s.eid and h.type = s.type
-            and (not s.imaged or h.seq <= s.image_applied)
-      ) end
-    from sized s where s.upto <= p_bytes or s.place = 1 order by s.eid, s.type;
-end;
+    ), e as (
+      (select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+        order by e.eid, e.type limit p_limit)
+      union all
+      select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
+        from d left join starling.entity e on e.shard = p_shard and e.eid = d.eid and e.type = d.type
+        where e.eid is null or not (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+    ), ${pageTail};
+  end if;
+end
+$$;
 `;
 
 /** The parameters that a flush of a tick has beside its own. */
@@ -284,20 +295,24 @@ function toRecord({ shard }: TickPageRequest, row: PageRow): GrowingRecord {
   const { eid, type, history, fresh, large } = row;
   const key = { shard, type, eid };
   const copy = history === null ? null : (JSON.parse(history) as CopiedHistory);
-  const added = copy === null ? (JSON.parse(fresh ?? "[]") as RowFields[]) : (copy.rows ?? []);
-  const bodies = large === null ? {} : (JSON.parse(large) as Record<string, string>);
+  const added = copy === null ? readRows(fresh) : (copy.rows ?? []);
   return {
     ...key,
     ...{ created: toSeq(row.created), createdAt: row.created_at, applied: toSeq(row.applied) },
-    state: wholeState(
-      row.state,
-      Object.entries(bodies).map(([attr, body]) => ({ attr, body })),
-    ),
+    state: large === null ? row.state : wholeState(row.state, readLarge(large)),
     rows: added.map(([seq, body]): HistorySegment => ({ ...key, seq: toSeq(seq), body })),
     pages: (copy?.pages ?? []).map(([attr, t1, t2, seq, place, cut, body]) => {
       return { ...key, attr, t1: Number(t1), t2: Number(t2), seq, place, cut: Number(cut), body };
     }),
   };
+}
+
+function readRows(fresh: string | null): readonly RowFields[] {
+  return fresh === null ? [] : ((JSON.parse(fresh) as RowFields[] | null) ?? []);
+}
+
+function readLarge(text: string): LargeValue[] {
+  return Object.entries(JSON.parse(text) as Record<string, string>).map(([attr, body]) => ({ attr, body }));
 }
 
 /** What a deletion copied; times that are infinite are texts. */

@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import type { Effect } from "../../actors/lane.ts";
-import type { OpenCut } from "../../actors/tick-mark.ts";
+import { markShard, type OpenCut } from "../../actors/tick-mark.ts";
 import type { CheckedTask } from "../../modules/datapoint.ts";
 import { createMemoryDurable } from "../support/memory-durable.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
@@ -51,7 +51,8 @@ export async function playAtRandom(random: Random, pages: Pages): Promise<void> 
     } else if (dice < 48 && durable.tick === 0) {
       durable.tick = ++ticks;
     } else if (dice < 60 && durable.tick > 0) {
-      node.tell({ kind: "learn-tick", tick: durable.tick });
+      if (dice < 52) node.tell({ kind: "learn-tick", tick: durable.tick });
+      else markOne(node, random, durable.tick);
     } else if (dice < 85) {
       for (const cut of unvisited(durable)) if (random.between(0, 1) === 0) await visit({ store, node, pages }, cut, 1);
       const marks = [...durable.shards.values()].map((shard) => shard.marks.at(-1));
@@ -72,6 +73,13 @@ export async function playAtRandom(random: Random, pages: Pages): Promise<void> 
   expect(unvisited(durable)).toEqual([]);
   expect(client.acked.size).toBe(batchCount);
   expectOrder(durable);
+}
+
+/** As on a node that has heard of the tick before others. */
+function markOne({ lane, tell }: SimulatedNode, random: Random, tick: number): void {
+  const shard = random.shuffled([...lane.shards.values()])[0];
+  if (shard !== undefined) markShard(lane, shard, tick);
+  tell({ kind: "sweep" });
 }
 
 /** Few entities, so that one is changed before and after a mark, and between flushes. */
