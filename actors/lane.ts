@@ -232,8 +232,9 @@ export type LaneMessage =
       readonly tasks: readonly CheckedTask[];
       readonly reply: LetterReply;
     }
-  /** A tick runs; and how far the visit of a shard has come. */
+  /** A tick runs; those up to one have ended; and how far the visit of a shard has come. */
   | { readonly kind: "learn-tick"; readonly tick: number }
+  | { readonly kind: "end-ticks"; readonly tick: number }
   | { readonly kind: "pass-tick"; readonly pass: TickPass }
   | { readonly kind: "sweep" }
   | { readonly kind: "close" };

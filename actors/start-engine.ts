@@ -169,8 +169,9 @@ function findAddresses(owners: OwnerTable, { nodes }: MembershipView): ShardAddr
 
 /** Along with the owners comes the tick that runs: within a second every shard has its mark. */
 async function readOwners(store: Store, { ticks }: LocalEngine) {
-  const { owners, tick } = await store.readOwners();
+  const { owners, tick, endedTick } = await store.readOwners();
   ticks.learn(tick);
+  ticks.end(endedTick);
   return owners;
 }
 

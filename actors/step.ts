@@ -12,7 +12,7 @@ import { onHookEnded } from "./processing.ts";
 import { ownShards } from "./replay.ts";
 import { onAwaitReply } from "./replies.ts";
 import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts";
-import { learnTick, passTick } from "./tick-mark.ts";
+import { endTicks, learnTick, passTick } from "./tick-mark.ts";
 import { onLinksReadFailed, onPageRead } from "./unlink.ts";
 
 /**
@@ -84,6 +84,8 @@ function take(lane: Lane, message: LaneMessage): void {
       return onLetterReplayed(lane, message.letter, message.tasks, message.reply);
     case "learn-tick":
       return learnTick(lane, message.tick);
+    case "end-ticks":
+      return endTicks(lane, message.tick);
     case "pass-tick":
       return passTick(lane, message.pass);
     case "sweep":

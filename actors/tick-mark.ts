@@ -115,6 +115,11 @@ function tellCut(lane: Lane, shard: Shard): void {
   if (cut !== null) lane.effects.push({ kind: "cut-open", cut });
 }
 
+/** Runs of ticks up to this one have ended: nobody reads entities as of their marks any more. */
+export function endTicks(lane: Lane, tick: number): void {
+  for (const shard of lane.shards.values()) if (shard.cut !== null && shard.cut.tick <= tick) shard.cut = null;
+}
+
 /** How far a visit has come, durably. */
 export interface TickPass {
   readonly shard: ShardId;

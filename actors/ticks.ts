@@ -7,6 +7,8 @@ import { type OpenCut, openCutOf, type TickPass } from "./tick-mark.ts";
 export interface LocalTicks {
   /** A tick runs, so somebody says: shards that are here, or come later, mark their place. Idempotent; 0 says nothing. */
   learn(tick: number): void;
+  /** Runs up to this tick have ended: cuts of theirs close. */
+  end(tick: number): void;
   /** The newest one that was heard of here; 0: none. */
   readonly newest: number;
   /**
@@ -21,7 +23,7 @@ export interface LocalTicks {
 }
 
 /** The same on a node among others. */
-export interface Ticks extends Omit<LocalTicks, "learn" | "newest"> {
+export interface Ticks extends Omit<LocalTicks, "learn" | "end" | "newest"> {
   /**
    * A tick runs: marks the shards here, and tells the other nodes if that is new; who does not hear of it reads it within a
    * second.
@@ -45,6 +47,12 @@ export function createTicks({ lanes, laneOf, tell }: TicksWorld): LocalTicks & {
       if (tick < newest || tick === 0) return;
       newest = tick;
       for (const cell of lanes) if (cell.lane.tick < tick) tell(cell, { kind: "learn-tick", tick });
+    },
+    end: (tick) => {
+      for (const cell of lanes) {
+        const isOver = [...cell.lane.shards.values()].some(({ cut }) => cut !== null && cut.tick <= tick);
+        if (isOver) tell(cell, { kind: "end-ticks", tick });
+      }
     },
     get newest() {
       return newest;

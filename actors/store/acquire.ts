@@ -240,18 +240,20 @@ export function createOwnersReader(control: Pool): () => Promise<OwnersReading> 
   let last = "";
   let owners: readonly ShardOwner[] = [];
   return async () => {
-    const [row] = await control.query<{ text: string | null; tick: number }>(ownersText);
+    const [row] = await control.query<{ text: string | null; tick: number; ended: number }>(ownersText);
     const text = row?.text ?? "";
     if (text !== last) {
       owners = text.split(";").map(toOwner);
       last = text;
     }
-    return { owners, tick: row?.tick ?? 0 };
+    return { owners, tick: row?.tick ?? 0, endedTick: row?.ended ?? 0 };
   };
 }
 
 const ownersText = `select string_agg(concat_ws(',', shard, epoch, owner), ';' order by shard) as text,
-  coalesce((select tick from starling.snapshot_run where status = 'running'), 0)::float8 as tick from starling.shard`;
+  coalesce((select tick from starling.snapshot_run where status = 'running'), 0)::float8 as tick,
+  coalesce((select tick from starling.snapshot_run where status <> 'running' order by tick desc limit 1), 0)::float8 as ended
+  from starling.shard`;
 
 function toOwner(text: string): ShardOwner {
   const [shard = "", epoch = "", owner] = text.split(",");

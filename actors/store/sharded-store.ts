@@ -56,7 +56,9 @@ export function createShardedStore<S extends Store & Queries>(
       const read = readings.map(({ owners }) => owners);
       if (read.some((owners, index) => owners !== lastRead[index])) all = read.flat();
       lastRead = read;
-      return { owners: all, tick: Math.max(...readings.map(({ tick }) => tick)) };
+      const newest = (ticks: readonly number[]): number => Math.max(...ticks);
+      const tick = newest(readings.map((reading) => reading.tick));
+      return { owners: all, tick, endedTick: newest(readings.map(({ endedTick }) => endedTick)) };
     },
     readTickPage: (request, windowsOf) => storeOf(request.shard).readTickPage(request, windowsOf),
     release: async (fences, node) => {

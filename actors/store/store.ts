@@ -56,8 +56,9 @@ export interface AcquireTerms {
 export interface OwnersReading {
   /** Of the shards that somebody ever owned; the very same list as long as nothing changes. */
   readonly owners: readonly ShardOwner[];
-  /** The tick that runs; 0: none does. */
+  /** The tick that runs, and the newest one whose run has ended; 0: none. */
   readonly tick: number;
+  readonly endedTick: number;
 }
 
 export interface ShardOwner extends Fence {

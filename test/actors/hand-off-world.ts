@@ -6,6 +6,7 @@ import type { Effect, LaneLimits } from "../../actors/lane.ts";
 import type { News, Part, PartListener, PartTask } from "../../actors/part.ts";
 import { createSessionState, type OpenBatch, type SessionMessage, stepSession } from "../../actors/session.ts";
 import type { AcquiredShard, Fence, FlushRequest } from "../../actors/store/store.ts";
+import type { OpenCut } from "../../actors/tick-mark.ts";
 import type { CheckedTask } from "../../modules/datapoint.ts";
 import type { Hook, HookTable } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
@@ -27,6 +28,8 @@ export interface WorldOptions {
   readonly runHook?: RunHook;
   readonly slow?: Effect["kind"] | null;
   readonly limits?: Partial<LaneLimits>;
+  /** Told of cuts that open at either node. */
+  readonly onCutOpen?: (cut: OpenCut, store: MemoryStore) => Promise<void>;
   /** Called after each effect of a node. */
   readonly onEffect?: (world: World, count: number) => void;
 }
@@ -132,6 +135,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       await startSimulatedNode({
         ...{ store, model, hooks, shards, name, offer, slow: options.slow ?? null, limits: options.limits ?? {} },
         owns: node === 0 ? all : [],
+        onCutOpen: (cut) => options.onCutOpen?.(cut, store),
         runHook: (called, call) => {
           const outcome = runHook(called, call);
           if (!(outcome instanceof Promise)) return outcome;

@@ -249,7 +249,7 @@ function createFakeLocal(indexes: readonly number[]) {
       }
     },
     flushedUpTo: () => fake.flushed,
-    ticks: { learn: (tick: number) => void fake.ticksLearnt.push(tick) },
+    ticks: { newest: 0, learn: (tick: number) => void fake.ticksLearnt.push(tick) },
   };
   return fake as typeof fake & LocalEngine;
 }

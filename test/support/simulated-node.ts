@@ -58,7 +58,7 @@ export interface SimulationOptions {
   /** Aborts the hooks of a shard. */
   readonly abandon?: (shard: ShardId) => void;
   /** Told when entities of a shard can be read as they were at its mark. */
-  readonly onCutOpen?: (cut: OpenCut) => void;
+  readonly onCutOpen?: (cut: OpenCut) => Promise<void> | undefined;
   readonly name: string;
   readonly limits?: Partial<LaneLimits>;
   /** The world is slow at effects of this kind: up to twenty others come before each, if there are any. */
