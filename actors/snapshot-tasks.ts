@@ -87,7 +87,7 @@ function partsOf(counts: ShardCounts, { shard, tick, page, body }: SnapshotTasks
   return [...byShard].map(([target, own], position) => {
     const bytes = own.reduce((sum, task) => sum + taskBytes + bytesOf(task), 0);
     const at = { position, shard: target, channel, number, predecessor: null, hash };
-    return { kind: "part", ...at, tasks: own, rejections: [], bytes };
+    return { kind: "part", ...at, tasks: own, rejections: [], bytes, tick };
   });
 }
 

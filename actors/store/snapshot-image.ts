@@ -53,7 +53,7 @@ const pageTail = String.raw`i as (
  * 3. No fold touches an entity that has an image: so of one without, all rows and pages are of before the mark, and of one
  *    with, those up to its `applied`.
  * 4. Images go when the visit has passed their place, those of former ticks with them. What is left over means nothing once
- *    the shard is visited, or has a mark of a later tick.
+ *    the shard is visited, or has a mark of a later tick, or the run has ended (which the coordinator's database knows).
  */
 export const snapshotImageFunctions = String.raw`
 -- Whether an image is still wanted; the row of its mark may come after it.
@@ -63,7 +63,7 @@ set enable_seqscan = off begin atomic
     select from starling.snapshot_image i where i.shard = p_shard and i.eid = p_eid and i.type = p_type and not exists (
       select from starling.snapshot_mark m
         where m.shard = i.shard and (m.tick > i.tick or (m.tick = i.tick and (m.visited or m.done)))
-    )
+    ) and not exists (select from starling.snapshot_run r where r.tick = i.tick and r.status <> 'running')
   );
 end;
 

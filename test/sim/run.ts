@@ -17,6 +17,7 @@ import { Reads } from "./reads.ts";
 import { Scheduler } from "./scheduler.ts";
 import { SimClient } from "./sim-client.ts";
 import { type SimNode, type SimWorld, startSimNode, wallAt } from "./sim-node.ts";
+import { TickLoad } from "./tick-load.ts";
 
 export interface SimResult {
   readonly seed: number;
@@ -51,6 +52,7 @@ export const countNames = [
   "calls",
   "messages",
   "ticks",
+  "cuts",
 ] as const;
 
 export const entityShards = 8;
@@ -84,6 +86,7 @@ class Run {
   readonly #trace: string[] = [];
   readonly #keyed: KeyedCalls;
   readonly #messages: MessageLoad;
+  readonly #ticks: TickLoad;
   readonly #nodes = new Map<string, SimNode>();
   #datapoints = 0;
   #ids = 0;
@@ -111,6 +114,7 @@ class Run {
         if (commit.kind !== "append" && commit.kind !== "flush") say(`commit ${commit.kind} ${commit.node}`);
         this.#scheduler.note(`${commit.kind} ${commit.node}`);
         this.#checker.onCommit(commit);
+        this.#ticks.onCommit(commit);
       },
     });
     const world: SimWorld = {
@@ -141,6 +145,10 @@ class Run {
       ...{ clock, random: this.#random, checker: this.#checker, node: () => this.#anyNode(this.#random) },
       isOver: () => this.#plan.isOver || this.#plan.isEnough,
     });
+    this.#ticks = new TickLoad({
+      ...{ clock, random: createRandom(seed * 11), checker: this.#checker, database },
+      isOver: () => this.#plan.isOver || this.#plan.isEnough,
+    });
     this.#letters = new LetterReplays({
       ...{ clock, random: this.#random, database, node: () => this.#anyNode(this.#random) },
     });
@@ -167,6 +175,7 @@ class Run {
       this.#letters.begin();
       this.#keyed.begin();
       this.#messages.begin();
+      this.#ticks.begin();
       this.#trimAgain();
     });
     const failed = () => this.#checker.violations.length > 0;
@@ -185,6 +194,7 @@ class Run {
     else if (!failed()) {
       checkEnd(this.#checker, this.#database);
       this.#messages.check(this.#database);
+      this.#ticks.check();
     }
     return this.#result(count);
   }
@@ -256,7 +266,7 @@ class Run {
       if (shard.obligations.size > 0) return `shard ${index} has an obligation`;
     }
     if (this.#letters.open.length > 0) return "a dead letter is open";
-    return null;
+    return this.#ticks.unrest;
   }
 
   #result(nodes: number): SimResult {
@@ -293,6 +303,7 @@ class Run {
         tokenReads: this.#reads.answered,
         calls: this.#keyed.calls,
         messages: ledger.messages.length,
+        cuts: this.#ticks.ticks,
         ticks: [...ledger.derived.keys()].filter((key) => key.startsWith("tick ")).length,
       },
     };

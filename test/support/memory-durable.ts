@@ -47,12 +47,21 @@ export interface MemoryDurable {
   readonly flushed: Map<string, number>;
   /** The newest membership by which somebody acquired. */
   membership: number;
-  /** The tick that runs; 0: none does. */
+  /** The tick that runs, and the newest one that has ended; 0: none. */
   tick: number;
+  endedTick: number;
 }
 
 export function createMemoryDurable(): MemoryDurable {
-  return { shards: new Map(), sessions: new Map(), holders: new Map(), flushed: new Map(), membership: 0, tick: 0 };
+  return {
+    shards: new Map(),
+    sessions: new Map(),
+    holders: new Map(),
+    flushed: new Map(),
+    membership: 0,
+    tick: 0,
+    endedTick: 0,
+  };
 }
 
 export function createMemoryShard(): MemoryShard {
@@ -79,15 +88,14 @@ export function createMemoryShard(): MemoryShard {
 }
 
 /** A copy that lives on by itself. */
-export function copyDurable({ shards, sessions, holders, flushed, membership, tick }: MemoryDurable): MemoryDurable {
+export function copyDurable({ shards, sessions, holders, flushed, ...rest }: MemoryDurable): MemoryDurable {
   const copies = new Map([...shards].map(([id, shard]) => [id, copyShard(shard)]));
   return {
     shards: copies,
     sessions: new Map(sessions),
     holders: new Map(holders),
     flushed: new Map(flushed),
-    membership,
-    tick,
+    ...rest,
   };
 }
 
@@ -111,8 +119,8 @@ function copyShard(shard: MemoryShard): MemoryShard {
  * All that a next owner can find, as text: two that read alike have the same future. Left out are only epochs and the names
  * of owners: a new owner has an epoch and a name of its own in any case.
  */
-export function writeDurable({ shards, sessions, tick }: MemoryDurable): string {
-  const texts = [String(tick), ...[...sessions.values()].map(writeRow)];
+export function writeDurable({ shards, sessions, tick, endedTick }: MemoryDurable): string {
+  const texts = [`${tick} ${endedTick}`, ...[...sessions.values()].map(writeRow)];
   for (const [id, shard] of shards) {
     const { log, channels, entities, history, links, refused, letters, obligations } = shard;
     const { owner, claim, watermark, delivered, at, attempt } = shard;

@@ -169,7 +169,7 @@ export function createMemoryStore(
         .filter(([, { epoch }]) => epoch > 0)
         .map(([shard, { epoch, owner }]) => ({ shard, epoch: toEpoch(epoch), owner })),
       tick: durable.tick,
-      endedTick: 0,
+      endedTick: durable.endedTick,
     }),
     readTickPage: async (request, windowsOf) => readMemoryTickPage(shardOf(request.shard), request, windowsOf),
     release: async (fences, node) => {
