@@ -82,6 +82,7 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   const links: LinkSegment[] = [];
   const images: StoredImage[] = [];
   const rows = entities.map(({ shard, entity }) => takeState(shard, entity, { history, links, images }));
+  if (images.length > 0) lane.world.counters.add("snapshot_images", images.length);
   const request = {
     order: { lane: lane.index, number: lane.nextFlush++ },
     fences: progress.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),

@@ -55,6 +55,11 @@ export const dataMetrics: readonly Metric[] = [
   histogram("starling_snapshot_run_seconds", "time of the runs that this node ended", "snapshot_run_seconds"),
   counter("starling_snapshot_entities_total", "entities whose values were computed for snapshots", "snapshot_entities"),
   counter("starling_snapshot_components_total", "components of linked entities among them", "snapshot_components"),
+  counter(
+    "starling_snapshot_images_total",
+    "entities kept as they were at a mark, since they changed before their turn",
+    "snapshot_images",
+  ),
   counter("starling_snapshot_refused_total", "snapshots that PostgreSQL cannot store", "snapshot_refused"),
   counter("starling_snapshot_tasks_total", "tasks of snapshot hooks that became durable", "snapshot_tasks_sent"),
   counter("starling_snapshot_tasks_lost_total", "tasks of snapshot hooks that nobody takes", "snapshot_tasks_lost"),
