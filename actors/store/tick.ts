@@ -67,7 +67,7 @@ export type TickWindows = (records: readonly TickRecord[]) => readonly PageWindo
 export interface TickReads {
   /**
    * A page of a shard's entities as they were at its mark of the tick; for places that the visit has not passed, and once the
-   * watermark has passed the mark. Read again it gives the same.
+   * watermark has passed the mark. Read again it gives the same. Actors, which are no part of ticks, come as they are now.
    */
   readTickPage(request: TickPageRequest, windowsOf: TickWindows): Promise<TickPage>;
 }

@@ -6,7 +6,7 @@ import { createMemoryDurable } from "../support/memory-durable.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
 import { createRandom, seedOfRun } from "../support/random.ts";
 import { type SimulatedNode, startSimulatedNode } from "../support/simulated-node.ts";
-import { all, createHeldHook, failing, play, startWorld } from "./hand-off-world.ts";
+import { all, failing, play, startWorld } from "./hand-off-world.ts";
 import { createClient } from "./protocol-client.ts";
 import { hook, model, removal, shards, task } from "./protocol-script.ts";
 import { comparePage, expectOrder, type Pages, unvisited, visit } from "./ticks-script.ts";
@@ -59,19 +59,20 @@ const toBoth = (nodes: readonly SimulatedNode[]): Pick<SimulatedNode, "tell"> =>
 async function startLife(hooks: HookTable) {
   const durable = createMemoryDurable();
   const store = createMemoryStore(durable);
-  const held = createHeldHook();
+  const waiting: (() => void)[] = [];
+  const answer = { kind: "answer", tasks: [] } as const;
   let lives = 0;
   const start = (): Promise<SimulatedNode> =>
     startSimulatedNode({
       ...{ store, model, hooks, shards, name: `node-${++lives}`, dies: () => false },
-      runHook: (called, call) =>
-        call.task.datapoints[0]?.v === 11 ? held.runHook(called, call) : { kind: "answer", tasks: [] },
+      runHook: (_, { task: { datapoints } }) =>
+        datapoints[0]?.v === 11 ? new Promise((resolve) => waiting.push(() => resolve(answer))) : answer,
     });
   const batches = [10, 11, 12, 13].map((v) => [task("src", "e", "a", v)]);
   const client = createClient([...batches, [removal("src", "e")]]);
   let sent = 0;
   const life = {
-    ...{ durable, store, held, node: await start() },
+    ...{ durable, store, node: await start() },
     send: async () => {
       client.offer(life.node, sent, ++sent);
       await life.node.run();
@@ -84,7 +85,7 @@ async function startLife(hooks: HookTable) {
       await life.node.run();
     },
     letGo: async () => {
-      held.letGo();
+      for (const go of waiting.splice(0)) go();
       await setImmediate();
       await life.node.run();
     },

@@ -5,6 +5,7 @@ import type { MemoryCommit, MemoryStore } from "../support/memory-store.ts";
 import { readMemoryTickPage } from "../support/memory-ticks.ts";
 import type { Random } from "../support/random.ts";
 import type { Checker } from "./checker.ts";
+import { model } from "./load.ts";
 
 export interface TickLoadOptions {
   readonly clock: Clock;
@@ -97,7 +98,7 @@ export class TickLoad {
     if (stored === undefined) return;
     const request = { shard, tick, after: null, limit: 10_000, maxBytes: 1e9 };
     const { records } = readMemoryTickPage(stored, request, () => []);
-    const text = records.map(textOf).join("\n");
+    const text = records.flatMap((record) => (model.entities.has(record.type) ? textOf(record) : [])).join("\n");
     const known = this.#pages.get(shard);
     this.pages++;
     if (known === undefined) this.#pages.set(shard, { text, looks: 1 });
