@@ -168,8 +168,7 @@ export function createMemoryStore(
       owners: [...shards]
         .filter(([, { epoch }]) => epoch > 0)
         .map(([shard, { epoch, owner }]) => ({ shard, epoch: toEpoch(epoch), owner })),
-      tick: durable.tick,
-      endedTick: durable.endedTick,
+      ...{ tick: durable.tick, endedTick: durable.endedTick },
     }),
     readTickPage: async (request, windowsOf) => readMemoryTickPage(shardOf(request.shard), request, windowsOf),
     release: async (fences, node) => {
