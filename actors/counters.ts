@@ -16,7 +16,8 @@ export interface Counter {
   value: number;
 }
 
-export function createCounters(): Counters {
+/** All at zero. Without `measures` its histograms stay empty: nobody will look at them. */
+export function createCounters({ measures = true }: { readonly measures?: boolean } = {}): Counters {
   const counters = new Map<string, Counter>();
   const histograms = new Map<string, Histogram>();
   const counter = (name: string): Counter => {
@@ -38,7 +39,7 @@ export function createCounters(): Counters {
     histogram: (name, bounds = secondsBounds) => {
       const known = histograms.get(name);
       if (known !== undefined) return known;
-      const made = createHistogram(bounds);
+      const made = measures ? createHistogram(bounds) : { ...createHistogram(bounds), observe: () => {} };
       histograms.set(name, made);
       return made;
     },

@@ -141,8 +141,10 @@ export class LinkHub implements Links {
     for (const link of this.#greeted.keys()) link.cut();
     this.#greeted.clear();
     const problem = new StarlingError("UNAVAILABLE", "this node closes its links");
-    const links = [...this.#peers.values()].map((peer) => peer.close(problem)).filter((link) => link !== null);
+    const peers = [...this.#peers.values()];
+    // Nobody is missed who is left in order.
     this.#peers.clear();
+    const links = peers.map((peer) => peer.close(problem)).filter((link) => link !== null);
     // What is relayed ends with a frame on a direct link.
     links.sort((a, b) => Number(a.path === "direct") - Number(b.path === "direct"));
     await Promise.all(links.map((link) => link.end()));

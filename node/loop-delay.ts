@@ -3,8 +3,8 @@ import type { Clock } from "../proto/clock.ts";
 
 const everyMs = 100;
 
-/** Looks ten times a second how late the event loop is. */
-export function watchLoopDelay(clock: Clock): { readonly seconds: Histogram; close(): void } {
+/** Looks ten times a second how late the event loop is; not where nobody will read it. */
+export function watchLoopDelay(clock: Clock, isRead: boolean): { readonly seconds: Histogram; close(): void } {
   const seconds = createHistogram(secondsBounds);
   let cancel = () => {};
   const look = (): void => {
@@ -14,6 +14,6 @@ export function watchLoopDelay(clock: Clock): { readonly seconds: Histogram; clo
       look();
     });
   };
-  look();
+  if (isRead) look();
   return { seconds, close: () => cancel() };
 }

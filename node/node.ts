@@ -86,7 +86,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   log.level = settings.logLevel;
   for (const sentence of config.ignored) log.info({}, sentence);
   const dataDir = resolve(settings.dataDir);
-  const counters = createCounters();
+  const counters = createCounters({ measures: settings.httpListen !== "none" });
   const tracing = await openTracing({ settings, node: id, counters, clock: systemClock, log });
   opened.push(() => tracing.close());
   const meter = createBatchMeter({ counters, clock: systemClock, traces: tracing.traces });

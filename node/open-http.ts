@@ -35,7 +35,7 @@ export interface HttpFaceOptions {
 
 /** Raises ADDRESS_IN_USE and CONFIG where the address was chosen by a person. */
 export async function openHttp({ settings, counters, tls, clock, log }: HttpFaceOptions): Promise<HttpFace> {
-  const delay = watchLoopDelay(clock);
+  const delay = watchLoopDelay(clock, settings.httpListen !== "none");
   let serving: (NodeParts & ReadyParts) | null = null;
   let phase: NodePhase = { kind: "starting" };
   const letters = createLetterCount(clock);

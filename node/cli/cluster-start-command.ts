@@ -65,7 +65,7 @@ async function runCluster(context: CommandContext, dir: string | undefined, opti
     tell: createTeller(output),
   });
   const cluster = await unlessAborted(starting, signal);
-  if (cluster === null) return;
+  if (cluster === null) return output.note("stopped before all nodes served");
   try {
     if (options.json === true) output.json(describe(cluster, dataDir));
     else printCluster(output, cluster, dataDir);

@@ -71,7 +71,7 @@ async function runDemo(context: CommandContext, options: FlightsOptions): Promis
   const flags = { listen: options.listen, dataDir: options.dataDir, databaseUrl: options.databaseUrl, logLevel };
   const started = startNode({ configDir: join(example, "config"), flags, env: nodeEnvironment(env), log, signal });
   const node = await unlessAborted(started, signal);
-  if (node === null) return;
+  if (node === null) return output.print("stopped before it served");
   try {
     await withDemoClient(context, node.address, async (client) => {
       const { settings } = node.config;

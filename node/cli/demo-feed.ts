@@ -42,14 +42,17 @@ export async function feedFlights(
     for (const loose of part) {
       done += 1;
       await sender.add(toClientDatapoint(loose), { file: String(loose.src), line: done });
-      if (signal.aborted) break;
+      // What was not sent stays so: half a batch under this number would not be the one that another start sends.
+      if (signal.aborted) {
+        progress.clear();
+        return null;
+      }
       if (done % 500 === 0) progress.update({ done, total, datapoints: tally.read().sent });
     }
     await sender.finish();
   }
   const elapsedMs = performance.now() - started;
   progress.clear();
-  if (signal.aborted) return null;
   const { sent, accepted, rejected, codes } = tally.read();
   return { sent, accepted, rejected, codes, elapsedMs, ...(await findRefused(client, flights)) };
 }

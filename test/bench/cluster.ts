@@ -44,14 +44,14 @@ const preloaded = [4, 5];
 /** So many other entities for each node come before the clock starts: what a process compiles once is no cost of the work. */
 const warmingEntities = 10_000;
 
-const cases = [
+export const cases = [
   { name: "one node", nodes: 1, ownerAware: false },
   { name: "three nodes", nodes: 3, ownerAware: false },
   { name: "three nodes, owners known", nodes: 3, ownerAware: true },
 ] as const;
-type Case = (typeof cases)[number];
+export type Case = (typeof cases)[number];
 
-interface Run {
+export interface CaseRun {
   readonly nodesPerMillionS: number;
   readonly postgresPerMillionS: number;
   readonly clientPerMillionS: number;
@@ -63,7 +63,7 @@ interface Run {
 async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   const entities = options.entities ?? 50_000;
   const count = options.rounds ?? rounds;
-  const runs = new Map<Case, Run[]>(cases.map((one) => [one, []]));
+  const runs = new Map<Case, CaseRun[]>(cases.map((one) => [one, []]));
   const etcd = await startTestEtcd();
   try {
     for (let round = 1; round <= count; round++) {
@@ -96,23 +96,31 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   };
 }
 
-function inWords(runs: readonly Run[]): string {
-  const middle = (of: (run: Run) => number): string => median(runs.map(of)).toFixed(1);
+function inWords(runs: readonly CaseRun[]): string {
+  const middle = (of: (run: CaseRun) => number): string => median(runs.map(of)).toFixed(1);
   return (
     `nodes ${middle((run) => run.nodesPerMillionS)} s, PostgreSQL ${middle((run) => run.postgresPerMillionS)} s, ` +
     `client ${middle((run) => run.clientPerMillionS)} s per million; ack p99 ${middle((run) => run.ackP99Ms)} ms`
   );
 }
 
-interface CaseOptions {
+export interface CaseOptions {
   readonly one: Case;
   readonly entities: number;
+  /** etcd's. */
   readonly endpoint: string;
   readonly isIdleToo: boolean;
+  /** Of each node. */
+  readonly flags?: readonly string[];
+  /** Of their folders, where two cases run at the same time. */
+  readonly folder?: string;
+  /** Begins what goes on beside the load; returns its end. */
+  readonly beside?: (nodes: readonly NodeProcess[]) => () => void;
 }
 
-async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, options: CaseOptions): Promise<Run> {
-  const { one, entities } = options;
+/** One load on nodes that nobody used before. */
+export async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, options: CaseOptions): Promise<CaseRun> {
+  const { one, entities, beside = () => () => {} } = options;
   const database = await bed.createDatabase();
   try {
     const nodes = await startNodes(bed, database.url, options, signal);
@@ -132,8 +140,10 @@ async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, options: Ca
       nodesS,
       postgresS,
     } = await measure(bed, nodes, async () => {
+      const end = beside(nodes);
       const sent = await bed.send(first, plan);
       await delay(flushedMs);
+      end();
       return sent;
     });
     const idlePercent = options.isIdleToo ? await measureIdle(nodes) : null;
@@ -161,13 +171,14 @@ async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, options: Ca
 async function startNodes(
   bed: Bed,
   databaseUrl: string,
-  { one, endpoint }: CaseOptions,
+  { one, endpoint, flags = [], folder = "node" }: CaseOptions,
   signal: AbortSignal,
 ): Promise<NodeProcess[]> {
-  if (one.nodes === 1) return [await bed.startNode({ databaseUrl })];
+  if (one.nodes === 1) return [await bed.startNode({ databaseUrl, flags, name: folder })];
   const nodes: NodeProcess[] = [];
   for (const name of ["a", "b", "c"]) {
-    nodes.push(await bed.startNode({ databaseUrl, name, flags: ["--etcd", endpoint, "--name", name] }));
+    const own = ["--etcd", endpoint, "--name", name, ...flags];
+    nodes.push(await bed.startNode({ databaseUrl, name: `${folder}-${name}`, flags: own }));
   }
   const addresses = nodes.map(({ address }) => address);
   await untilBalanced(addresses, shards, signal);

@@ -11,6 +11,7 @@ import { ingest } from "./ingest.ts";
 import { latency } from "./latency.ts";
 import { listing } from "./listing.ts";
 import { longHistory } from "./long-history.ts";
+import { metrics } from "./metrics.ts";
 import { nodes } from "./nodes.ts";
 import { raw } from "./raw.ts";
 import { residency } from "./residency.ts";
@@ -38,6 +39,7 @@ const benchmarks: readonly Benchmark[] = [
   failover,
   handoff,
   nodes,
+  metrics,
 ];
 
 const help = `npm run --silent bench -- NAME [OPTIONS]
@@ -49,7 +51,7 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
   --runs N          runs, of which the medians count
   --entities N      entities, instead of what the benchmark is defined with
   --minutes N       how long soak, slow-database and the search for false suspicions in failover go on (default 10)
-  --rounds N        rounds of cluster (default 3), kills of failover (default 20), moves of handoff (default 200)
+  --rounds N        rounds of cluster (default 3) and metrics (4), kills of failover (default 20), moves of handoff (default 200)
   --rate N          datapoints/s in cluster, failover and handoff: 30 % of what one node takes (default 8000)
   --stored N        datapoints of the longest history in long-history (default 100000)
   --node-flags TEXT further flags of the node, such as "--lanes 3"
