@@ -11,9 +11,11 @@ import type { RecentParts } from "./recent-parts.ts";
  *
  * Why nothing is skipped: a part is admitted behind the one it names, or as "unknown"; and whenever a sender says "unknown",
  * all earlier parts of the channel for this shard are durable. For a client that holds over any number of nodes and
- * connections, because of the window of what it has not had acknowledged: it sends all of that, in order, on every new
- * connection before anything else. What lies before the window is durable. The connection's first part for the shard says
- * "unknown", and is the window's oldest one for it, or there is none older. A node that has to say it again, after GAP, says it
+ * connections, because of the window of what it has not had acknowledged as durable: it sends all of that, in order, on every
+ * new connection before anything else. What lies before the window is durable, all of it, since a connection acknowledges its
+ * batches in the order in which they came. The connection's first part for the shard says "unknown", and is the window's oldest
+ * one for it, or there is none older. What is durable and waits to be processed is not sent again: of that the client asks by
+ * the number of the newest, and PostgreSQL answers (`settler.ts`). A node that has to say it again, after GAP, says it
  * of its oldest unfinished part for the shard (`session.ts`, S2): its older ones are durable by now.
  *
  * So two nodes may offer parts of one session at the same time, an old connection's late ones and the new one's: each either

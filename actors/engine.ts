@@ -4,6 +4,7 @@ import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { MessageResult } from "./message-result.ts";
 import type { Part, PartListener } from "./part.ts";
+import type { Settler } from "./settler.ts";
 import type { SessionOpening } from "./store/session.ts";
 import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts";
 import type { Ticks } from "./ticks.ts";
@@ -21,6 +22,8 @@ export interface Engine {
   /** Opens or resumes a session: a durable row (R11). An empty id asks for a new one. Raises PERMISSION_DENIED. */
   openSession(session: string, opening: SessionOpening): Promise<StoredSession>;
   closeSession(session: SessionId): Promise<void>;
+  /** As {@link Settler.settle}. */
+  settle: Settler["settle"];
   /** The record as its owner has it; with a token at least that state, or BEHIND. Null: no such entity. */
   get(type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null>;
   /**

@@ -32,7 +32,7 @@ import type { Traces } from "./traces.ts";
  *      again, as repeats, until the owner of now says that they are processed.
  *  O4  A shard that is here is asked here, whatever the table of owners says.
  */
-export interface Router extends Omit<Engine, "close"> {
+export interface Router extends Omit<Engine, "close" | "settle"> {
   /** What another node says of itself or of a shard of its. Raises UNAVAILABLE, BUSY and DEADLINE. */
   inspect(node: NodeId, subject: InspectSubject, deadlineMs: number): Promise<unknown>;
   /** Tells all peers of new owners. */

@@ -12,6 +12,7 @@ import { type ClusterControl, type ControlOptions, createClusterControl, inspect
 import type { Engine, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { createRouter, defaultRouterLimits, type RouterLimits } from "./router.ts";
+import { createSettler } from "./settler.ts";
 import { type LocalEngineOptions, startLocalEngine } from "./start-local-engine.ts";
 import type { AcquiredShard, Queries, Store } from "./store/store.ts";
 
@@ -73,6 +74,7 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     limits: { ...defaultRouterLimits, ...options.routing },
   });
   onward = router.offer;
+  const settler = createSettler(options);
   const trouble = createTrouble(local, clock);
   const controlOptions: ControlOptions = {
     ...{ local, router, owners, queries: options.queries, counters: options.counters },
@@ -144,6 +146,7 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     status: () => ({ ...router.status(), problem: trouble.problem() }),
     onHealth: trouble.on,
     control: createClusterControl(controlOptions),
+    settle: settler.settle,
     owners: () => (joined === null ? [] : findAddresses(owners, joined.membership.view)),
     close: async () => {
       if (joined !== null) {
@@ -154,6 +157,7 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       // What cannot be released is taken over from a node that is gone.
       const release = store.release(fences, identity.id);
       await release.catch((error: unknown) => log.warn({ problem: String(error) }, "shards were not released"));
+      settler.close();
       router.stop();
     },
   };

@@ -16,8 +16,10 @@ import {
   type SessionState,
   stepSession,
 } from "./session.ts";
+import type { Settled } from "./settler.ts";
 import type { StoredSession } from "./store/store.ts";
 import { looseOf, type WireDatapoint } from "./wire-datapoint.ts";
+import { wireToken } from "./wire-token.ts";
 
 /**
  * The protocol of one ingest stream on the node's side: greeting, credits, acknowledgements, endings.
@@ -29,6 +31,8 @@ import { looseOf, type WireDatapoint } from "./wire-datapoint.ts";
  * T4  While `unprocessedMax` batches wait to be processed, no `durable` acknowledgement leaves either.
  * T5  A final failure of one batch is a problem with its number and ends the stream; the session can be resumed.
  * T6  The client's close or half-close takes effect when all batches have reached the session's level.
+ * T7  What the client knows to be durable from an earlier connection is settled: its `processed` acknowledgement comes once,
+ *     before any other of that level. Nothing of it is offered again.
  */
 export interface StreamState {
   readonly limits: StreamLimits;
@@ -40,6 +44,8 @@ export interface StreamState {
   usedBatches: number;
   usedBytes: number;
   turn: "none" | "asked";
+  /** The number up to which the client waits for what is durable; null: it does not. */
+  settling: number | null;
   readonly durable: AckQueue;
   readonly processed: AckQueue;
 }
@@ -70,6 +76,8 @@ export type StreamMessage =
   | { readonly kind: "hello"; readonly hello: Hello }
   | { readonly kind: "session"; readonly stored: StoredSession }
   | { readonly kind: "batch"; readonly batch: WireBatch }
+  | { readonly kind: "settle"; readonly through: number }
+  | { readonly kind: "settled"; readonly settled: Settled }
   | { readonly kind: "close" }
   /** The session's end is durable. */
   | { readonly kind: "session-closed" }
@@ -92,6 +100,8 @@ export type StreamEffect =
   | { readonly kind: "acked"; readonly level: AckLevel; readonly batches: readonly OpenBatch[] }
   /** Send the message `turn` when this turn of the event loop is over and the connection takes writes. */
   | { readonly kind: "turn" }
+  /** Have `settled` sent when everything of the channel up to this number is processed. */
+  | { readonly kind: "settle"; readonly channel: string; readonly through: number }
   | { readonly kind: "close-session"; readonly session: SessionId }
   | { readonly kind: "end" };
 
@@ -107,6 +117,7 @@ export function createStreamState(limits: StreamLimits): StreamState {
     usedBatches: 0,
     usedBytes: 0,
     turn: "none",
+    settling: null,
     durable: createAckQueue(AckLevel.DURABLE),
     processed: createAckQueue(AckLevel.PROCESSED),
   };
@@ -122,6 +133,10 @@ export function stepStream(state: StreamState, message: StreamMessage): StreamEf
       return onSession(state, message.stored);
     case "batch":
       return onBatch(state, message.batch);
+    case "settle":
+      return onSettle(state, message.through);
+    case "settled":
+      return onSettled(state, message.settled);
     case "close":
       return state.status === "sealing" ? [] : beginEnd(state, "closing");
     case "session-closed":
@@ -178,6 +193,7 @@ function onSession(state: StreamState, stored: StoredSession): StreamEffect[] {
     addresses: [...limits.addresses()],
     node: limits.node,
     lastNumber: 0n,
+    settles: true,
   };
   return [
     { kind: "welcome", session: stored.session, opening: stored.opening },
@@ -206,8 +222,34 @@ function onBatch(state: StreamState, batch: WireBatch): StreamEffect[] {
   const { model, entityShards } = limits;
   const homeShard = shardOf("entity", "", session, entityShards);
   const read = limits.reader?.() ?? looseOf;
-  const split = splitBatch(batch, { model, entityShards, channel: `c:${session}`, homeShard, read });
+  const split = splitBatch(batch, { model, entityShards, channel: channelOf(session), homeShard, read });
   return onTracks(state, { kind: "batch", batch: split });
+}
+
+function onSettle(state: StreamState, through: number): StreamEffect[] {
+  const { session, level } = state;
+  if (state.status !== "open" || session === null || state.lastNumber > 0 || state.settling !== null) {
+    return end(state, invalid("settle comes once, in an open session, before any batch"));
+  }
+  if (level !== AckLevel.PROCESSED) return end(state, invalid("a session of the level durable settles nothing"));
+  if (!Number.isSafeInteger(through) || through < 1) return end(state, invalid("settle without a number"));
+  state.settling = through;
+  return [{ kind: "settle", channel: channelOf(session), through }];
+}
+
+function onSettled(state: StreamState, { watermarks, owing }: Settled): StreamEffect[] {
+  const last = state.settling;
+  if (last === null) return [];
+  state.settling = null;
+  const tokens = watermarks.map(wireToken);
+  const ack = { level: AckLevel.PROCESSED, first: 0n, last: BigInt(last), tokens, obligations: owing };
+  const effects: StreamEffect[] = [{ kind: "send", message: { kind: { case: "ack", value: ack } } }];
+  askTurn(state, effects);
+  return [...effects, ...endIfDone(state)];
+}
+
+function channelOf(session: SessionId): string {
+  return `c:${session}`;
 }
 
 function onTracks(state: StreamState, message: SessionMessage): StreamEffect[] {
@@ -246,7 +288,7 @@ function onTurn(state: StreamState): StreamEffect[] {
   for (const batch of first.taken) returnCredit(state, batch);
   if (first.taken.length > 0) effects.push({ kind: "acked", level: AckLevel.DURABLE, batches: first.taken });
   const acks = first.acks;
-  if (tracks.awaitsProcessed) {
+  if (tracks.awaitsProcessed && state.settling === null) {
     const unacked = durable.waiting.length;
     const ready = processed.waiting.length - unacked;
     const second = takeAcks(processed, { limit: ready, withTokens: true });
@@ -278,7 +320,7 @@ function beginEnd(state: StreamState, status: "closing" | "finishing"): StreamEf
 
 function endIfDone(state: StreamState): StreamEffect[] {
   if (state.status !== "closing" && state.status !== "finishing") return [];
-  if (state.durable.waiting.length > 0 || state.processed.waiting.length > 0) return [];
+  if (state.durable.waiting.length > 0 || state.processed.waiting.length > 0 || state.settling !== null) return [];
   if (state.status === "finishing" || state.session === null) return end(state, null);
   state.status = "sealing";
   return [{ kind: "close-session", session: state.session }];

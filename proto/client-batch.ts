@@ -1,6 +1,6 @@
-import { toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { jsonOf } from "./client-json.ts";
-import { type Batch, BatchSchema, type Datapoint, type Value } from "./gen/starling_pb.ts";
+import { type Batch, BatchSchema, ClientMessageSchema, type Datapoint, type Value } from "./gen/starling_pb.ts";
 import { StarlingError } from "./starling-error.ts";
 import { unreachable } from "./unreachable.ts";
 import { type BatchWriter, createBatchWriter } from "./write-batch.ts";
@@ -71,6 +71,12 @@ export function encodeBatchMessage(batch: EncodedBatch, number: number, predeces
   message.set(numbers, start);
   message.set(content, start + numbers.length);
   return message;
+}
+
+/** A `ClientMessage` that asks when everything up to a number, which is durable, is processed. */
+export function encodeSettleMessage(through: number): Buffer {
+  const kind = { case: "settle", value: { through: BigInt(through) } } as const;
+  return Buffer.from(toBinary(ClientMessageSchema, create(ClientMessageSchema, { kind })));
 }
 
 /** A JavaScript value as the wire says it. */

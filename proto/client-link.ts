@@ -119,8 +119,7 @@ export class ClientLink {
       {
         onWelcome: (welcome) => this.#onWelcome(welcome, dialled, stream),
         onAck: (ack) => {
-          this.#options.session.onAck(ack);
-          this.#options.onAck(ack);
+          this.#options.onAck(this.#options.session.onAck(ack));
           this.#moveIfDone();
         },
         onLeaving: (addresses) => this.#onLeaving(addresses),
@@ -147,9 +146,14 @@ export class ClientLink {
     this.#sessionId = welcome.session;
     // The node that answers first, then what was given, then what the cluster knows.
     this.#addresses = this.#allowed([dialled.address, ...this.#options.addresses, ...welcome.addresses]);
-    const { creditBatches, creditBytes } = welcome;
+    const { creditBatches, creditBytes, settles } = welcome;
     for (const { go } of this.#waiters.splice(0)) go(dialled);
-    this.#options.session.onConnected({ creditBatches, creditBytes, write: (message) => stream.write(message) });
+    this.#options.session.onConnected({
+      creditBatches,
+      creditBytes,
+      settles,
+      write: (message) => stream.write(message),
+    });
   }
 
   /** What is in flight becomes durable here; everything else goes to another node, and repeats of what is not processed. */
@@ -182,6 +186,7 @@ export class ClientLink {
     if (this.#status === "closing") return this.#onClosed();
     const moved = this.#status === "leaving";
     if (error !== null) this.#options.onBreak?.(error);
+    if (this.#status === "open") this.#addresses = this.#othersFirst();
     if (this.#status === "open" || moved) {
       this.#brokenSinceMs = clock.now();
       this.#patienceMs = this.#options.giveUpAfterMs;
@@ -198,6 +203,17 @@ export class ClientLink {
   /** Each once. Nodes tell addresses that this client may not use: they are left out. */
   #allowed(addresses: readonly string[]): string[] {
     return [...new Set(addresses)].filter((address) => this.#options.dialler.allows(address));
+  }
+
+  /**
+   * A node that stands still costs a greeting's time, so others come first; of these what was given, as what the cluster tells
+   * may not be reached from here.
+   */
+  #othersFirst(): string[] {
+    const { addresses: given } = this.#options;
+    const here = this.#dialled?.address ?? "";
+    const isOther = (address: string): boolean => address !== here;
+    return this.#allowed([...given.filter(isOther), ...given, ...this.#addresses.filter(isOther), ...this.#addresses]);
   }
 
   #backoffMs(): number {

@@ -1,4 +1,4 @@
-import { type EncodedBatch, encodeBatchMessage } from "./client-batch.ts";
+import { type EncodedBatch, encodeBatchMessage, encodeSettleMessage } from "./client-batch.ts";
 import { type Ack, AckLevel } from "./gen/starling_pb.ts";
 import { type StarlingError, toStarlingError } from "./starling-error.ts";
 
@@ -39,6 +39,8 @@ export interface SessionLink {
   write(message: Buffer): boolean;
   readonly creditBatches: number;
   readonly creditBytes: number;
+  /** Whether the node settles what an earlier connection said is durable. */
+  readonly settles: boolean;
 }
 
 interface Pending {
@@ -56,11 +58,13 @@ interface Pending {
 
 /**
  * The sender's side of a session, without the wire: numbers batches, keeps them until they are acknowledged at the
- * session's level, and after a break sends all that are not, in order, before anything new (R9).
+ * session's level, and after a break sends all that are not durable, in order, before anything new (R9). Those that are, and
+ * wait to be processed, are the oldest, since acknowledgements come in order: of them the node is asked by one number. A
+ * node that does not know this question gets them again as well.
  */
 export class ClientSession {
   readonly #options: ClientSessionOptions;
-  /** In the order of their numbers; those below `#next` were sent on the present connection. */
+  /** In the order of their numbers; those below `#next` were sent, or asked for, on the present connection. */
   readonly #pending: Pending[] = [];
   readonly #waiting: { readonly go: () => void; readonly fail: (error: StarlingError) => void }[] = [];
   #next = 0;
@@ -123,15 +127,16 @@ export class ClientSession {
     }
   }
 
-  /** A connection is welcome: everything unacknowledged goes again. */
+  /** A connection is welcome: everything that is not durable goes again. */
   onConnected(link: SessionLink): void {
     this.#link = link;
-    this.#next = 0;
+    this.#next = link.settles ? this.#countDurable() : 0;
     this.#lastSent = null;
-    this.#writable = true;
     this.#usedBatches = 0;
     this.#usedBytes = 0;
     for (const pending of this.#pending) pending.charged = false;
+    const settling = this.#pending[this.#next - 1];
+    this.#writable = settling === undefined || link.write(encodeSettleMessage(settling.number));
     this.#pump();
   }
 
@@ -149,26 +154,32 @@ export class ClientSession {
     this.#pump();
   }
 
-  onAck(ack: Ack): void {
+  /** Returns the acknowledgement as it is told on: one that settles names no first batch, and counts nothing. */
+  onAck(ack: Ack): Ack {
     const first = Number(ack.first);
     const last = Number(ack.last);
     const rejections = new Map(ack.rejections.map((one) => [Number(one.number), one.rejections]));
     const start = this.#pending.findIndex((pending) => pending.number >= first);
-    if (start < 0) return;
+    if (start < 0) return ack;
+    let accepted = 0;
     let end = start;
     for (; end < this.#next; end++) {
       const pending = this.#pending[end];
       if (pending === undefined || pending.number > last) break;
       const refused = rejections.get(pending.number);
       if (refused !== undefined) pending.rejections = refused.map(rejectionOf);
+      accepted += pending.batch.count - pending.rejections.length;
       this.#onDurable(pending);
       if (ack.level === this.#options.level) pending.resolve(outcomeOf(pending, ack));
     }
+    const oldest = BigInt(this.#pending[0]?.number ?? last);
+    const told = first > 0 ? ack : { ...ack, first: oldest, accepted: BigInt(accepted) };
     if (ack.level === this.#options.level) {
       this.#pending.splice(start, end - start);
       this.#next -= end - start;
     }
     this.#pump();
+    return told;
   }
 
   /** Nothing will be sent any more: all who wait get the error. */
@@ -177,6 +188,12 @@ export class ClientSession {
     this.#link = null;
     for (const pending of this.#pending.splice(0)) pending.reject(this.#failure);
     for (const { fail } of this.#waiting.splice(0)) fail(this.#failure);
+  }
+
+  /** How many of the oldest are durable. */
+  #countDurable(): number {
+    const undurable = this.#pending.findIndex(({ durable }) => !durable);
+    return undurable < 0 ? this.#pending.length : undurable;
   }
 
   #onDurable(pending: Pending): void {

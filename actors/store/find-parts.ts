@@ -63,7 +63,8 @@ export function partNeedle(channel: string, number: number): string {
   return `${channelNeedle(channel)}${number},`;
 }
 
-function channelNeedle(channel: string): string {
+/** How each part of a channel begins there. */
+export function channelNeedle(channel: string): string {
   return `[${JSON.stringify(channel)},`;
 }
 

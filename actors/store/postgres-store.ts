@@ -24,6 +24,7 @@ import { createSnapshotQueries, searchTimeoutMs } from "./snapshot-query.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
 import type { Fence, Histories, Queries, Store, WriteResult } from "./store.ts";
 import { keepModel } from "./stored-model.ts";
+import { readUnpassed } from "./unpassed.ts";
 import { type WorldWatch, watchWorld } from "./world.ts";
 
 /** The store in PostgreSQL. */
@@ -160,6 +161,7 @@ function createStore(parts: {
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
     findParts: (asked) => findParts(reads, asked),
+    readUnpassed: (channels) => readUnpassed(reads, channels),
     readLinks: (key, offset, limit) => readLinks(reads, key, offset, limit),
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
     openSession: (session, opening) => openSession(control, session, opening),

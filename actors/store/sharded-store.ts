@@ -86,6 +86,14 @@ export function createShardedStore<S extends Store & Queries>(
       });
       return asked.map((one) => found.get(one) ?? null);
     },
+    readUnpassed: async (channels) => {
+      const found = await Promise.all(stores.map((store) => store.readUnpassed(channels)));
+      return {
+        heads: found.flatMap(({ heads }) => heads),
+        watermarks: found.flatMap(({ watermarks }) => watermarks),
+        owing: found.reduce((sum, { owing }) => sum + owing, 0),
+      };
+    },
     readLinks: (key, offset, limit) => storeOf(key.shard).readLinks(key, offset, limit),
     readChannel: (shard, channel) => storeOf(shard).readChannel(shard, channel),
     openSession: (session, opening) => first.openSession(session, opening),

@@ -2,6 +2,7 @@ import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts"
 import type { LargeValue } from "./large-value.ts";
 import type { SessionOpening } from "./session.ts";
 import type { StoredImage, StoredMark, TickReads } from "./tick.ts";
+import type { Unpassed } from "./unpassed.ts";
 
 /**
  * What the actors need of durable storage. Implemented by PostgreSQL (`postgres-store.ts`) and, for the simulation, by
@@ -31,6 +32,8 @@ export interface Store extends TickReads {
   readLog(shard: ShardId, after: Seq, limit: number): Promise<Segment[]>;
   /** For each part the head of the segment that holds it; null: the log does not have it (any more) (R10). */
   findParts(asked: readonly AskedPart[]): Promise<(SegmentHead | null)[]>;
+  /** What the logs hold of these channels above the watermarks (R10). */
+  readUnpassed(channels: readonly string[]): Promise<Unpassed>;
   /** An entity's links in both directions, in the order of their key, from the place `offset` on. */
   readLinks(key: EntityKey, offset: number, limit: number): Promise<StoredLink[]>;
   /** Last numbers of channels that the checkpoint knows, for channels that memory has forgotten. */

@@ -53,6 +53,7 @@ export class IngestSession {
   /** Messages that the connection has not taken; while there are any, acknowledgements gather (T3). */
   #unsent = 0;
   #cancelWatch: () => void;
+  #cancelSettle = () => {};
   #status: "open" | "ended" = "open";
 
   constructor(call: IngestCall, options: IngestSessionOptions) {
@@ -86,10 +87,14 @@ export class IngestSession {
         return this.#dispatch({ kind: "hello", hello: kind.value });
       case "batch":
         return this.#onBatch(kind.value, bytes);
+      case "settle":
+        return this.#dispatch({ kind: "settle", through: Number(kind.value.through) });
       case "close":
         return this.#dispatch({ kind: "close" });
       case undefined:
-        return this.cut(new StarlingError("INVALID_ARGUMENT", "a message that is neither hello, batch nor close"));
+        return this.cut(
+          new StarlingError("INVALID_ARGUMENT", "a message that is neither hello, batch, settle nor close"),
+        );
       default:
         return unreachable(kind);
     }
@@ -143,6 +148,11 @@ export class IngestSession {
       }
       case "rest":
         return this.#rest(effect.shard, effect.ms);
+      case "settle": {
+        const { channel, through } = effect;
+        this.#cancelSettle = engine.settle(channel, through, (settled) => this.#dispatch({ kind: "settled", settled }));
+        return;
+      }
       case "turn":
         return this.#askTurn();
       case "close-session":
@@ -237,6 +247,7 @@ export class IngestSession {
     if (this.#status === "ended") return;
     this.#status = "ended";
     this.#cancelWatch();
+    this.#cancelSettle();
     for (const cancel of this.#rests) cancel();
     this.#rests.clear();
     for (const batch of this.#open) this.#close(batch);

@@ -183,6 +183,56 @@ describe("credits and acknowledgements", () => {
     expect(told).toEqual(["opened 1", "opened 2", "durable 1", "durable 2", "processed 1", "processed 2"]);
   });
 
+  test("T7: what an earlier connection made durable is settled once, before anything else is processed", () => {
+    const stream = start(AckLevel.PROCESSED);
+    stream.open();
+    stream.step({ kind: "settle", through: 7 });
+    expect(stream.take()).toEqual([{ kind: "settle", channel: "c:s1", through: 7 }]);
+    stream.batch(8, null, "a");
+    const [first] = stream.offers();
+    stream.answer(first, durable);
+    stream.answer(first, { kind: "processed", position: 0, obligations: 0 });
+    stream.step({ kind: "turn" });
+    expect(acksOf(stream.take())).toEqual([[AckLevel.DURABLE, 8, 8]]);
+    stream.step({ kind: "ended" });
+    expect(stream.state.status).toBe("finishing");
+    const { shard, epoch, seq } = place;
+    stream.step({ kind: "settled", settled: { watermarks: [{ shard, epoch, seq }], owing: 2 } });
+    stream.step({ kind: "settled", settled: { watermarks: [], owing: 0 } });
+    stream.step({ kind: "turn" });
+    const effects = stream.take();
+    expect(acksOf(effects)).toEqual([
+      [AckLevel.PROCESSED, 0, 7],
+      [AckLevel.PROCESSED, 8, 8],
+    ]);
+    expect(sent(effects)[0]).toMatchObject({ value: { obligations: 2, tokens: [{ seq: 5n }] } });
+    expect(stream.state.status).toBe("ended");
+  });
+
+  test("T7: settling is for a session that waits for it, once, and comes first", () => {
+    const refusals: ((stream: ReturnType<typeof start>) => void)[] = [
+      (stream) => stream.batch(8, null),
+      (stream) => stream.step({ kind: "settle", through: 7 }),
+    ];
+    for (const before of refusals) {
+      const stream = start(AckLevel.PROCESSED);
+      stream.open();
+      before(stream);
+      stream.step({ kind: "settle", through: 7 });
+      expect(problemOf(stream.take())).toBe("INVALID_ARGUMENT");
+    }
+    for (const [level, through] of [
+      [AckLevel.DURABLE, 7],
+      [AckLevel.PROCESSED, 0],
+      [AckLevel.PROCESSED, 2 ** 53],
+    ] as const) {
+      const stream = start(level);
+      stream.open();
+      stream.step({ kind: "settle", through });
+      expect(problemOf(stream.take())).toBe("INVALID_ARGUMENT");
+    }
+  });
+
   test("T4: when too many batches wait to be processed, no durable acknowledgement leaves", () => {
     const stream = start(AckLevel.PROCESSED);
     stream.open();

@@ -124,12 +124,12 @@ export class SimClient {
     if (kind.case === "welcome") {
       const stream = this.#stream;
       this.#failures = 0;
-      const { creditBatches, creditBytes } = kind.value;
+      const { creditBatches, creditBytes, settles } = kind.value;
       const write = (message: Buffer): boolean => {
         stream?.write(message);
         return true;
       };
-      this.#session.onConnected({ creditBatches, creditBytes, write });
+      this.#session.onConnected({ creditBatches, creditBytes, settles, write });
     } else if (kind.case === "ack") this.#session.onAck(kind.value);
     else if (kind.case === "leaving") this.#onBreak("leaving");
     else if (kind.case === "problem") {

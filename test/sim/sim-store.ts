@@ -43,6 +43,7 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
     load: wrap("load", database.load),
     readLog: wrap("readLog", database.readLog),
     findParts: wrap("findParts", database.findParts),
+    readUnpassed: wrap("readUnpassed", database.readUnpassed),
     readLinks: wrap("readLinks", database.readLinks),
     readTickPage: wrap("readTickPage", database.readTickPage),
     links: wrap("links", database.links),

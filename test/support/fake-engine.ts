@@ -1,6 +1,7 @@
 import { createCounters } from "../../actors/counters.ts";
 import type { Engine, OwnedRecord } from "../../actors/engine.ts";
 import type { Part, PartListener, PartRejection } from "../../actors/part.ts";
+import type { OnSettled } from "../../actors/settler.ts";
 import { heldByAnother } from "../../actors/store/session.ts";
 import type { RawRow, StoredDeadLetter, StoredSession } from "../../actors/store/store.ts";
 import type { CheckedDatapoint } from "../../modules/datapoint.ts";
@@ -63,6 +64,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
   const listeners = new Set<(problem: StarlingError | null) => void>();
   const offered: { part: Part; listener: PartListener }[] = [];
   const unprocessed: { part: Part; listener: PartListener }[] = [];
+  const settling = new Set<OnSettled>();
   const counters = createCounters();
   const holders = new Map<string, string>();
   let problem: StarlingError | null = null;
@@ -151,6 +153,15 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       for (const { part, listener } of unprocessed.splice(0)) {
         listener([{ kind: "processed", position: part.position, obligations: 1 }]);
       }
+      for (const onSettled of settling) onSettled({ watermarks: [], owing: 0 });
+      settling.clear();
+    },
+    settle: (_channel, _through, onSettled) => {
+      settling.add(onSettled);
+      setImmediate(() => {
+        if (engine.processes && settling.delete(onSettled)) onSettled({ watermarks: [], owing: 0 });
+      });
+      return () => void settling.delete(onSettled);
     },
     setProblem: (next) => {
       problem = next;

@@ -22,6 +22,7 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import { createMemoryDurable, createMemoryShard, type MemoryDurable, type MemoryShard } from "./memory-durable.ts";
 import { flushLinks, memoryLinkReads } from "./memory-link-rows.ts";
 import { createMemoryLocks, type Transaction } from "./memory-locks.ts";
+import { readLog, readUnpassed } from "./memory-log.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
 import { addImage, addMark, copyHistory, readMemoryTickPage } from "./memory-ticks.ts";
 
@@ -195,6 +196,7 @@ export function createMemoryStore(
         const needle = partNeedle(channel, number);
         return shardOf(shard).log.findLast(({ head }) => head.includes(needle)) ?? null;
       }),
+    readUnpassed: async (channels) => readUnpassed(shards, channels),
     readChannel: async (id, channel) => shardOf(id).channels.get(channel) ?? 0,
     openSession: async (session, { named, holder }) => {
       const known = sessions.get(session) ?? { session, named, closed: false, opening: 0 };
@@ -296,16 +298,6 @@ function trim(shard: MemoryShard, isOld: (segment: Segment) => boolean): Segment
   const last = Math.max(...gone.map(({ lastSeq }) => lastSeq));
   for (const seq of shard.refused) if (seq >= first && seq <= last) shard.refused.delete(seq);
   return gone;
-}
-
-function readLog(log: readonly Segment[], after: number, limit: number): Segment[] {
-  let low = 0;
-  for (let high = log.length; low < high; ) {
-    const middle = (low + high) >>> 1;
-    if ((log[middle]?.lastSeq ?? 0) > after) high = middle;
-    else low = middle + 1;
-  }
-  return log.slice(low, low + limit);
 }
 
 /** Whether no later flush of the lane has written, nor this one. */

@@ -197,6 +197,41 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       expect(places.map((one) => one?.[1])).toEqual([4, 3, 3]);
     });
 
+    it("tells what of some channels no watermark has passed, and where the watermarks are", async () => {
+      const fences = await own(shard1, shard2, shard3);
+      const head = (channel: string, number: number) =>
+        `{"p":[["${channel}",${number},null,"00ff",0,2]],"a":[],"c":[]}`;
+      const segment = (shard: ShardId, seq: number, channel: string, number: number) => ({
+        ...segmentOf(seq, ["a", "b"], { head: head(channel, number) }),
+        shard,
+      });
+      expect(await store.readUnpassed(["c:a"])).toEqual({ heads: [], watermarks: [], owing: 0 });
+      const segments = [
+        ...[segment(shard1, 1, "c:a", 1), segment(shard1, 3, "c:a", 2), segment(shard1, 5, "c:a", 3)],
+        ...[segment(shard1, 7, "c:ab", 1), segment(shard2, 1, "c:a", 2), segment(shard3, 1, "c:b", 1)],
+      ];
+      await store.append(nodeA, { fences, segments });
+      const seen = async (...channels: string[]) =>
+        (await store.readUnpassed(channels)).heads.map(({ shard, seq }) => [shard, seq]);
+      expect(await seen("c:a")).toEqual([...[1, 3, 5].map((seq) => [shard1, seq]), [shard2, 1]]);
+      // The watermark stands within the second segment of the first shard, and at the end of the third shard.
+      const progress = [progressOf(3), progressOf(2, { shard: shard3 })];
+      await store.flush(nodeA, flushOf(fences, { progress }));
+      const { heads, watermarks, owing } = await store.readUnpassed(["c:a", "c:b"]);
+      expect(heads.map((one) => [one.shard, one.seq, one.head])).toEqual([
+        [shard1, 3, head("c:a", 2)],
+        [shard1, 5, head("c:a", 3)],
+        [shard2, 1, head("c:a", 2)],
+      ]);
+      expect(watermarks).toEqual([
+        { shard: shard1, epoch: 1, seq: 3 },
+        { shard: shard3, epoch: 1, seq: 2 },
+      ]);
+      expect(owing).toBe(0);
+      expect(await seen("c:b")).toEqual([]);
+      expect(await seen()).toEqual([]);
+    });
+
     it("keeps odd characters", async () => {
       const fences = await own(shard1);
       const odd = "tab\tline\nback\\slash \x1c\x1d\x1e\x1fe\x1df 'quote' \"$1\" 😀 é {NULL}";

@@ -88,6 +88,33 @@ test("an engine that dies with parts in hand is resumed on another node, exactly
   expectExactlyOnce(world, 120, 10);
 });
 
+test("after a break another node is tried first, and what is durable is not sent to it again", async () => {
+  const world = createFakeWorld();
+  const { engine, server } = await node(world);
+  const next = await node(world);
+  engine.processes = false;
+  next.engine.processes = false;
+  const proxy = await startCutProxy(() => server.address);
+  closers.push(() => proxy.close());
+  const acks: string[] = [];
+  const one = await client("", {
+    addresses: [proxy.address, next.server.address],
+    level: "processed",
+    onAck: ({ level, first, last, accepted }) => acks.push(`${level} ${first}-${last} ${accepted}`),
+  });
+  const first = one.send([point("a"), point("b")]);
+  await until(() => acks.length === 1, "a durable acknowledgement");
+  proxy.cut();
+  const second = one.send([point("c")]);
+  await until(() => acks.length === 2, "one of the other node");
+  expect(proxy.connections).toBe(1);
+  expect(next.engine.stats).toMatchObject({ offers: 1, repeats: 0 });
+  next.engine.processAll();
+  expect([(await first).accepted, (await second).accepted]).toEqual([2, 1]);
+  expect(acks).toEqual(["durable 1-1 2", "durable 2-2 1", "processed 1-1 2", "processed 2-2 1"]);
+  next.engine.processes = true;
+});
+
 test("busy shards and cuts together keep the order of every entity", async () => {
   const world = createFakeWorld();
   const { engine, server } = await node(world);
