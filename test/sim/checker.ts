@@ -4,7 +4,7 @@ import type { ShardId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import type { MemoryCommit, MemoryStore } from "../support/memory-store.ts";
 import { Ledger } from "./ledger.ts";
-import { flagsOf, hookIds, isMember, isOrdered } from "./load.ts";
+import { flagsOf, hookIds, isMember, isOrdered, unstorable } from "./load.ts";
 
 export interface Violation {
   /** Which promise was broken. */
@@ -88,19 +88,31 @@ export class Checker {
 
   /** A batch was acknowledged: what was said of it holds now. */
   onAcked(batch: readonly ClientDatapoint[], outcome: BatchOutcome, level: "durable" | "processed"): void {
-    const refused = new Set(outcome.rejections.map(({ index }) => index));
+    const refused = new Map(outcome.rejections.map(({ index, code }) => [index, code]));
+    const expected = this.refusedOf(batch);
     for (const [index, { v }] of batch.entries()) {
       const value = String(v);
-      if (refused.has(index)) {
-        this.add("rejected", `${value} was refused: ${outcome.rejections[0]?.code}`);
-        continue;
-      }
+      if (refused.get(index) !== expected.get(index))
+        this.add("rejected", `${value} was answered ${refused.get(index) ?? "OK"}, not ${expected.get(index) ?? "OK"}`);
+      if (refused.has(index)) continue;
       this.durable.add(value);
       this.settled.add(value);
       const line = this.ledger.sent.get(value)?.[0];
       if (line === undefined) this.add("lost", `${value} was acknowledged as ${level} and is not in the log`);
       else if (level === "processed") this.#checkProcessed(value, line, outcome.obligations);
     }
+  }
+
+  /** What of a batch is refused, by index: what is wrong itself, and what the same shard gets together with that. */
+  refusedOf(batch: readonly ClientDatapoint[]): ReadonlyMap<number, string> {
+    const isUnstorable = ({ v }: ClientDatapoint): boolean => flagsOf(String(v)).includes(unstorable);
+    const shards = new Set(batch.filter(isUnstorable).map(({ eid }) => this.shardOf(String(eid))));
+    const found = new Map<number, string>();
+    for (const [index, { eid, v }] of batch.entries()) {
+      if (flagsOf(String(v)) === "b") found.set(index, "UNKNOWN_ATTRIBUTE");
+      else if (shards.has(this.shardOf(String(eid)))) found.set(index, "STORE_REFUSED");
+    }
+    return found;
   }
 
   #checkProcessed(

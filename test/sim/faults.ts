@@ -23,6 +23,8 @@ export class Faults {
   readonly store = new Map<string, StoreTrouble>();
   readonly coordinator = new Map<string, "cut" | "slow">();
   unknownOutcomes = 0;
+  /** Nothing befalls anybody any more. */
+  isOver = false;
 
   constructor(options: FaultsOptions) {
     this.#options = options;
@@ -35,7 +37,7 @@ export class Faults {
     const reset = random.next() < 0.5;
     if (trouble === "cut") return { kind: "lost", reset, thereMs, backMs };
     const writes = call === "append" || call === "flush" || call === "acquire" || call === "release";
-    const rarely = writes && random.next() < 0.01;
+    const rarely = writes && random.next() < 0.01 && !this.isOver;
     if (trouble === "answers lost" || rarely) {
       if (writes) this.unknownOutcomes++;
       return { kind: "unanswered", reset, thereMs, backMs };
@@ -103,6 +105,7 @@ export class FaultPlan {
   readonly #names: string[] = [];
   /** The node that is cut off from everything but clients. */
   #alone: string | null = null;
+  #longUntilMs = 0;
   #joined = 0;
   #status: "waiting" | "running" | "enough" | "over" = "waiting";
   /** How much longer than usual all of it takes: what is left for seconds shows only then. */
@@ -143,23 +146,43 @@ export class FaultPlan {
   #next(): void {
     const { clock, random } = this.#options;
     if (this.faults >= faultsMax || (this.faults >= faultsMin && this.faultsInFlight >= inFlightMin)) {
-      if (this.#alone === null) return this.#end();
+      if (clock.now() > this.#longUntilMs) return this.#end();
       return void clock.after(100, () => this.#next());
     }
+    const long = this.stretch > 1 && this.faults === 0 ? this.#drawLong() : null;
     const kinds = Object.keys(this.#kinds);
-    const kind = this.stretch > 1 && this.faults === 0 ? "alone" : (kinds[random.between(0, kinds.length - 1)] ?? "");
+    const kind = long?.kind ?? kinds[random.between(0, kinds.length - 1)] ?? "";
     const free = this.#names.filter((name) => !this.#busy.has(name));
     const name = free[random.between(0, free.length - 1)];
     if (name === undefined) return void clock.after(100, () => this.#next());
     this.#whenBusy(name, 0, () => {
-      const long = this.stretch > 1 ? 0.6 : 0.2;
-      const forMs = random.next() < long ? 1000 + 1000 * (4 + this.stretch) * random.next() : 30 + 600 * random.next();
+      const forMs = long?.forMs ?? this.#drawMs();
       this.faults++;
       if (this.#isInFlight(name)) this.faultsInFlight++;
       this.#options.say(`fault ${kind} ${name} for ${Math.round(forMs)} ms`);
       this.#kinds[kind]?.(name, forMs);
       clock.after(this.stretch * (20 + 500 * random.next() ** 2), () => this.#next());
     });
+  }
+
+  #drawMs(): number {
+    const { random } = this.#options;
+    const isLong = random.next() < (this.stretch > 1 ? 0.6 : 0.2);
+    return isLong ? 1000 + 1000 * (4 + this.stretch) * random.next() : 30 + 600 * random.next();
+  }
+
+  /** What shows only when it lasts: a stale owner, a node that sleeps through all that it knew, a minute without etcd. */
+  #drawLong(): { readonly kind: string; readonly forMs: number } {
+    const { clock, random } = this.#options;
+    const draw = random.next();
+    const drawn =
+      draw < 0.8
+        ? { kind: "alone", forMs: 10_000 + 3000 * random.next() }
+        : draw < 0.9
+          ? { kind: "freeze", forMs: 30_000 }
+          : { kind: "coordinator away", forMs: 60_000 };
+    this.#longUntilMs = clock.now() + drawn.forMs;
+    return drawn;
   }
 
   /** Waits a little until the node has work in flight: that is what a fault is to hit. */
@@ -194,7 +217,7 @@ export class FaultPlan {
     "lapse lease": (name) => this.#coordinator([name], 4000 + 3000 * this.#options.random.next(), "cut"),
     "coordinator away": (_, forMs) => this.#coordinator(this.#names, forMs, "cut"),
     "slow coordinator": (_, forMs) => this.#coordinator(this.#names, forMs, "slow"),
-    alone: (name, forMs) => this.#isolate(name, this.stretch > 1 ? 10_000 + 3000 * this.#options.random.next() : forMs),
+    alone: (name, forMs) => this.#isolate(name, forMs),
     pin: (name) => this.#pin(name),
     weight: (name) => this.#weight(name),
     join: (name) => this.#join(name),
@@ -340,6 +363,7 @@ export class FaultPlan {
       network.heal();
       this.#options.faults.store.clear();
       this.#options.faults.coordinator.clear();
+      this.#options.faults.isOver = true;
       this.#options.say("faults are over");
       this.faultsEndMs = clock.now();
       this.#status = "over";

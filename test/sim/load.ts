@@ -16,6 +16,8 @@ import { testModel } from "../support/test-model.ts";
  *   o  `late` takes so long that it becomes   p  `remove` deletes the entity's partner, on another shard
  *      an obligation, and `later` is slow,    f  `fragile` fails as long as the world is broken: now and then under faults,
  *      too                                       and not afterwards
+ *   b  there is no such attribute: it is      §  the database refuses the value: all that its batch has for the shard is
+ *      refused, alone                            refused
  *
  * Entities that begin with `no` are never created, and of those that begin with `may` each process thinks otherwise.
  */
@@ -216,6 +218,9 @@ export function forward(
   return [{ key: next, message: { sender: `${sender}>${key}`, n } }];
 }
 
+/** The database takes no text that holds it. */
+export const unstorable = "§";
+
 export function flagsOf(value: string): string {
   return value.slice(value.lastIndexOf(":") + 1);
 }
@@ -241,7 +246,7 @@ export function drawBatch(session: string, number: number, size: number, random:
     const eid = drawEid(session, pick, random);
     const flags = drawFlags(eid, random);
     const v = `${session}:${number}:${index}:${flags}`;
-    return { type: "item", eid, attr: "x", v, t1: startAt + number * 100 + index };
+    return { type: "item", eid, attr: flags === "b" ? "nope" : "x", v, t1: startAt + number * 100 + index };
   });
 }
 
@@ -258,6 +263,7 @@ function drawFlags(eid: string, random: Random): string {
   const draw = random.next();
   const removes = eid.startsWith("gone") ? (draw < 0.12 ? "d" : draw < 0.3 ? "p" : "") : "";
   const next = random.next();
-  const rest = next < 0.1 ? "l" : next < 0.109 ? "o" : next < 0.13 ? "f" : "";
-  return removes + rest;
+  const rest =
+    next < 0.1 ? "l" : next < 0.109 ? "o" : next < 0.13 ? "f" : next < 0.15 ? "b" : next < 0.153 ? unstorable : "";
+  return rest === "b" ? rest : removes + rest;
 }

@@ -1,4 +1,5 @@
 import type { LogPlace } from "../../actors/engine.ts";
+import { wholeState } from "../../actors/store/large-value.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
@@ -112,7 +113,10 @@ export class MessageLoad {
     const shard = logged[0]?.shard;
     if (shard === undefined) return;
     const stored = database.shards.get(shard)?.entities.get(`${tallyType}\t${key}`);
-    const { state } = JSON.parse(stored?.state ?? "{}") as { readonly state?: { readonly v: Tally } };
+    // Long lists have a row of their own.
+    const { state } = JSON.parse(wholeState(stored?.state ?? "{}", stored?.large)) as {
+      readonly state?: { readonly v: Tally };
+    };
     const seen = state?.v.seen ?? [];
     if (seen.join() !== names.join())
       checker.add("message", `the state of ${key} has ${seen.join()}, its log ${names.join()}`);

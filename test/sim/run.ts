@@ -1,5 +1,7 @@
 import type { Segment } from "../../actors/store/store.ts";
 import { createMemoryCoordinator } from "../../cluster/memory-coordinator.ts";
+import type { ClientDatapoint } from "../../proto/client-batch.ts";
+import type { BatchOutcome } from "../../proto/client-session.ts";
 import { AckLevel } from "../../proto/gen/starling_pb.ts";
 import { shardId, toShardId } from "../../proto/ids.ts";
 import { createMemoryDurable } from "../support/memory-durable.ts";
@@ -11,7 +13,7 @@ import { Checker, type Violation } from "./checker.ts";
 import { FaultPlan, Faults } from "./faults.ts";
 import { KeyedCalls } from "./keyed-calls.ts";
 import { LetterReplays } from "./letter-replays.ts";
-import { drawBatch } from "./load.ts";
+import { drawBatch, unstorable } from "./load.ts";
 import { MessageLoad } from "./message-load.ts";
 import { Reads } from "./reads.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -53,6 +55,7 @@ export const countNames = [
   "messages",
   "ticks",
   "cuts",
+  "refusedAppends",
 ] as const;
 
 export const entityShards = 8;
@@ -62,6 +65,7 @@ const allShards = [
   ...Array.from({ length: systemShards }, (_, index) => shardId("system", index)),
 ];
 const datapointsMin = 500;
+const loadMaxMs = 120_000;
 const quietWithinMs = 15_000;
 /** How long at least the log is kept. */
 const keptMs = 1000;
@@ -91,6 +95,10 @@ class Run {
   #datapoints = 0;
   #ids = 0;
   #broken = true;
+  #refused = 0;
+  readonly #isTraced: boolean;
+  /** Client and number. */
+  readonly #ackedBatches = new Set<string>();
   readonly #letters: LetterReplays;
   readonly #reads: Reads;
 
@@ -100,16 +108,19 @@ class Run {
     const { clock } = this.#scheduler;
     const database = () => this.#database;
     this.#checker = new Checker({ database, entityShards, now: clock.now });
-    const say = (text: string): void => {
-      if (!trace) return;
-      this.#trace.push(`${clock.now().toFixed(2)} ${text}`);
-    };
+    const say = (text: string): void => this.#say(text);
+    this.#isTraced = trace;
     const network = createMemoryNetwork({ clock, random: () => this.#random.next(), latencyMs: [1, 8] });
     const coordinator = createMemoryCoordinator({ clock });
     this.#faults = new Faults({ clock, random: this.#random, node: (name) => this.#nodes.get(name) });
     this.#database = createMemoryStore(createMemoryDurable(), {
       clock,
       hold: (call, id) => this.#faults.hold(call, id),
+      refuses: (body) => {
+        const isRefused = body.includes(unstorable);
+        if (isRefused) this.#refused++;
+        return isRefused;
+      },
       onCommit: (commit) => {
         if (commit.kind !== "append" && commit.kind !== "flush") say(`commit ${commit.kind} ${commit.node}`);
         this.#scheduler.note(`${commit.kind} ${commit.node}`);
@@ -164,6 +175,10 @@ class Run {
     });
   }
 
+  #say(text: string): void {
+    if (this.#isTraced) this.#trace.push(`${this.#scheduler.clock.now().toFixed(2)} ${text}`);
+  }
+
   play(): SimResult {
     const { clock } = this.#scheduler;
     const count = 3 + (this.#random.next() < 0.2 ? 1 : 0);
@@ -179,7 +194,7 @@ class Run {
       this.#trimAgain();
     });
     const failed = () => this.#checker.violations.length > 0;
-    this.#scheduler.run(60_000, () => failed() || this.#plan.isOver);
+    this.#scheduler.run(loadMaxMs, () => failed() || this.#plan.isOver);
     const { faultsEndMs } = this.#plan;
     this.#broken = false;
     let checkedMs = 0;
@@ -215,8 +230,12 @@ class Run {
       connect: (listener) => this.#anyNode(random)?.stream(listener) ?? null,
       onAcked: (batch, outcome) => {
         this.#scheduler.note(`acked ${name} ${outcome.number}`);
+        this.#ackedBatches.add(`${name} ${outcome.number}`);
+        this.#say(`acked ${name} ${outcome.number}, obligations: ${outcome.obligations}`);
         this.#checker.onAcked(batch, outcome, level === AckLevel.PROCESSED ? "processed" : "durable");
-        if (level === AckLevel.PROCESSED) this.#reads.onProcessed(batch, outcome.tokens, random);
+        // What waits behind an obligation shows later.
+        if (level === AckLevel.PROCESSED && outcome.obligations === 0)
+          this.#reads.onProcessed(accepted(batch, outcome), outcome.tokens, random);
       },
       onError: (text) => this.#checker.add("client", text),
     });
@@ -240,10 +259,16 @@ class Run {
   #isOld({ head, at, shard, seq }: Segment): boolean {
     if (at > wallAt(this.#scheduler.clock.now()) - keptMs) return false;
     const { p } = JSON.parse(head) as { readonly p: readonly (readonly [channel: string, number: number])[] };
-    const isDelivered = ([channel, number]: readonly [string, number]): boolean =>
-      !channel.startsWith("s:") ||
-      (this.#database.shards.get(toShardId(Number(channel.slice(2))))?.delivered ?? 0) >= number;
-    return p.every(isDelivered) && this.#checker.isAcknowledged(shard, seq);
+    const isDone = ([channel, number]: readonly [string, number]): boolean => {
+      const [kind, name] = [channel.slice(0, 2), channel.slice(2)];
+      if (kind === "s:") return (this.#database.shards.get(toShardId(Number(name)))?.delivered ?? 0) >= number;
+      return this.#isCall(name) || this.#ackedBatches.has(`${name} ${number}`);
+    };
+    return p.every(isDone) && this.#checker.isAcknowledged(shard, seq);
+  }
+
+  #isCall(session: string): boolean {
+    return !this.#clients.some(({ name }) => name === session);
   }
 
   /** What keeps the cluster from being at rest; null: nothing. */
@@ -305,7 +330,13 @@ class Run {
         messages: ledger.messages.length,
         cuts: this.#ticks.ticks,
         ticks: [...ledger.derived.keys()].filter((key) => key.startsWith("tick ")).length,
+        refusedAppends: this.#refused,
       },
     };
   }
+}
+
+function accepted(batch: readonly ClientDatapoint[], { rejections }: BatchOutcome): readonly ClientDatapoint[] {
+  const refused = new Set(rejections.map(({ index }) => index));
+  return batch.filter((_, index) => !refused.has(index));
 }

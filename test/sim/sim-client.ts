@@ -48,6 +48,10 @@ export class SimClient {
     void this.#send();
   }
 
+  get name(): string {
+    return this.#options.name;
+  }
+
   get isDone(): boolean {
     return this.#sending === "over" && this.#acked === this.#sent;
   }

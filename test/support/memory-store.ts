@@ -46,6 +46,8 @@ export interface MemoryStoreWorld {
   readonly hold: (call: StoreWrite, node: NodeId) => Promise<"commit" | "kill">;
   /** Told of each commit. */
   readonly onCommit: (commit: MemoryCommit) => void;
+  /** Whether a segment's text cannot be stored; default: U+0000 only (R4). */
+  readonly refuses?: (body: string) => boolean;
 }
 
 export type StoreWrite = "append" | "flush" | "acquire";
@@ -180,6 +182,8 @@ export function createMemoryStore(
     },
     append: (node, request) =>
       write("append", node, request.fences, () => {
+        for (const { body } of request.segments)
+          if (world.refuses?.(body)) throw new StarlingError("STORE_REFUSED", "a text cannot be stored");
         append(shardOf, request);
         world.onCommit({ kind: "append", node, request });
       }),
