@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Connection } from "../../actors/store/connection.ts";
 import { type Calls, openCalls } from "../../proto/client-calls.ts";
 import type { SnapshotValues } from "../../proto/snapshots-client.ts";
@@ -35,6 +36,7 @@ export const listing: Benchmark = {
 
 const asks = { equality: 400, prefix: 200, regex: 40, count: 40 } as const;
 const limit = 20;
+const attributes = 10;
 const sorts = ["eid", "name", "state:-1", "open", "ports:-1", "load", "ip", "mac:-1", "seen:-1"];
 
 interface Question {
@@ -103,9 +105,7 @@ async function fill(connection: Connection, entities: number, { note }: Benchmar
   await connection.query(`insert into starling.snapshot_run
     (tick, at, kind, cause, status, phase, base, fingerprint, started_at, ended_at)
     values (1, now(), 'full', 'demand', 'finished', 'ended', 0, 'bench', now(), now())`);
-  const defined = await connection.query<{ text: string; name: string }>(
-    `select indexdef as text, indexname as name from pg_indexes where tablename = 'snapshot' and indexname like 'snapshot/%'`,
-  );
+  const defined = await findIndexes(connection);
   const write = async (): Promise<Written> => {
     await connection.script("checkpoint");
     const started = performance.now();
@@ -124,6 +124,17 @@ async function fill(connection: Connection, entities: number, { note }: Benchmar
   await connection.script("drop table made");
   await connection.script("vacuum (analyze) starling.snapshot");
   return [indexed, plain];
+}
+
+/** The indexes of attributes, which the node makes while it serves already. */
+async function findIndexes(connection: Connection): Promise<readonly { text: string; name: string }[]> {
+  for (const until = performance.now() + 30_000; performance.now() < until; await delay(100)) {
+    const found = await connection.query<{ text: string; name: string }>(
+      "select indexdef as text, indexname as name from pg_indexes where tablename = 'snapshot' and indexname like 'snapshot/%'",
+    );
+    if (found.length === attributes) return found;
+  }
+  throw new Error("the node has not made its indexes of snapshots");
 }
 
 /** Rows in the order in which shards are visited. */
