@@ -184,11 +184,7 @@ function onAnswerDurable(lane: Lane, shard: Shard, pending: PendingAnswer, from:
   entry.unrecorded--;
   const held = entry.obligation?.held;
   if (held && cursor !== undefined) held.cursor = cursor;
-  goOn(lane, shard, entry, block);
-}
-
-function goOn(lane: Lane, shard: Shard, entry: Entry, { result }: AnswerBlock): void {
-  if (entry.entity !== null && (result !== undefined || entry.phase === "links")) advance(lane, shard, entry.entity);
+  if (block.result !== undefined && entry.entity !== null) advance(lane, shard, entry.entity);
   else settle(lane, shard, entry);
 }
 
@@ -305,7 +301,7 @@ function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry
     at: entry.at,
     task: "{}",
   });
-  goOn(lane, shard, entry, block);
+  settle(lane, shard, entry);
 }
 
 /** Whether a shard is the lane's: it may have left, and come back as another object under a new epoch. */

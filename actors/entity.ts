@@ -2,10 +2,10 @@ import { stateAttr } from "../modules/behaviour.ts";
 import type { CheckedDatapoint, Eid, Value } from "../modules/datapoint.ts";
 import type { AttributeSpec, EntitySpec } from "../modules/model.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
+import type { LinkNotes } from "./entity-links.ts";
 import type { Entry } from "./entry.ts";
 import { createLargeRows, isLarge, type LargeRows, noteChange } from "./large-rows.ts";
 import { writeTail } from "./line.ts";
-import type { LinkRows } from "./link-rows.ts";
 import { timeText } from "./number-text.ts";
 import type { Obligation } from "./obligation.ts";
 import { type LargeValue, markState, splitState } from "./store/large-value.ts";
@@ -47,8 +47,8 @@ export interface Entity {
   historySeq: Seq;
   /** What it was at a tick's mark, which no flush has yet written; null: nothing has changed since, or all is written. */
   image: EntityImage | null;
-  /** Links that no flush has yet written; null: none. */
-  links: LinkRows | null;
+  /** What no flush has yet written of its links; null: nothing. */
+  links: LinkNotes | null;
   /** Tasks that wait their turn, of which the first one runs; null: none, as most of the time. */
   mailbox: Entry[] | null;
   /** Entries of this entity whose hooks or answers are open. */
@@ -164,7 +164,11 @@ export function applyDatapoint(entity: Entity, datapoint: CheckedDatapoint, seq:
  * the model becomes narrower.
  */
 export function readAttribute({ values }: Entity, spec: AttributeSpec): Value | undefined {
-  const value = values[spec.index];
+  return readStored(spec, values[spec.index]);
+}
+
+/** What a stored value of an attribute stands for. */
+export function readStored(spec: AttributeSpec, value: StoredValue | undefined): Value | undefined {
   if (typeof value !== "string") return value;
   return spec.dataType === null ? (JSON.parse(value) as Value) : spec.dataType.read(value);
 }

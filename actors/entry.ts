@@ -8,8 +8,8 @@ import type { PartTask } from "./part.ts";
 /**
  * A task in the log that the watermark has not passed, or that its entity still owes, and how far its processing is.
  *
- * `phase` walks start → allow → creation → links → apply → attributes → ended; of a message message → recording → ended; of
- * what another entity's link means links → apply → ended. `hook` and `datapoint` are the cursor within it.
+ * `phase` walks start → allow → creation → apply → attributes → ended; of a message message → recording → ended; of
+ * what another entity's link means apply → ended. `hook` and `datapoint` are the cursor within it.
  */
 export interface Entry {
   seq: Seq;
@@ -41,7 +41,6 @@ export type Phase =
   | "start"
   | "allow"
   | "creation"
-  | "links"
   | "apply"
   | "attributes"
   | "message"

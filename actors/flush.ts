@@ -5,6 +5,7 @@ import { passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import { loseShards, owns } from "./commit.ts";
 import { type Entity, writeState } from "./entity.ts";
+import { takeLinks } from "./entity-links.ts";
 import { isSettled } from "./entry.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
 import { takeLarge } from "./large-rows.ts";
@@ -14,15 +15,7 @@ import { needsMark, onMarked, planAttempts, planLastAttempt } from "./poison.ts"
 import { advance } from "./processing.ts";
 import { countPassed, forgetPassed } from "./recent-parts.ts";
 import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
-import type {
-  FlushRequest,
-  HistorySegment,
-  LinkSegment,
-  ShardProgress,
-  StoredEntity,
-  WriteResult,
-} from "./store/store.ts";
-import type { StoredImage } from "./store/tick.ts";
+import type { FlushRequest, ShardProgress, StoredEntity, WriteResult } from "./store/store.ts";
 import { takeImage } from "./tick-image.ts";
 import { openCut, passedMark } from "./tick-mark.ts";
 
@@ -78,10 +71,9 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
   if (news === 0 && attempts === undefined) return false;
-  const history: HistorySegment[] = [];
-  const links: LinkSegment[] = [];
-  const images: StoredImage[] = [];
-  const rows = entities.map(({ shard, entity }) => takeState(shard, entity, { history, links, images }));
+  const taken: Taken = { history: [], links: [], obituaries: [], images: [] };
+  const rows = entities.map(({ shard, entity }) => takeState(lane, shard, entity, taken));
+  const { history, links, obituaries, images } = taken;
   if (images.length > 0) lane.world.counters.add("snapshot_images", images.length);
   const request = {
     order: { lane: lane.index, number: lane.nextFlush++ },
@@ -92,6 +84,7 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
     refused,
     deadLetters: letters,
     ...(links.length > 0 && { links }),
+    ...(obituaries.length > 0 && { obituaries }),
     ...(obligations.length > 0 && { obligations }),
     ...(attempts && { attempts }),
     ...(images.length > 0 && { images }),
@@ -138,25 +131,26 @@ function isFlushable({ tombstone, open, mailbox }: Entity): boolean {
   return open === mailbox?.length && mailbox.every((entry) => entry.phase === "waiting");
 }
 
-interface Taken {
-  readonly history: HistorySegment[];
-  readonly links: LinkSegment[];
-  readonly images: StoredImage[];
-}
+/** What a flush takes of entities beside their records. */
+type Taken = {
+  readonly [part in "history" | "links" | "obituaries" | "images"]: NonNullable<FlushRequest[part]>[number][];
+};
 
-function takeState({ id: shard }: Shard, entity: Entity, { history, links, images }: Taken): StoredEntity {
-  const { eid, created, createdAt, flushing: applied } = entity;
+function takeState(lane: Lane, { id: shard }: Shard, entity: Entity, taken: Taken): StoredEntity {
+  const { eid, created, createdAt, flushing: applied, tombstone } = entity;
   const type = entity.spec.id;
-  // Others may link to what does not exist: that goes as a tombstone does, when the watermark has passed.
-  const tombstone = entity.tombstone || !entity.exists;
   if (entity.links !== null) {
-    links.push({ shard, type, eid, cleared: entity.links.cleared, rows: [...entity.links.byKey.values()] });
-    entity.links = null;
+    const links = takeLinks(lane.world.model, entity);
+    if (links !== null) taken.links.push({ shard, type, eid, ...links });
   }
-  takeImage(entity, { shard, type, eid }, { images, history });
+  takeImage(entity, { shard, type, eid }, taken);
   if (entity.history !== null) {
-    history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history });
+    taken.history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history });
     entity.history = null;
+  }
+  if (tombstone && lane.linkTypes.targets.has(type)) {
+    taken.obituaries.push({ shard, type, eid, seq: applied });
+    lane.world.counters.add("obituaries_written");
   }
   const state = tombstone ? "{}" : writeState(entity);
   const large = tombstone ? undefined : takeLarge(entity);
@@ -217,9 +211,7 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
 function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity): void {
   entity.flushed = entity.flushing;
   if (entity.flushed !== entity.applied) return;
-  // A deletion waits for the rows of its entity's links to be stored (K3).
-  const deletes = entity.mailbox?.[0]?.phase === "links";
-  if (!entity.tombstone && !deletes) return;
+  if (!entity.tombstone) return;
   entity.tombstone = false;
   advance(lane, shard, entity);
 }
@@ -274,6 +266,7 @@ function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>):
     refused: request.refused.filter(stays),
     deadLetters: request.deadLetters.filter(stays),
     ...(request.links && { links: request.links.filter(stays) }),
+    ...(request.obituaries && { obituaries: request.obituaries.filter(stays) }),
     ...(request.obligations && { obligations: request.obligations.filter(stays) }),
     ...(request.attempts && { attempts: request.attempts.filter(stays) }),
     ...(request.images && { images: request.images.filter(stays) }),

@@ -6,7 +6,6 @@ import type { Cell, CellSystem } from "./cell.ts";
 import { owns } from "./commit.ts";
 import type { Counters } from "./counters.ts";
 import { createDeliverer } from "./deliverer.ts";
-import { unlinkPage } from "./entity-links.ts";
 import { noFailPoint, type OnFailPoint } from "./fail-point.ts";
 import type { Effect, Lane, LaneMessage, Offer } from "./lane.ts";
 import type { Part, PartListener } from "./part.ts";
@@ -202,16 +201,6 @@ function createPerformer(
           (error) => {
             for (const { listener, position } of asked) listener([{ kind: "refused", position, error }]);
           },
-        );
-      }
-      case "read-links": {
-        const { shard, entity, entry, offset } = effect;
-        const key = { shard: shard.id, type: entity.spec.id, eid: entity.eid };
-        return call(
-          effect.delayMs,
-          () => store.readLinks(key, offset, unlinkPage),
-          (links) => post({ kind: "links-read", shard, entry, links }),
-          (error) => post({ kind: "links-unread", request: effect, error }),
         );
       }
       case "deliver":

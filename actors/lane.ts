@@ -10,7 +10,7 @@ import type { Entry } from "./entry.ts";
 import type { Gate } from "./gate.ts";
 import type { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
-import { linkedTypes } from "./linked-types.ts";
+import { type LinkTypes, linkTypes } from "./link-types.ts";
 import type { MessageResult, ReplyListener } from "./message-result.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { PartNews } from "./part-news.ts";
@@ -27,7 +27,6 @@ import type {
   ShardProgress,
   StoredDeadLetter,
   StoredEntity,
-  StoredLink,
   WriteResult,
 } from "./store/store.ts";
 import type { OpenCut, TickPass } from "./tick-mark.ts";
@@ -80,11 +79,9 @@ export interface Lane {
   nextRun: number;
   /** The number of the next flush. */
   nextFlush: number;
-  readonly linkedTypes: ReadonlySet<string>;
+  readonly linkTypes: LinkTypes;
   /** The newest tick that this node has heard of; 0: none. */
   tick: number;
-  /** Deletions that read what their entity is linked with. */
-  readonly unlinking: Set<Entry>;
   /** The entry of the last task that ended at once, for the next one. */
   spare: Entry | null;
   status: "serving" | "closing";
@@ -197,13 +194,6 @@ export type LaneMessage =
       readonly run: number;
       readonly outcome: HookOutcome;
     }
-  | {
-      readonly kind: "links-read";
-      readonly shard: Shard;
-      readonly entry: Entry;
-      readonly links: readonly StoredLink[];
-    }
-  | { readonly kind: "links-unread"; readonly request: ReadLinks; readonly error: StarlingError }
   /** Outbox lines that are durable at their targets, and such that are done there (R12, R13). */
   | { readonly kind: "delivered"; readonly shard: Shard; readonly seqs: readonly number[] }
   | { readonly kind: "lines-done"; readonly shard: Shard; readonly seqs: readonly number[] }
@@ -268,16 +258,6 @@ export interface LookUp {
   readonly listener: PartListener;
 }
 
-/** A page of an entity's links is wanted by the entry that deletes it. */
-export interface ReadLinks {
-  readonly kind: "read-links";
-  readonly shard: Shard;
-  readonly entity: Entity;
-  readonly entry: Entry;
-  readonly offset: number;
-  readonly delayMs: number;
-}
-
 /** All that one step has to tell a listener. */
 export interface Tell {
   readonly kind: "tell";
@@ -290,7 +270,6 @@ export type Effect =
   | { readonly kind: "flush"; readonly request: FlushRequest; readonly delayMs: number }
   | { readonly kind: "load"; readonly wanted: readonly LoadWanted[]; readonly delayMs: number }
   | { readonly kind: "look-up"; readonly asked: readonly LookUp[] }
-  | ReadLinks
   /** An outbox part for its target's owner; when it is durable there, `delivered` comes back, then `lines-done`. */
   | { readonly kind: "deliver"; readonly shard: Shard; readonly part: Part }
   | Tell
@@ -339,9 +318,8 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     now: 0,
     nextRun: 1,
     nextFlush: 1,
-    linkedTypes: linkedTypes(world.model),
+    linkTypes: linkTypes(world.model),
     tick: 0,
-    unlinking: new Set(),
     spare: null,
     status: "serving",
     backlogBytes: 0,

@@ -4,26 +4,21 @@ import { StarlingError } from "../proto/starling-error.ts";
 import type { PartTask } from "./part.ts";
 
 /**
- * What one entity's links mean to another: derived tasks carry it from shard to shard.
+ * What one entity's links mean to another, as a task carries it from shard to shard.
  *
- *   refer     the source links to this entity over `attr`: from now on, or (`span`) while it was observed
- *   unrefer   it no longer does, and never did
  *   unlink    the target, to which this entity may link over `attr`, was deleted
+ *   told      nothing: what the version before told targets of links to them
  */
-export type LinkChange =
-  | {
-      readonly kind: "refer";
-      readonly attr: string;
-      readonly type: string;
-      readonly eid: string;
-      readonly span: Span | null;
-    }
-  | { readonly kind: "unrefer" | "unlink"; readonly attr: string; readonly type: string; readonly eid: string };
+export type LinkChange = Unlink | { readonly kind: "told" };
 
-/** Whole Unix milliseconds, both included. */
-export interface Span {
-  readonly from: number;
-  readonly to: number;
+export interface Unlink {
+  readonly kind: "unlink";
+  readonly attr: string;
+  /** The target. */
+  readonly type: string;
+  readonly eid: string;
+  /** Links that arrived later stay (Unix ms); null: none do. */
+  readonly before: number | null;
 }
 
 /** The task that tells an entity; null: the model knows no such type. */
@@ -36,20 +31,20 @@ export function linkTask(model: Model, type: string, eid: string, change: LinkCh
 
 /** As JSON text, for a line of the log. */
 export function writeLinkChange(change: LinkChange): string {
-  const { kind, attr, type, eid } = change;
-  const span = change.kind === "refer" && change.span !== null ? [change.span.from, change.span.to] : [];
-  return JSON.stringify([kind, attr, type, eid, ...span]);
+  if (change.kind === "told") return '["refer"]';
+  const { kind, attr, type, eid, before } = change;
+  return JSON.stringify(before === null ? [kind, attr, type, eid] : [kind, attr, type, eid, before]);
 }
 
 /** The opposite of {@link writeLinkChange}. Raises MODEL_CHANGED for what a newer version wrote. */
 export function readLinkChange(text: string): LinkChange {
-  const [kind, attr, type, eid, from, to] = JSON.parse(text) as [string, string, string, string, number?, number?];
+  const [kind, attr, type, eid, before = null] = JSON.parse(text) as [string, string, string, string, number?];
   switch (kind) {
-    case "refer":
-      return { kind, attr, type, eid, span: from === undefined || to === undefined ? null : { from, to } };
-    case "unrefer":
     case "unlink":
-      return { kind, attr, type, eid };
+      return { kind, attr, type, eid, before };
+    case "refer":
+    case "unrefer":
+      return { kind: "told" };
     default:
       throw new StarlingError("MODEL_CHANGED", `a change of links of an unknown kind: ${kind}`);
   }

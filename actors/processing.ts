@@ -5,7 +5,7 @@ import { StarlingError } from "../proto/starling-error.ts";
 import { appendAnswer, createAnswer, recordMessage } from "./answer-block.ts";
 import { wasAllowed } from "./creation-answer.ts";
 import { applyDatapoint, applyState, applyTtl, clearEntity, type Entity } from "./entity.ts";
-import { applyLinks, clearLinks, tellLinks } from "./entity-links.ts";
+import { applyUnlink, clearLinks, noteLinks } from "./entity-links.ts";
 import { viewOf } from "./entity-view.ts";
 import { causeOf, createEntry, type Entry, isSettled, reuseEntry } from "./entry.ts";
 import { giveUp, isPoisoned } from "./gate.ts";
@@ -112,7 +112,7 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         break;
       case "start":
         if (!runHooks(lane, shard, entry, hooks.onTaskStart)) return false;
-        next(entry, !task.delete && creates(entity, entry) ? "allow" : "links");
+        next(entry, !task.delete && creates(entity, entry) ? "allow" : "apply");
         break;
       case "allow":
         // A creation that is stored already was allowed then, as was one that has been answered to (R18).
@@ -125,11 +125,6 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
         break;
       case "creation":
         if (!runHooks(lane, shard, entry, hooks.onEntityCreation.get(type))) return false;
-        next(entry, "links");
-        break;
-      case "links":
-        if (!tellLinks(lane, shard, entity, entry, task)) return false;
-        entry.datapoint = 0;
         next(entry, "apply");
         break;
       case "apply":
@@ -157,7 +152,7 @@ function begin(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
   const held = entry.obligation?.held;
   if (isOver(shard, entity, entry)) entry.phase = "ended";
   else if (entity.spec.actor !== undefined) entry.phase = "message";
-  else if (task.link) entry.phase = "links";
+  else if (task.link) entry.phase = "apply";
   else if (held?.entry !== entry) entry.phase = "start";
   else {
     resume(lane.world.hooks, held);
@@ -183,24 +178,26 @@ function creates(entity: Entity, entry: Entry): boolean {
 
 function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: PartTask): void {
   if (entry.lastSeq <= entity.applied) return;
+  const { model, counters } = lane.world;
   const before = entity.bytes;
   if (shard.cut !== null) keepImage(shard.cut, entity, entry);
   if (task.delete) {
     if (!entity.exists) return;
     clearEntity(entity);
-    clearLinks(lane, entity);
+    if (lane.linkTypes.sources.has(entity.spec.id)) clearLinks(entity);
     entity.tombstone = true;
-    lane.world.counters.add("record_removed");
+    counters.add("record_removed");
   } else if (task.link) {
-    // A source that is gone has no link to forget; a target need not exist.
-    if (task.link.kind === "unlink" && !entity.exists) return;
-    applyLinks(lane, entity, task);
+    if (task.link.kind !== "unlink" || !applyUnlink(model, entity, task.link)) return;
+    counters.add("links_forgotten");
   } else {
-    applyLinks(lane, entity, task);
     if (!entity.exists) create(lane, entity, entry);
     if (task.ttlTokens !== null) applyTtl(entity, task.ttlTokens);
     let seq = entry.lastSeq - task.datapoints.length + 1;
-    for (const datapoint of task.datapoints) applyDatapoint(entity, datapoint, toSeq(seq++), entry.at);
+    for (const datapoint of task.datapoints) {
+      if (datapoint.spec.relation !== null) noteLinks(model, entity, datapoint, entry.at);
+      applyDatapoint(entity, datapoint, toSeq(seq++), entry.at);
+    }
   }
   changed(lane, shard, entity, entry, before);
 }

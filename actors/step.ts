@@ -13,7 +13,6 @@ import { ownShards } from "./replay.ts";
 import { onAwaitReply } from "./replies.ts";
 import { onGet, onLoaded, onLoadFailed, startLoads, sweep } from "./residency.ts";
 import { endTicks, learnTick, passTick } from "./tick-mark.ts";
-import { onLinksReadFailed, onPageRead } from "./unlink.ts";
 
 /**
  * The protocol's one door: a message changes the lane, and what is to be done in the world comes back. The lane is changed in
@@ -65,10 +64,6 @@ function take(lane: Lane, message: LaneMessage): void {
       return onDelivered(lane, message.shard, message.seqs);
     case "lines-done":
       return onLinesDone(lane, message.shard, message.seqs);
-    case "links-read":
-      return onPageRead(lane, message.shard, message.entry, message.links);
-    case "links-unread":
-      return onLinksReadFailed(lane, message.request, message.error);
     case "flush-due":
       return onFlushTimer(lane);
     case "flushed":

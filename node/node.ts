@@ -8,6 +8,7 @@ import { startHistoryKeeper } from "../actors/history-keeper.ts";
 import { allHooks } from "../actors/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
 import type { LaneLimits } from "../actors/lane.ts";
+import { startLinkKeeper } from "../actors/link-keeper.ts";
 import { createMessenger, createModuleActors, type Messenger } from "../actors/messenger.ts";
 import { createNextDeadline } from "../actors/schedule-cron.ts";
 import { checkSchedules, startScheduleDriver } from "../actors/schedule-driver.ts";
@@ -16,7 +17,8 @@ import { type ClusterEngine, type EngineOptions, startEngine } from "../actors/s
 import { modelWithBehaviours } from "../modules/behaviour-model.ts";
 import type { Model } from "../modules/model.ts";
 import { systemClock } from "../proto/clock.ts";
-import { groupOf, type NodeId, toNodeId } from "../proto/ids.ts";
+import { groupOf, type NodeId, type ShardId, toNodeId } from "../proto/ids.ts";
+import { shardOf } from "../proto/shard-of.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { armFailPoint } from "./armed-fail-point.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
@@ -222,6 +224,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   snapshots = runs;
   opened.push(() => runs.close());
   opened.push(keepHistories({ config, database, engine: serving, counters, log }));
+  opened.push(keepLinks({ model, database, calls, engine: serving, counters, log }));
   const { name } = membership.self;
   const httpAddress = http.address;
   log.info(
@@ -286,12 +289,37 @@ function keepHistories(
   const { aggregation, cleaning } = config.platform.histories;
   const keeper = startHistoryKeeper({
     ...{ histories: database.histories, model: config.model, counters, log },
-    shards: () => engine.status().shards.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : [])),
+    shards: () => entityShardsOf(engine),
     foldAt: createNextDeadline(aggregation, "history_manager.yml: aggregation_schedule"),
     cleanAt: createNextDeadline(cleaning, "history_manager.yml: datapoint_cleaning_schedule"),
     ...{ clock: systemClock, wall: Date.now },
   });
   return () => keeper.close();
+}
+
+/** Has links to deleted entities of this node's shards forgotten. Returns the end of it. */
+function keepLinks(
+  parts: Pick<EngineParts, "database" | "counters"> & {
+    model: Model;
+    calls: CallSession;
+    engine: ClusterEngine;
+    log: Log;
+  },
+): Closing {
+  const { database, engine, counters, ...rest } = parts;
+  const written = counters.counter("obituaries_written");
+  const keeper = startLinkKeeper({
+    ...{ ...rest, obituaries: database.obituaries, counters, clock: systemClock },
+    shardOf: (type, eid) => shardOf("entity", type, eid, engine.entityShards),
+    shards: () => entityShardsOf(engine),
+    news: () => written.value,
+  });
+  return () => keeper.close();
+}
+
+/** The shards of entities that this node owns. */
+function entityShardsOf(engine: ClusterEngine): ShardId[] {
+  return engine.status().shards.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : []));
 }
 
 /** A node that leaves hands its shards over first, if there is somebody to have them. */

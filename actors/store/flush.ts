@@ -2,7 +2,8 @@ import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
 import type { Pool } from "./connection.ts";
 import { largeFunctions } from "./large-value.ts";
-import { linkedFlushText, packLinks } from "./link.ts";
+import { linkedFlushText, linkParameters, packLinks } from "./link.ts";
+import { packObituaries } from "./obituary.ts";
 import { packObligations } from "./obligation.ts";
 import { type Packer, packAll, packKeys, packNumbers } from "./pack.ts";
 import { imagedCall, packImages } from "./snapshot-image.ts";
@@ -213,7 +214,7 @@ export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Pr
   const { order = null } = request;
   const numbered = order === null ? parameters : [order.lane, order.number, ...parameters];
   const isTicked = request.images !== undefined || request.marks !== undefined;
-  const text = flushText({ ordered: order !== null, linked: request.links !== undefined, ticked: isTicked });
+  const text = flushText({ ordered: order !== null, linked: hasLinks(request), ticked: isTicked });
   const rows = await pool.query<{ lost: string | null }>(text, numbered);
   return toWriteResult(rows);
 }
@@ -228,8 +229,8 @@ interface FlushShape {
 function flushText({ ordered, linked, ticked }: FlushShape): string {
   const count = ordered ? 27 : 25;
   const plain = `starling.flush_${ordered ? 2 : 1}(${placeholders(count)})`;
-  const call = ticked ? imagedCall(plain, ordered, count + (linked ? 2 : 1)) : plain;
-  return linked ? linkedFlushText(call, ordered) : `select ${call} as lost`;
+  const call = ticked ? imagedCall(plain, ordered, count + (linked ? linkParameters : 0) + 1) : plain;
+  return linked ? linkedFlushText(call, count, ordered) : `select ${call} as lost`;
 }
 
 function placeholders(count: number): string {
@@ -260,9 +261,13 @@ function packFlush(packer: Packer, request: FlushRequest): string[] {
     }),
     ...packObligations(packer, request),
     ...packLarge(packer, entities),
-    ...(request.links === undefined ? [] : [packLinks(packer, request)]),
+    ...(hasLinks(request) ? [...packLinks(packer, request.links ?? []), ...packObituaries(packer, request)] : []),
     ...(request.images === undefined && request.marks === undefined ? [] : packImages(packer, request)),
   ];
+}
+
+function hasLinks({ links, obituaries }: FlushRequest): boolean {
+  return links !== undefined || obituaries !== undefined;
 }
 
 /** Keys row by row, bodies as a column: they are few and long. */

@@ -1,16 +1,18 @@
 import type { Pool } from "./connection.ts";
-import type { Packer } from "./pack.ts";
-import type { EntityKey, FlushRequest, LinkAt, LinkRow, LinkSegment, LinksQuery, StoredLink } from "./store.ts";
+import { type Packer, packNumbers } from "./pack.ts";
+import type { EntityKey } from "./store.ts";
+import type { LinkAt, LinkEnd, LinkRow, LinkSegment, LinksQuery, SeenLink } from "./stored-link.ts";
 
 /*
- * Links, a row at each of their two ends: in the shard of the source under its own key, and in that of the target, reversed,
- * under the target's. A flush writes them with the entity's record; what comes late has an older number than what the lane
- * has flushed, and writes nothing.
+ * Links, a row each in the shard of the source. A flush writes them with the entity's record; what comes late has an older
+ * number than what the lane has flushed, and writes nothing (so rows need no number of their own). Who links to an entity is asked of an index over the targets,
+ * in every database, since sources may be anywhere.
  */
 
 /** Of more times apart the shortest gaps between them are closed: a row's size has a bound. */
 export const linkSpansMax = 64;
 
+/** Step 5: a row at each end of a link. */
 export const linkFunctions = String.raw`
 -- spans: when the link was observed, Unix ms; null: it is plain, and holds as long as the row stands.
 create table starling.link (
@@ -79,61 +81,215 @@ end
 $$;
 `;
 
-/** The same flush with links: `call` is that without, and gives `lost`; its parameters begin at number `first`. */
-export function linkedFlushText(call: string, ordered: boolean): string {
+/**
+ * Step 6: one row for a link. A node of step 5 writes, and reads, the rows of sources alone: who links to an entity it cannot
+ * tell any more, nor that an entity was deleted to which others link.
+ */
+export const referenceFunctions = String.raw`
+-- seen: when the newest observation arrived, Unix ms; spans as in step 5.
+create table starling.reference (
+  shard int not null,
+  eid text collate "C" not null,
+  type text collate "C" not null,
+  attr text collate "C" not null,
+  target_type text collate "C" not null,
+  target text collate "C" not null,
+  seen bigint,
+  spans int8multirange
+);
+insert into starling.reference (shard, eid, type, attr, target_type, target, seen, spans)
+  select shard, eid, type, attr, other_type, other, case when spans is not null then 0 end, spans
+    from starling.link where not reverse order by shard, eid, type;
+alter table starling.reference add primary key (shard, eid, type, attr, target_type, target);
+create index reference_target on starling.reference (target, target_type, attr, type, eid);
+drop table starling.link;
+
+create view starling.link as
+  select shard, eid, type, false as reverse, attr, target_type as other_type, target as other, spans
+    from starling.reference;
+
+create or replace function starling.flush_links_1(p_escaped boolean, p_links text) returns boolean language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  delete from starling.reference l using starling.link_rows_1(p_escaped, p_links) n
+    where n.action = 'c' and l.shard = n.shard and l.eid = n.eid and l.type = n.type;
+  delete from starling.reference l using starling.link_rows_1(p_escaped, p_links) n
+    where n.action in ('d', 'r') and not n.reverse and l.shard = n.shard and l.eid = n.eid and l.type = n.type
+      and l.attr = n.attr and l.target_type = n.other_type and l.target = n.other;
+  insert into starling.reference as l (shard, eid, type, attr, target_type, target, seen, spans)
+    select n.shard, n.eid, n.type, n.attr, n.other_type, n.other, case when n.spans is not null then 0 end,
+        starling.bounded_spans_1(n.spans)
+      from starling.link_rows_1(p_escaped, p_links) n where n.action in ('p', 's', 'r') and not n.reverse
+    on conflict (shard, eid, type, attr, target_type, target)
+      do update set spans = starling.bounded_spans_1(l.spans + excluded.spans);
+  return true;
+end
+$$;
+
+-- Plain rows that go, and those that come. They are many, and so stand column by column: type, eid, attr, target type, target,
+-- joined by U+001F. One that comes is hardly ever there already: to look first costs as much as to insert.
+create function starling.flush_plain_links_1(p_escaped boolean, p_gone_shards int[], p_gone text, p_shards int[],
+  p_links text) returns void language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_gone text[] := string_to_array(p_gone, e'\x1f');
+  v_links text[] := string_to_array(p_links, e'\x1f');
+begin
+  if p_gone_shards <> '{}' then
+    delete from starling.reference l
+      using (
+        select unnest(p_gone_shards), unnest(starling.split_1(v_gone[1], p_escaped)),
+            unnest(starling.split_1(v_gone[2], p_escaped)), unnest(starling.split_1(v_gone[3], p_escaped)),
+            unnest(starling.split_1(v_gone[4], p_escaped)), unnest(starling.split_1(v_gone[5], p_escaped))
+      ) n(shard, type, eid, attr, target_type, target)
+      where l.shard = n.shard and l.eid = n.eid and l.type = n.type and l.attr = n.attr
+        and l.target_type = n.target_type and l.target = n.target;
+  end if;
+  if p_shards = '{}' then
+    return;
+  end if;
+  begin
+    insert into starling.reference (shard, type, eid, attr, target_type, target)
+      select unnest(p_shards), unnest(starling.split_1(v_links[1], p_escaped)),
+          unnest(starling.split_1(v_links[2], p_escaped)), unnest(starling.split_1(v_links[3], p_escaped)),
+          unnest(starling.split_1(v_links[4], p_escaped)), unnest(starling.split_1(v_links[5], p_escaped));
+  exception when unique_violation then
+    insert into starling.reference as l (shard, type, eid, attr, target_type, target)
+      select unnest(p_shards), unnest(starling.split_1(v_links[1], p_escaped)),
+          unnest(starling.split_1(v_links[2], p_escaped)), unnest(starling.split_1(v_links[3], p_escaped)),
+          unnest(starling.split_1(v_links[4], p_escaped)), unnest(starling.split_1(v_links[5], p_escaped))
+      on conflict (shard, eid, type, attr, target_type, target) do update set seen = null, spans = null
+        where l.spans is not null;
+  end;
+end
+$$;
+
+-- Observed links, one row each: shard, type, eid, attr, target type, target, time, spans. Without spans it goes unless it was
+-- seen after that time; with spans these are added.
+create function starling.seen_rows_1(p_escaped boolean, p_links text) returns table (shard int, type text, eid text,
+  attr text, target_type text, target text, at bigint, spans int8multirange)
+language sql immutable begin atomic
+  select f[1]::int, starling.unpack_1(f[2], p_escaped), starling.unpack_1(f[3], p_escaped),
+      starling.unpack_1(f[4], p_escaped), starling.unpack_1(f[5], p_escaped), starling.unpack_1(f[6], p_escaped),
+      nullif(f[7], '')::bigint, nullif(f[8], '')::int8multirange
+    from (select string_to_array(r, e'\x1f') from string_to_table(p_links, e'\x1e') r offset 0) s(f);
+end;
+
+create function starling.flush_seen_links_1(p_escaped boolean, p_links text) returns void language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  delete from starling.reference l using starling.seen_rows_1(p_escaped, p_links) n
+    where n.spans is null and l.shard = n.shard and l.eid = n.eid and l.type = n.type and l.attr = n.attr
+      and l.target_type = n.target_type and l.target = n.target and (n.at is null or l.seen <= n.at);
+  insert into starling.reference as l (shard, eid, type, attr, target_type, target, seen, spans)
+    select n.shard, n.eid, n.type, n.attr, n.target_type, n.target, n.at, starling.bounded_spans_1(n.spans)
+      from starling.seen_rows_1(p_escaped, p_links) n where n.spans is not null
+    on conflict (shard, eid, type, attr, target_type, target)
+      do update set seen = excluded.seen, spans = starling.bounded_spans_1(coalesce(l.spans, '{}') + excluded.spans)
+      where l.spans is null or not l.spans @> excluded.spans;
+end
+$$;
+
+create function starling.clear_links_1(p_escaped boolean, p_keys text) returns void language sql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off begin atomic
+  delete from starling.reference l
+    using (select string_to_array(r, e'\x1f') from string_to_table(p_keys, e'\x1e') r offset 0) s(f)
+    where l.shard = f[1]::int and l.eid = starling.unpack_1(f[3], p_escaped)
+      and l.type = starling.unpack_1(f[2], p_escaped);
+end;
+
+create function starling.flush_links_2(p_escaped boolean, p_cleared text, p_gone_shards int[], p_gone text,
+  p_shards int[], p_links text, p_seen text, p_obituaries text, p_places text) returns boolean language plpgsql as $$
+begin
+  if p_cleared <> '' then
+    perform starling.clear_links_1(p_escaped, p_cleared);
+  end if;
+  perform starling.flush_plain_links_1(p_escaped, p_gone_shards, p_gone, p_shards, p_links);
+  if p_seen <> '' then
+    perform starling.flush_seen_links_1(p_escaped, p_seen);
+  end if;
+  if p_obituaries <> '' then
+    perform starling.flush_obituaries_1(p_escaped, p_obituaries, p_places);
+  end if;
+  return true;
+end
+$$;
+`;
+
+/** How many parameters a flush has for links and obituaries, after its own. */
+export const linkParameters = 8;
+
+/** The same flush with links: `call` is that without, and gives `lost`; its `count` parameters come first. */
+export function linkedFlushText(call: string, count: number, ordered: boolean): string {
   const fresh = ordered ? "starling.next_flush_1($3, $1, $2)" : "true";
+  const links = Array.from({ length: linkParameters }, (_, index) => `$${count + 1 + index}`).join(", ");
   return `with n as materialized (select ${fresh} as fresh),
     f as materialized (select n.fresh, ${call} as lost from n)
-    select f.lost, case when f.fresh and f.lost is null then starling.flush_links_1($${ordered ? 6 : 4}, $${
-      ordered ? 28 : 26
-    }) end from f`;
+    select f.lost, case when f.fresh and f.lost is null
+      then starling.flush_links_2($${ordered ? 6 : 4}, ${links}) end from f`;
 }
 
-/** A flush's links as `flush_links_1` takes them. */
-export function packLinks({ rows, text }: Packer, { links = [] }: FlushRequest): string {
-  const entries = links.flatMap(entriesOf);
-  return rows(entries, ({ segment: { shard, type, eid }, row }) => {
-    const key = `${shard}\x1f${text(type)}\x1f${text(eid)}`;
-    if (row === null) return `${key}\x1fc\x1ff\x1f\x1f\x1f\x1f`;
-    const other = `${row.reverse ? "t" : "f"}\x1f${text(row.attr)}\x1f${text(row.type)}\x1f${text(row.eid)}`;
-    return `${key}\x1f${actionOf(row)}\x1f${other}\x1f${spansText(row)}`;
-  });
+/** A flush's links as `flush_links_2` takes them from its second parameter on; obituaries follow. */
+export function packLinks(packer: Packer, links: readonly LinkSegment[]): string[] {
+  const { rows, text } = packer;
+  const keyText = ({ shard, type, eid }: EntityKey) => `${shard}\x1f${text(type)}\x1f${text(eid)}`;
+  const of = <Kind extends LinkRow["kind"]>(...kinds: readonly Kind[]) =>
+    links.flatMap((segment) =>
+      segment.rows.flatMap((row) =>
+        kinds.some((kind) => kind === row.kind) ? { segment, row: row as Extract<LinkRow, { kind: Kind }> } : [],
+      ),
+    );
+  const cleared = links.filter((segment) => segment.cleared);
+  return [
+    rows(cleared, keyText),
+    ...packColumns(packer, of("gone")),
+    ...packColumns(packer, of("plain")),
+    rows(of("forgotten", "seen"), ({ segment, row }) => {
+      const end = `${text(row.attr)}\x1f${text(row.type)}\x1f${text(row.eid)}`;
+      const rest = row.kind === "seen" ? `${row.at}\x1f${spansText(row)}` : `${row.before ?? ""}\x1f`;
+      return `${keyText(segment)}\x1f${end}\x1f${rest}`;
+    }),
+  ];
 }
 
-interface LinkEntry {
-  readonly segment: LinkSegment;
-  /** Null: all rows go. */
-  readonly row: LinkRow | null;
+function packColumns(
+  { rows, text }: Packer,
+  entries: readonly { readonly segment: EntityKey; readonly row: LinkEnd }[],
+): [shards: string, columns: string] {
+  const column = (value: (segment: EntityKey, row: LinkEnd) => string) =>
+    rows(entries, ({ segment, row }) => text(value(segment, row)));
+  return [
+    packNumbers(entries.map(({ segment }) => segment.shard)),
+    [
+      column(({ type }) => type),
+      column(({ eid }) => eid),
+      column((_, { attr }) => attr),
+      column((_, { type }) => type),
+      column((_, { eid }) => eid),
+    ].join("\x1f"),
+  ];
 }
 
-function entriesOf(segment: LinkSegment): LinkEntry[] {
-  const rows = segment.rows.map((row): LinkEntry => ({ segment, row }));
-  return segment.cleared ? [{ segment, row: null }, ...rows] : rows;
+function spansText({ spans }: SeenLink): string {
+  return `{${spans.map(({ from, to }) => `[${from},${to}]`).join(",")}}`;
 }
 
-function actionOf(row: LinkRow): string {
-  if (row.kind !== "observed") return row.kind === "gone" ? "d" : "p";
-  return row.fresh ? "r" : "s";
-}
-
-function spansText(row: LinkRow): string {
-  if (row.kind !== "observed") return "";
-  return `{${row.spans.map(({ from, to }) => `[${from},${to}]`).join(",")}}`;
-}
-
-interface LinkColumns {
-  readonly reverse: boolean;
-  readonly attr: string;
-  readonly other_type: string;
-  readonly other: string;
-}
-
-/** See {@link Store.readLinks}. */
-export async function readLinks(reads: Pool, key: EntityKey, offset: number, limit: number): Promise<StoredLink[]> {
-  const text = `select reverse, attr, other_type, other from starling.link where shard = $1 and eid = $2 and type = $3
-    order by reverse, attr, other_type, other offset $4 limit $5`;
-  const rows = await reads.query<LinkColumns>(text, [key.shard, key.eid, key.type, offset, limit]);
-  return rows.map(toLink);
+/** See `Obituaries.referrers`. */
+export async function findReferrers(
+  reads: Pool,
+  target: Omit<EntityKey, "shard">,
+  after: LinkEnd | null,
+  limit: number,
+): Promise<LinkEnd[]> {
+  const text = `select attr, type, eid from starling.reference where target = $1 and target_type = $2
+      and ($3::text is null or (attr, type, eid) > ($3, $4, $5))
+    order by attr, type, eid limit $6`;
+  return reads.query<{ attr: string; type: string; eid: string }>(text, [
+    ...[target.eid, target.type, after?.attr ?? null, after?.type ?? null, after?.eid ?? null, limit],
+  ]);
 }
 
 /**
@@ -141,31 +297,31 @@ export async function readLinks(reads: Pool, key: EntityKey, offset: number, lim
  * several times the last one that holds at the instant is told.
  */
 export async function findLinks(reads: Pool, query: LinksQuery): Promise<LinkAt[]> {
-  const { attributes, after, at } = query;
-  const text = `select l.reverse, l.attr, l.other_type, l.other, lower(s.span)::float8 as t1, upper(s.span)::float8 - 1 as t2
-    from starling.link l
-    join jsonb_to_recordset($5::text::jsonb) a(type text, attr text, first bigint, last bigint)
-      on a.attr = l.attr and a.type = case when l.reverse then l.other_type else l.type end
+  const { attributes, after, at, reverse } = query;
+  const [type, eid] = reverse ? ["l.type", "l.eid"] : ["l.target_type", "l.target"];
+  const own = reverse ? "l.target = $1 and l.target_type = $2" : "l.eid = $1 and l.type = $2 and l.shard = $8";
+  const text = `select l.attr, ${type} as type, ${eid} as eid, lower(s.span)::float8 as t1, upper(s.span)::float8 - 1 as t2
+    from starling.reference l
+    join jsonb_to_recordset($3::text::jsonb) a(type text, attr text, first bigint, last bigint)
+      on a.attr = l.attr and a.type = l.type
     left join lateral (
       select span from unnest(l.spans) span where span && int8range(a.first, a.last, '[]') order by span desc limit 1
     ) s on true
-    where l.shard = $1 and l.eid = $2 and l.type = $3 and l.reverse = $4 and (l.spans is null or s.span is not null)
-      and ($6::text is null or (l.attr, l.other_type, l.other) > ($6, $7, $8))
-    order by l.attr, l.other_type, l.other limit $9`;
-  type Row = LinkColumns & { readonly t1: number | null; readonly t2: number | null };
+    where ${own} and (l.spans is null or s.span is not null)
+      and ($4::text is null or (l.attr, ${type}, ${eid}) > ($4, $5, $6))
+    order by l.attr, ${type}, ${eid} limit $7`;
+  type Row = LinkEnd & { readonly t1: number | null; readonly t2: number | null };
   const rows = await reads.query<Row>(text, [
-    ...[query.shard, query.eid, query.type, query.reverse],
+    ...[query.eid, query.type],
     JSON.stringify(
       attributes.map(({ type, attr, preValidityMs, postValidityMs }) => {
         return { type, attr, first: firstEnd(at, postValidityMs), last: lastStart(at, preValidityMs) };
       }),
     ),
     ...[after?.attr ?? null, after?.type ?? null, after?.eid ?? null, query.limit],
+    ...(reverse ? [] : [query.shard]),
   ]);
-  return rows.map((row) => ({
-    ...toLink(row),
-    span: row.t1 === null || row.t2 === null ? null : { from: row.t1, to: row.t2 },
-  }));
+  return rows.map(({ t1, t2, ...end }) => ({ ...end, span: t1 === null || t2 === null ? null : { from: t1, to: t2 } }));
 }
 
 /** The first millisecond in which what holds at `at` may have ended. */
@@ -176,8 +332,4 @@ export function firstEnd(at: number, postValidityMs: number): number {
 /** The last millisecond in which what holds at `at` may begin. */
 export function lastStart(at: number, preValidityMs: number): number {
   return Math.ceil(at) + Math.max(0, Math.ceil(preValidityMs) - 1);
-}
-
-function toLink({ reverse, attr, other_type: type, other: eid }: LinkColumns): StoredLink {
-  return { reverse, attr, type, eid };
 }

@@ -4,8 +4,9 @@ import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions, orderedFlushFunctions } from "./flush.ts";
 import { historyFunctions } from "./history.ts";
-import { linkFunctions } from "./link.ts";
+import { linkFunctions, referenceFunctions } from "./link.ts";
 import { loadFunctions } from "./load.ts";
+import { obituaryFunctions } from "./obituary.ts";
 import { obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
@@ -48,6 +49,8 @@ export const schemaSteps: readonly string[] = [
     snapshotImageFunctions,
     snapshotIndexFunctions,
     sessionHolders,
+    referenceFunctions,
+    obituaryFunctions,
   ].join("\n"),
 ];
 

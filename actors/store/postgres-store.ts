@@ -9,9 +9,10 @@ import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "
 import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
 import { cleanHistory, foldHistory, listUnfolded, readHistoryPages, readHistoryRows, readHorizons } from "./history.ts";
-import { findLinks, readLinks } from "./link.ts";
+import { findLinks, findReferrers } from "./link.ts";
 import { load } from "./load.ts";
 import { type ClusterExpectation, migrate } from "./migrations.ts";
+import { bury, readObituaries, readPlaces } from "./obituary.ts";
 import { createPartitions, dropPartitions, type Partitions } from "./partition.ts";
 import { createPostgresSnapshots } from "./postgres-snapshots.ts";
 import { countEntities, findRaw, listEntities } from "./query.ts";
@@ -23,12 +24,13 @@ import type { SnapshotQueries } from "./snapshot-queries.ts";
 import { createSnapshotQueries, searchTimeoutMs } from "./snapshot-query.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
 import type { Fence, Histories, Queries, Store, WriteResult } from "./store.ts";
+import type { Obituaries } from "./stored-link.ts";
 import { keepModel } from "./stored-model.ts";
 import { readUnpassed } from "./unpassed.ts";
 import { type WorldWatch, watchWorld } from "./world.ts";
 
 /** The store in PostgreSQL. */
-export interface PostgresStore extends Store, Queries, Histories {
+export interface PostgresStore extends Store, Queries, Histories, Obituaries {
   readonly clusterId: string;
   readonly snapshots: SnapshotStore;
   readonly snapshotQueries: SnapshotQueries;
@@ -162,7 +164,7 @@ function createStore(parts: {
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
     findParts: (asked) => findParts(reads, asked),
     readUnpassed: (channels) => readUnpassed(reads, channels),
-    readLinks: (key, offset, limit) => readLinks(reads, key, offset, limit),
+    places: () => readPlaces(control),
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
     openSession: (session, opening) => openSession(control, session, opening),
     closeSession: (session) => closeSession(control, session),
@@ -178,6 +180,9 @@ function createStore(parts: {
     clean: (request) => cleanHistory(control, request),
     links: (query) => findLinks(reads, query),
     snapshotQueries: createSnapshotQueries({ reads, search, entityShards }),
+    obituaries: (shards, limit) => readObituaries(control, shards, limit),
+    referrers: (target, after, limit) => findReferrers(reads, target, after, limit),
+    bury: (obituary) => bury(control, obituary),
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
     countDeadLetters: () => countDeadLetters(reads),

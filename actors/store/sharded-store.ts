@@ -12,6 +12,7 @@ import type {
   Store,
   WriteResult,
 } from "./store.ts";
+import type { LinkAt, LinkEnd, LinksQuery, Obituaries } from "./stored-link.ts";
 
 /**
  * One store over several databases, each with its own shards; sessions live in the first. A flush is split per database:
@@ -69,7 +70,9 @@ export function createShardedStore<S extends Store & Queries>(
       return store.append(node, request);
     },
     flush: async (node, request): Promise<WriteResult> => {
-      const parts = splitFlush(request, storeOf);
+      // The ends of all logs, of which each database knows its own.
+      const places = request.obituaries === undefined ? undefined : await placesOf(stores);
+      const parts = splitFlush({ ...request, ...(places && { places }) }, storeOf);
       const results = await Promise.all([...parts].map(([store, part]) => store.flush(node, part)));
       return { lost: results.flatMap(({ lost }) => lost) };
     },
@@ -94,7 +97,7 @@ export function createShardedStore<S extends Store & Queries>(
         owing: found.reduce((sum, { owing }) => sum + owing, 0),
       };
     },
-    readLinks: (key, offset, limit) => storeOf(key.shard).readLinks(key, offset, limit),
+    places: () => placesOf(stores),
     readChannel: (shard, channel) => storeOf(shard).readChannel(shard, channel),
     openSession: (session, opening) => first.openSession(session, opening),
     closeSession: (session) => first.closeSession(session),
@@ -108,10 +111,54 @@ export function createShardedStore<S extends Store & Queries>(
       }
       return horizons;
     },
-    links: (query) => storeOf(query.shard).links(query),
+    links: (query) => (query.reverse ? reverseLinks(stores, query) : storeOf(query.shard).links(query)),
     deadLetter: (id) => letterStore(id).deadLetter(id),
     discardDeadLetter: (id) => letterStore(id).discardDeadLetter(id),
     ...mergedQueries(stores),
+  };
+}
+
+async function placesOf(stores: readonly Pick<Store, "places">[]) {
+  return (await Promise.all(stores.map((store) => store.places()))).flat();
+}
+
+/** Sources may be in any shard: every database answers. */
+async function reverseLinks(stores: readonly Queries[], query: LinksQuery): Promise<LinkAt[]> {
+  return mergeLinks(await Promise.all(stores.map((store) => store.links(query))), query.limit);
+}
+
+function mergeLinks<Link extends LinkEnd>(lists: readonly Link[][], limit: number): Link[] {
+  return lists.flat().sort(compareEnds).slice(0, limit);
+}
+
+/** As the databases order them: by attribute, type and eid, each by its bytes. */
+function compareEnds(a: LinkEnd, b: LinkEnd): number {
+  return compareText(a.attr, b.attr) || compareText(a.type, b.type) || compareText(a.eid, b.eid);
+}
+
+function compareText(a: string, b: string): number {
+  return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+/** The upkeep of links over several databases: obituaries of a shard are in its own, sources in all. */
+export function createShardedObituaries(
+  stores: readonly Obituaries[],
+  storeOf: (shard: ShardId) => Obituaries,
+): Obituaries {
+  return {
+    places: () => placesOf(stores),
+    obituaries: async (shards, limit) => {
+      const asked = stores.map((store) =>
+        store.obituaries(
+          shards.filter((shard) => storeOf(shard) === store),
+          limit,
+        ),
+      );
+      return (await Promise.all(asked)).flat().slice(0, limit);
+    },
+    referrers: async (target, after, limit) =>
+      mergeLinks(await Promise.all(stores.map((store) => store.referrers(target, after, limit))), limit),
+    bury: (obituary) => storeOf(obituary.shard).bury(obituary),
   };
 }
 
@@ -148,7 +195,7 @@ function mergedQueries(
       const lists = await Promise.all(stores.map((store) => store.list(request)));
       return lists
         .flat()
-        .sort((a, b) => Buffer.compare(Buffer.from(a.eid), Buffer.from(b.eid)))
+        .sort((a, b) => compareText(a.eid, b.eid))
         .slice(0, request.limit);
     },
     count: async (type) => {
@@ -192,6 +239,8 @@ function splitFlush<S>(request: FlushRequest, storeOf: (shard: ShardId) => S): M
       entities: here(request.entities),
       history: here(request.history),
       ...(request.links && { links: here(request.links) }),
+      ...(request.obituaries && { obituaries: here(request.obituaries) }),
+      ...(request.places && { places: request.places }),
       progress: here(request.progress),
       refused: here(request.refused),
       deadLetters: here(request.deadLetters),

@@ -1,6 +1,7 @@
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts";
 import type { LargeValue } from "./large-value.ts";
 import type { SessionOpening } from "./session.ts";
+import type { LinkAt, LinkSegment, LinksQuery, NewObituary, ShardPlace } from "./stored-link.ts";
 import type { StoredImage, StoredMark, TickReads } from "./tick.ts";
 import type { Unpassed } from "./unpassed.ts";
 
@@ -34,8 +35,8 @@ export interface Store extends TickReads {
   findParts(asked: readonly AskedPart[]): Promise<(SegmentHead | null)[]>;
   /** What the logs hold of these channels above the watermarks (R10). */
   readUnpassed(channels: readonly string[]): Promise<Unpassed>;
-  /** An entity's links in both directions, in the order of their key, from the place `offset` on. */
-  readLinks(key: EntityKey, offset: number, limit: number): Promise<StoredLink[]>;
+  /** How far every shard is that anybody ever owned. */
+  places(): Promise<ShardPlace[]>;
   /** Last numbers of channels that the checkpoint knows, for channels that memory has forgotten. */
   readChannel(shard: ShardId, channel: string): Promise<number>;
   /** Opens a session or reads it (R11). Raises PERMISSION_DENIED, and changes nothing, where another holder began it. */
@@ -189,38 +190,6 @@ export interface StoredEntity extends EntityKey {
   readonly tombstone: boolean;
 }
 
-/** One link as it stands at one of its two entities. */
-export interface StoredLink {
-  /** True: the other entity links to this one. */
-  readonly reverse: boolean;
-  /** The source's attribute. */
-  readonly attr: string;
-  /** The other entity. */
-  readonly type: string;
-  readonly eid: string;
-}
-
-/**
- * What a flush writes of a link. An observed one keeps the times for which it was observed, of which a `fresh` row forgets
- * those before; of more than 64 apart the shortest gaps are closed.
- */
-export type LinkRow = StoredLink &
-  (
-    | { readonly kind: "plain" | "gone" }
-    | {
-        readonly kind: "observed";
-        readonly fresh: boolean;
-        /** Unix ms, both included. */
-        readonly spans: readonly { readonly from: number; readonly to: number }[];
-      }
-  );
-
-/** Links of one entity that changed; `cleared`: all that stood before are gone. */
-export interface LinkSegment extends EntityKey {
-  readonly cleared: boolean;
-  readonly rows: readonly LinkRow[];
-}
-
 /** History of one entity that one flush adds: lines `attr \t src \t t1 \t t2 \t c \t json`. */
 export interface HistorySegment extends EntityKey {
   /** Seq of the newest datapoint in it. */
@@ -247,6 +216,10 @@ export interface FlushRequest {
   readonly progress: readonly ShardProgress[];
   /** Left out: no links changed. */
   readonly links?: readonly LinkSegment[];
+  /** Left out: nothing was deleted to which others may link. Kept with how far every log goes. */
+  readonly obituaries?: readonly NewObituary[];
+  /** How far that is, where the database does not know all shards; default: as it knows. */
+  readonly places?: readonly ShardPlace[];
   readonly refused: readonly (EntityKey & { readonly seq: Seq })[];
   readonly deadLetters: readonly NewDeadLetter[];
   /** Obligations that changed; one that neither holds an entry nor names one is over. */
@@ -357,31 +330,6 @@ export interface Queries {
   /** Open dead letters by shard; shards without one are missing. */
   countDeadLetters(): Promise<ReadonlyMap<ShardId, number>>;
   discardDeadLetter(id: string): Promise<StoredDeadLetter | null>;
-}
-
-export interface LinksQuery extends EntityKey {
-  /** True: who links to the entity. */
-  readonly reverse: boolean;
-  /** Unix ms. */
-  readonly at: number;
-  /** The attributes that are asked for, of the source's type, and how long before and after an observation it holds. */
-  readonly attributes: readonly LinkAttribute[];
-  /** Continue after this one. */
-  readonly after: Omit<StoredLink, "reverse"> | null;
-  readonly limit: number;
-}
-
-export interface LinkAttribute {
-  readonly type: string;
-  readonly attr: string;
-  readonly preValidityMs: number;
-  readonly postValidityMs: number;
-}
-
-/** A link that holds at an instant. */
-export interface LinkAt extends StoredLink {
-  /** When it was observed, as far as that is what holds at the instant; null: a plain link, which holds now. */
-  readonly span: { readonly from: number; readonly to: number } | null;
 }
 
 export interface RawRow {

@@ -1,5 +1,5 @@
 import type { Engine } from "../../actors/engine.ts";
-import type { LinkAt, LinkAttribute, LinksQuery } from "../../actors/store/store.ts";
+import type { LinkAt, LinkAttribute, LinksQuery } from "../../actors/store/stored-link.ts";
 import { checkEid, findEntity } from "../../modules/check-datapoint.ts";
 import { eidText } from "../../modules/eid.ts";
 import type { EntitySpec, Model } from "../../modules/model.ts";

@@ -1,15 +1,21 @@
+import type { SplitBatch } from "../../actors/batch.ts";
+import { createCounters } from "../../actors/counters.ts";
 import type { Effect } from "../../actors/lane.ts";
+import { startLinkKeeper } from "../../actors/link-keeper.ts";
 import type { PartTask } from "../../actors/part.ts";
+import type { OpenBatch } from "../../actors/session.ts";
+import type { Obituaries } from "../../actors/store/stored-link.ts";
 import { checkTask } from "../../modules/check-task.ts";
 import type { CheckedTask, DerivedTask } from "../../modules/datapoint.ts";
 import type { HookTable } from "../../modules/hook.ts";
+import { shardId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { configModel } from "../support/config-model.ts";
 import type { MemoryDurable } from "../support/memory-durable.ts";
 import { copyDurable, createMemoryDurable, writeDurable } from "../support/memory-durable.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
-import { startSimulatedNode } from "../support/simulated-node.ts";
+import { type SimulatedNode, startSimulatedNode } from "../support/simulated-node.ts";
 import { createClient } from "./protocol-client.ts";
 import type { DeathScript } from "./protocol-deaths.ts";
 import { shards } from "./protocol-script.ts";
@@ -26,7 +32,7 @@ export const model = configModel({
   stop: { name: "plain string", next: "plain link<stop>" },
 });
 
-const noHooks: HookTable = {
+export const noHooks: HookTable = {
   onTaskStart: [],
   allowEntityCreation: new Map(),
   onEntityCreation: new Map(),
@@ -104,6 +110,7 @@ export function createLinksScript(slow: Effect["kind"] | null): DeathScript<Worl
       for (; world.phase < phases.length; world.phase++) {
         client.offer(node, 0, ends[world.phase] ?? 0);
         await node.run();
+        await keepLinks(store, [node], `keeper-${life}-${world.phase}`);
       }
       for (const shard of node.lane.shards.values()) {
         if (shard.watermark !== shard.durableSeq) throw new Error(`shard ${shard.id} has not processed its log`);
@@ -113,33 +120,62 @@ export function createLinksScript(slow: Effect["kind"] | null): DeathScript<Worl
   };
 }
 
-/** Every link as its source and its target tell it, every plain link of a record, and how often who was told what. */
+/** Has the keeper do its work, by nodes that have come to rest, and what it sends. Returns how many obituaries are left. */
+export async function keepLinks(
+  store: Obituaries,
+  nodes: readonly SimulatedNode[],
+  session = "keeper",
+): Promise<number> {
+  let number = 0;
+  const keeper = startLinkKeeper({
+    obituaries: store,
+    calls: { send: (split) => sendCall(nodes, split({ channel: `c:${session}`, number: ++number, homeShard })) },
+    model,
+    shardOf: (type, eid) => shardOf("entity", type, eid, shards),
+    shards: () => nodes.flatMap(({ lane }) => [...lane.shards.keys()]),
+    news: () => 0,
+    clock: { now: () => 0, after: () => () => {}, soon: (run) => run() },
+    counters: createCounters(),
+    log: { warn: () => {} },
+  });
+  const left = await keeper.keep();
+  await keeper.close();
+  return left;
+}
+
+const homeShard = shardId("entity", 0);
+
+async function sendCall(nodes: readonly SimulatedNode[], { parts, ...batch }: SplitBatch): Promise<OpenBatch> {
+  let durable = 0;
+  for (const node of nodes) {
+    const own = parts.filter(({ shard }) => node.lane.shards.has(shard));
+    node.offer(own, (news) => {
+      for (const { kind } of news) if (kind === "durable") durable++;
+    });
+    await node.run();
+  }
+  if (durable < parts.length) throw new Error("what the keeper sent is not durable");
+  return { ...batch, parts: [], rejections: [] } as unknown as OpenBatch;
+}
+
+/** Every link as its row tells it, every plain link of a record, and what is amiss. */
 export function inspectLinks({ shards: stored }: MemoryStore): string[] {
-  const ends = new Map<string, string[]>();
-  const told: string[] = [];
-  for (const [shard, { links: ofShard, entities, log }] of stored) {
-    const lines = log.flatMap(({ body }) => body.split("\n")).filter((line) => line.startsWith("l\t"));
-    for (const line of new Set(lines)) {
-      told.push(`told ${lines.filter((other) => other === line).length} times: ${line.split("\t").slice(1).join(" ")}`);
-    }
+  const found: string[] = [];
+  for (const [shard, { links: ofShard, entities, obituaries }] of stored) {
     for (const [key, rows] of ofShard) {
       const [type = "", eid = ""] = key.split("\t");
-      if (shardOf("entity", type, eid, shards) !== shard) told.push(`${key} stands in shard ${shard}`);
+      if (shardOf("entity", type, eid, shards) !== shard) found.push(`${key} stands in shard ${shard}`);
       for (const row of rows) {
-        const own = `${type} ${eid}`;
-        const other = `${row.type} ${row.eid}`;
-        const [from, to] = row.reverse ? [other, own] : [own, other];
         const times = row.spans === null ? "plain" : row.spans.map((span) => `${span.from}–${span.to}`).join(", ");
-        const text = `${from} ${row.attr} → ${to}: ${times}`;
-        ends.set(text, [...(ends.get(text) ?? []), row.reverse ? "target" : "source"]);
+        found.push(`${type} ${eid} ${row.attr} → ${row.type} ${row.eid}: ${times}`);
       }
     }
     for (const { type, eid, state, tombstone } of entities.values()) {
-      if (!tombstone) told.push(...plainLinks(type, eid, state).map((text) => `record: ${text}`));
+      if (!tombstone) found.push(...plainLinks(type, eid, state).map((text) => `record: ${text}`));
     }
+    for (const { seq, dead } of obituaries.values()) found.push(`not buried: ${seq} ${JSON.stringify(dead)}`);
   }
-  const all = [...ends].map(([text, by]) => `${text} (${by.sort().join(", ")})`);
-  return [...all, ...told].sort();
+  return found.sort();
 }
 
 function plainLinks(type: string, eid: string, state: string): string[] {

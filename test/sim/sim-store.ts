@@ -44,7 +44,7 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
     readLog: wrap("readLog", database.readLog),
     findParts: wrap("findParts", database.findParts),
     readUnpassed: wrap("readUnpassed", database.readUnpassed),
-    readLinks: wrap("readLinks", database.readLinks),
+    places: wrap("places", database.places),
     readTickPage: wrap("readTickPage", database.readTickPage),
     links: wrap("links", database.links),
     readChannel: wrap("readChannel", database.readChannel),

@@ -7,6 +7,7 @@ import type {
   StoredObligation,
   StoredSession,
 } from "../../actors/store/store.ts";
+import type { Obituary } from "../../actors/store/stored-link.ts";
 import type { StoredMark } from "../../actors/store/tick.ts";
 import type { NodeId, SessionId, ShardId } from "../../proto/ids.ts";
 import type { MemoryLink } from "./memory-link-rows.ts";
@@ -28,6 +29,8 @@ export interface MemoryShard {
   readonly entities: Map<string, StoredEntity>;
   readonly history: Map<string, HistorySegment[]>;
   readonly links: Map<string, readonly MemoryLink[]>;
+  /** By their seq. */
+  readonly obituaries: Map<number, Obituary>;
   readonly refused: Set<number>;
   readonly letters: Map<string, StoredDeadLetter>;
   readonly obligations: Map<string, StoredObligation>;
@@ -78,6 +81,7 @@ export function createMemoryShard(): MemoryShard {
     entities: new Map(),
     history: new Map(),
     links: new Map(),
+    obituaries: new Map(),
     refused: new Set(),
     letters: new Map(),
     obligations: new Map(),
@@ -107,6 +111,7 @@ function copyShard(shard: MemoryShard): MemoryShard {
     entities: new Map(shard.entities),
     history: new Map(shard.history),
     links: new Map(shard.links),
+    obituaries: new Map(shard.obituaries),
     refused: new Set(shard.refused),
     letters: new Map(shard.letters),
     obligations: new Map(shard.obligations),
@@ -122,7 +127,7 @@ function copyShard(shard: MemoryShard): MemoryShard {
 export function writeDurable({ shards, sessions, tick, endedTick }: MemoryDurable): string {
   const texts = [`${tick} ${endedTick}`, ...[...sessions.values()].map(writeRow)];
   for (const [id, shard] of shards) {
-    const { log, channels, entities, history, links, refused, letters, obligations } = shard;
+    const { log, channels, entities, history, links, obituaries, refused, letters, obligations } = shard;
     const { owner, claim, watermark, delivered, at, attempt } = shard;
     const rows = [
       ...log,
@@ -132,6 +137,7 @@ export function writeDurable({ shards, sessions, tick, endedTick }: MemoryDurabl
       ...shard.marks,
       ...shard.images.values(),
     ].map(writeRow);
+    for (const { seq, dead, places } of obituaries.values()) rows.push(JSON.stringify([seq, dead, [...places]]));
     rows.push(...[...obligations.values()].map(writeRow), ...[...channels].map(String), [...refused].sort().join());
     const rest = [id, owner !== null, claim, watermark, delivered, at, attempt];
     texts.push(JSON.stringify(rest), ...rows.sort());
@@ -148,4 +154,9 @@ function writeRow(row: object): string {
   const text = JSON.stringify(row);
   rowTexts.set(row, text);
   return text;
+}
+
+/** Seq of an obligation's first entry. */
+export function firstOf({ held, firstWaiting }: StoredObligation): number {
+  return Math.min(held?.seq ?? Number.POSITIVE_INFINITY, firstWaiting ?? Number.POSITIVE_INFINITY);
 }

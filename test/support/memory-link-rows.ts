@@ -1,22 +1,26 @@
 import { firstEnd, lastStart, linkSpansMax } from "../../actors/store/link.ts";
+import type { EntityKey, FlushRequest, Queries, Store } from "../../actors/store/store.ts";
 import type {
-  EntityKey,
   LinkAt,
+  LinkEnd,
   LinkRow,
   LinkSegment,
   LinksQuery,
-  Queries,
-  Store,
-  StoredLink,
-} from "../../actors/store/store.ts";
-import type { ShardId } from "../../proto/ids.ts";
-import type { MemoryShard } from "./memory-durable.ts";
+  Obituaries,
+  Obituary,
+  ShardPlace,
+  Span,
+} from "../../actors/store/stored-link.ts";
+import { type ShardId, toSeq } from "../../proto/ids.ts";
+import { firstOf, type MemoryShard } from "./memory-durable.ts";
 import { keyOf } from "./memory-queries.ts";
 
-type Spans = readonly { readonly from: number; readonly to: number }[];
+type Spans = readonly Span[];
 
-/** A link as a shard of the store in memory holds it; spans null: it is plain. */
-export interface MemoryLink extends StoredLink {
+/** A link as its source's shard holds it in the store in memory; seen and spans null: it is plain. */
+export interface MemoryLink extends LinkEnd {
+  readonly source: Omit<EntityKey, "shard">;
+  readonly seen: number | null;
   readonly spans: Spans | null;
 }
 
@@ -24,49 +28,98 @@ export interface MemoryLink extends StoredLink {
 export function flushLinks({ links }: MemoryShard, segment: LinkSegment): void {
   const rows = new Map((segment.cleared ? [] : (links.get(keyOf(segment)) ?? [])).map((link) => [textOf(link), link]));
   for (const row of segment.rows) {
-    const { reverse, attr, type, eid } = row;
+    const { attr, type, eid } = row;
+    const source = { type: segment.type, eid: segment.eid };
     const known = rows.get(textOf(row));
-    if (row.kind === "gone") rows.delete(textOf(row));
-    else rows.set(textOf(row), { reverse, attr, type, eid, spans: spansOf(row, known) });
+    if (isGone(row, known)) rows.delete(textOf(row));
+    else if (row.kind === "plain") rows.set(textOf(row), { source, attr, type, eid, seen: null, spans: null });
+    else if (row.kind === "seen") {
+      const spans = bounded(joined([...(known?.spans ?? []), ...row.spans]));
+      const same = JSON.stringify(spans) === JSON.stringify(known?.spans);
+      rows.set(textOf(row), { source, attr, type, eid, seen: same ? (known?.seen ?? row.at) : row.at, spans });
+    }
   }
   if (rows.size === 0) links.delete(keyOf(segment));
-  else links.set(keyOf(segment), [...rows.values()].sort(compareLinks));
+  else links.set(keyOf(segment), [...rows.values()].sort(compareEnds));
+}
+
+function isGone(row: LinkRow, known: MemoryLink | undefined): boolean {
+  if (row.kind === "gone") return true;
+  return row.kind === "forgotten" && (row.before === null || (known?.seen ?? Number.POSITIVE_INFINITY) <= row.before);
+}
+
+/** Leaves the obituaries of a flush. */
+export function flushObituaries(
+  shards: ReadonlyMap<ShardId, MemoryShard>,
+  { obituaries = [], places }: FlushRequest,
+): void {
+  const ends = new Map((places ?? placesOf(shards)).map(({ shard, seq, at }) => [shard, { seq, at }]));
+  for (const shard of new Set(obituaries.map((one) => one.shard))) {
+    const all = obituaries.filter((one) => one.shard === shard);
+    const seq = toSeq(Math.max(...all.map((one) => one.seq)));
+    const dead = all.map(({ type, eid }) => ({ type, eid }));
+    const rows = shards.get(shard)?.obituaries;
+    if (rows !== undefined && !rows.has(seq)) rows.set(seq, { shard, seq, dead, places: ends });
+  }
 }
 
 /** Reads links as PostgreSQL does. */
 export function memoryLinkReads(
   shards: ReadonlyMap<ShardId, MemoryShard>,
-): Pick<Store & Queries, "readLinks" | "links"> {
-  const rowsOf = (key: EntityKey) => shards.get(key.shard)?.links.get(keyOf(key)) ?? [];
+): Pick<Queries, "links"> & Pick<Store, "places"> & Obituaries {
+  const toTarget = (type: string, eid: string) =>
+    [...shards.values()]
+      .flatMap(({ links }) => [...links.values()].flat())
+      .filter((row) => row.type === type && row.eid === eid)
+      .map((row) => ({ row, end: { attr: row.attr, ...row.source } }))
+      .sort((a, b) => compareEnds(a.end, b.end));
+  const isAfter = (end: LinkEnd, after: LinkEnd | null) => after === null || compareEnds(end, after) > 0;
   return {
-    readLinks: async (key, offset, limit) =>
-      rowsOf(key)
-        .slice(offset, offset + limit)
-        .map(({ spans: _, ...link }) => link),
     links: async (query) => {
-      const after = query.after === null ? null : { ...query.after, reverse: query.reverse };
-      return rowsOf(query)
-        .filter((row) => row.reverse === query.reverse && (after === null || compareLinks(row, after) > 0))
-        .flatMap((row) => linkAt(row, query) ?? [])
+      const own = (shards.get(query.shard)?.links.get(keyOf(query)) ?? []).map((row) => ({ row, end: row }));
+      const rows = query.reverse ? toTarget(query.type, query.eid) : own;
+      return rows
+        .filter(({ end }) => isAfter(end, query.after))
+        .flatMap(({ row, end }) => linkAt(row, end, query) ?? [])
         .slice(0, query.limit);
+    },
+    places: async () => placesOf(shards),
+    obituaries: async (ids, limit) =>
+      ids.flatMap((id): Obituary[] => [...(shards.get(id)?.obituaries.values() ?? [])]).slice(0, limit),
+    referrers: async ({ type, eid }, after, limit) =>
+      toTarget(type, eid)
+        .map(({ end }) => end)
+        .filter((end) => isAfter(end, after))
+        .slice(0, limit),
+    bury: async ({ shard, seq }) => {
+      shards.get(shard)?.obituaries.delete(seq);
     },
   };
 }
 
-function linkAt({ spans, ...link }: MemoryLink, query: LinksQuery): LinkAt | null {
-  const source = link.reverse ? link.type : query.type;
-  const rule = query.attributes.find(({ type, attr }) => type === source && attr === link.attr);
+function placesOf(shards: ReadonlyMap<ShardId, MemoryShard>): ShardPlace[] {
+  return [...shards].map(([shard, { log, watermark, at, obligations }]) => {
+    const last = log.at(-1);
+    const owed = [...obligations.values()].map(firstOf);
+    const settled = toSeq(Math.min(watermark, ...owed.map((seq) => seq - 1)));
+    return {
+      shard,
+      seq: toSeq(Math.max(watermark, last?.lastSeq ?? 0)),
+      at: Math.max(at, last?.at ?? 0),
+      settled,
+    };
+  });
+}
+
+function linkAt({ spans }: MemoryLink, { attr, type, eid }: LinkEnd, query: LinksQuery): LinkAt | null {
+  const source = query.reverse ? type : query.type;
+  const rule = query.attributes.find((one) => one.type === source && one.attr === attr);
   if (rule === undefined) return null;
-  if (spans === null) return { ...link, span: null };
+  if (spans === null) return { attr, type, eid, span: null };
   const first = firstEnd(query.at, rule.postValidityMs);
   const last = lastStart(query.at, rule.preValidityMs);
   const span = spans.findLast(({ from, to }) => from <= last && to >= first);
-  return span === undefined ? null : { ...link, span };
-}
-
-function spansOf(row: LinkRow, known: MemoryLink | undefined): Spans | null {
-  if (row.kind !== "observed") return null;
-  return bounded(joined([...(row.fresh ? [] : (known?.spans ?? [])), ...row.spans]));
+  return span === undefined ? null : { attr, type, eid, span };
 }
 
 function joined(spans: Spans): Spans {
@@ -88,13 +141,12 @@ function bounded(spans: Spans): Spans {
   );
 }
 
-function textOf({ reverse, attr, type, eid }: StoredLink): string {
-  return `${reverse ? 1 : 0}\t${attr}\t${type}\t${eid}`;
+function textOf({ attr, type, eid }: LinkEnd): string {
+  return `${attr}\t${type}\t${eid}`;
 }
 
-function compareLinks(a: StoredLink, b: StoredLink): number {
-  const order = Number(a.reverse) - Number(b.reverse);
-  return order || compareText(a.attr, b.attr) || compareText(a.type, b.type) || compareText(a.eid, b.eid);
+function compareEnds(a: LinkEnd, b: LinkEnd): number {
+  return compareText(a.attr, b.attr) || compareText(a.type, b.type) || compareText(a.eid, b.eid);
 }
 
 function compareText(a: string, b: string): number {

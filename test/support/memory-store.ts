@@ -14,19 +14,25 @@ import type {
   ShardProgress,
   Store,
   StoredEntity,
-  StoredObligation,
 } from "../../actors/store/store.ts";
+import type { Obituaries } from "../../actors/store/stored-link.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { type NodeId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { createMemoryDurable, createMemoryShard, type MemoryDurable, type MemoryShard } from "./memory-durable.ts";
-import { flushLinks, memoryLinkReads } from "./memory-link-rows.ts";
+import {
+  createMemoryDurable,
+  createMemoryShard,
+  firstOf,
+  type MemoryDurable,
+  type MemoryShard,
+} from "./memory-durable.ts";
+import { flushLinks, flushObituaries, memoryLinkReads } from "./memory-link-rows.ts";
 import { createMemoryLocks, type Transaction } from "./memory-locks.ts";
 import { readLog, readUnpassed } from "./memory-log.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
 import { addImage, addMark, copyHistory, readMemoryTickPage } from "./memory-ticks.ts";
 
-export interface MemoryStore extends Store, Queries {
+export interface MemoryStore extends Store, Queries, Obituaries {
   readonly durable: MemoryDurable;
   readonly shards: ReadonlyMap<ShardId, MemoryShard>;
   historyOf(key: EntityKey): readonly HistorySegment[];
@@ -191,6 +197,7 @@ export function createMemoryStore(
       write("flush", node, request.fences, () => {
         if (!isNext(durable, node, request)) return;
         flush(shardOf, request);
+        flushObituaries(shards, request);
         world.onCommit({ kind: "flush", node, request });
       }),
     load: async (keys) => keys.flatMap((key) => shardOf(key.shard).entities.get(keyOf(key)) ?? []),
@@ -252,11 +259,6 @@ function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
     attempt: shard.attempt,
     mark: shard.marks.at(-1) ?? null,
   };
-}
-
-/** Seq of an obligation's first entry. */
-function firstOf({ held, firstWaiting }: StoredObligation): number {
-  return Math.min(held?.seq ?? Number.POSITIVE_INFINITY, firstWaiting ?? Number.POSITIVE_INFINITY);
 }
 
 function append(shardOf: (id: ShardId) => MemoryShard, { segments, closings = [] }: AppendRequest): void {

@@ -1,7 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { owns } from "../../actors/commit.ts";
 import { createCounters } from "../../actors/counters.ts";
-import { unlinkPage } from "../../actors/entity-links.ts";
 import type { HookCall } from "../../actors/hook-call.ts";
 import type { HookOutcome } from "../../actors/hook-outcome.ts";
 import {
@@ -168,12 +167,6 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
       case "look-up": {
         const { asked } = effect;
         inbox.push({ kind: "looked-up", asked, found: await store.findParts(asked.map(({ place }) => place)) });
-        return;
-      }
-      case "read-links": {
-        const { shard, entity, entry, offset } = effect;
-        const key = { shard: shard.id, type: entity.spec.id, eid: entity.eid };
-        inbox.push({ kind: "links-read", shard, entry, links: await store.readLinks(key, offset, unlinkPage) });
         return;
       }
       case "deliver": {

@@ -1,20 +1,38 @@
 import { expect, it } from "vitest";
 import { linkSpansMax } from "../../../actors/store/link.ts";
-import type { Fence, LinkRow, LinkSegment, LinksQuery, Queries, Store } from "../../../actors/store/store.ts";
-import { entityOf, fencesOf, flushOf, nodeA, nodeB, progressOf, shard1 } from "./samples.ts";
+import type { Fence, FlushRequest, Queries, Store } from "../../../actors/store/store.ts";
+import type { LinkRow, LinkSegment, LinksQuery, Obituaries } from "../../../actors/store/stored-link.ts";
+import { toSeq } from "../../../proto/ids.ts";
+import {
+  entityOf,
+  fencesOf,
+  flushOf,
+  nodeA,
+  nodeB,
+  noon,
+  progressOf,
+  segmentOf,
+  shard1,
+  shard2,
+  shard3,
+} from "./samples.ts";
 
 const minute = 60_000;
 const key = { shard: shard1, type: "ip", eid: "10.0.0.1" };
 
-const plain = (eid: string, reverse = false): LinkRow => ({ reverse, attr: "net", type: "net", eid, kind: "plain" });
-const gone = (eid: string, attr = "net"): LinkRow => ({ reverse: false, attr, type: "net", eid, kind: "gone" });
-const seen = (eid: string, ...spans: readonly (readonly [number, number])[]): LinkRow => ({
-  ...{ reverse: false, attr: "seen", type: "net", eid, kind: "observed", fresh: false },
+const plain = (eid: string): LinkRow => ({ attr: "net", type: "net", eid, kind: "plain" });
+const gone = (eid: string): LinkRow => ({ attr: "net", type: "net", eid, kind: "gone" });
+const seenAt = (at: number, eid: string, ...spans: readonly (readonly [number, number])[]): LinkRow => ({
+  ...{ attr: "seen", type: "net", eid, kind: "seen", at },
   spans: spans.map(([from, to]) => ({ from, to })),
 });
+const seen = (eid: string, ...spans: readonly (readonly [number, number])[]) => seenAt(noon, eid, ...spans);
+const forgotten = (eid: string, before: number | null): LinkRow => ({
+  ...{ attr: "seen", type: "net", eid, kind: "forgotten", before },
+});
 
-/** What every store holds of links: both ends, at any instant. */
-export function describeLinks(current: () => Store & Queries): void {
+/** What every store holds of links: asked from both ends, at any instant. */
+export function describeLinks(current: () => Store & Queries & Obituaries): void {
   const own = async () => fencesOf(await current().acquire(nodeA, [shard1]));
   let number = 0;
   const write = (fences: readonly Fence[], ...links: LinkSegment[]) =>
@@ -25,24 +43,51 @@ export function describeLinks(current: () => Store & Queries): void {
   const eidsAt = async (at: number, pre = 0, post = 0) =>
     (await find({ at, attributes: attributes(pre, post) })).map(({ eid }) => eid);
 
-  it("tells what an entity links to and who links to it, by attribute, type and eid", async () => {
+  it("tells what an entity links to, by attribute, type and eid", async () => {
     const fences = await own();
-    await write(fences, rows(plain("b"), seen("c", [5, 9]), plain("a"), { ...plain("x", true), type: "ip" }));
+    await write(fences, rows(plain("b"), seen("c", [5, 9]), plain("a")));
     expect(await find({ at: 7 })).toEqual([
-      { reverse: false, attr: "net", type: "net", eid: "a", span: null },
-      { reverse: false, attr: "net", type: "net", eid: "b", span: null },
-      { reverse: false, attr: "seen", type: "net", eid: "c", span: { from: 5, to: 9 } },
+      { attr: "net", type: "net", eid: "a", span: null },
+      { attr: "net", type: "net", eid: "b", span: null },
+      { attr: "seen", type: "net", eid: "c", span: { from: 5, to: 9 } },
     ]);
-    expect((await find({ reverse: true })).map(({ eid }) => eid)).toEqual(["x"]);
     expect((await find({ at: 7, limit: 1 })).map(({ eid }) => eid)).toEqual(["a"]);
     expect((await find({ at: 7, after: { attr: "net", type: "net", eid: "a" } })).map(({ eid }) => eid)).toEqual([
       "b",
       "c",
     ]);
     expect(await find({ at: 7, attributes: [] })).toEqual([]);
-    expect((await current().readLinks(key, 1, 2)).map(({ eid }) => eid)).toEqual(["b", "c"]);
-    expect((await current().readLinks(key, 3, 9)).map(({ eid }) => eid)).toEqual(["x"]);
-    expect(await current().readLinks({ ...key, eid: "10.0.0.2" }, 0, 9)).toEqual([]);
+  });
+
+  it("tells who links to an entity, whatever shard they are in", async () => {
+    const shards = [shard1, shard2, shard3];
+    const fences = fencesOf(await current().acquire(nodeA, shards));
+    const from = (eid: string, index: number, ...all: LinkRow[]): LinkSegment => {
+      return { shard: shards[index] ?? shard1, type: "ip", eid, cleared: false, rows: all };
+    };
+    await write(
+      fences,
+      from("c", 0, plain("x"), plain("y")),
+      from("a", 1, seen("x", [5, 9])),
+      from("b", 2, plain("x")),
+    );
+    const to = { type: "net", eid: "x" };
+    const who = { ...to, reverse: true, at: 7 };
+    expect(await find(who)).toEqual([
+      { attr: "net", type: "ip", eid: "b", span: null },
+      { attr: "net", type: "ip", eid: "c", span: null },
+      { attr: "seen", type: "ip", eid: "a", span: { from: 5, to: 9 } },
+    ]);
+    expect((await find({ ...who, at: 3 })).map(({ eid }) => eid)).toEqual(["b", "c"]);
+    const after = { attr: "net", type: "ip", eid: "b" };
+    expect((await find({ ...who, after, limit: 1 })).map(({ eid }) => eid)).toEqual(["c"]);
+    expect(await find({ ...who, eid: "z" })).toEqual([]);
+    expect((await current().referrers(to, null, 2)).map(({ eid }) => eid)).toEqual(["b", "c"]);
+    expect(await current().referrers(to, { attr: "net", type: "ip", eid: "c" }, 2)).toEqual([
+      { attr: "seen", type: "ip", eid: "a" },
+    ]);
+    await write(fences, { ...from("b", 2), cleared: true });
+    expect((await find(who)).map(({ eid }) => eid)).toEqual(["c", "a"]);
   });
 
   it("tells an observed link from before t1 to after t2, without the ends of its validity", async () => {
@@ -73,18 +118,33 @@ export function describeLinks(current: () => Store & Queries): void {
     expect(between.filter((one) => one.length === 1).length).toBeLessThan(5);
   });
 
-  it("forgets links that are gone, the times before a fresh one, and all of an entity", async () => {
+  it("forgets links that are gone, observed ones unless they were seen later, and all of an entity", async () => {
     const fences = await own();
     await write(fences, rows(plain("a"), plain("b"), seen("c", [1, 2]), seen("d", [1, 2])));
-    await write(fences, rows(gone("a"), gone("c", "seen"), { ...seen("d", [5, 6]), fresh: true } as LinkRow));
+    await write(fences, rows(gone("a"), forgotten("c", noon), forgotten("d", noon), seenAt(noon + 1, "d", [5, 6])));
     expect(await eidsAt(1)).toEqual(["b"]);
     expect(await eidsAt(5)).toEqual(["b", "d"]);
+    await write(fences, rows(forgotten("d", noon)));
+    expect(await eidsAt(5)).toEqual(["b", "d"]);
+    await write(fences, rows(forgotten("d", null)));
+    expect(await eidsAt(5)).toEqual(["b"]);
     await write(
       fences,
       { ...key, cleared: true, rows: [plain("e")] },
       { ...key, eid: "10.0.0.2", cleared: false, rows: [plain("z")] },
     );
     expect(await eidsAt(5)).toEqual(["e"]);
+  });
+
+  it("takes a plain link where one was observed, and the other way round", async () => {
+    const fences = await own();
+    const other: LinkRow = { attr: "seen", type: "net", eid: "a", kind: "plain" };
+    await write(fences, rows(seen("a", [5, 6])));
+    await write(fences, rows(other));
+    expect(await find({ at: 99 })).toMatchObject([{ eid: "a", span: null }]);
+    await write(fences, rows(seen("a", [7, 8])));
+    expect(await eidsAt(99)).toEqual([]);
+    expect(await eidsAt(7)).toEqual(["a"]);
   });
 
   it("writes links of a flush that comes again once, of one that comes late not at all, of a lost shard none", async () => {
@@ -104,13 +164,52 @@ export function describeLinks(current: () => Store & Queries): void {
     expect(await eidsAt(0)).toEqual(["b"]);
   });
 
-  it("keeps the links to an entity that does not exist, also when nothing else is left of it", async () => {
-    const fences = await own();
-    const stub = entityOf("10.0.0.1", 4, { state: "{}", tombstone: true });
-    const progress = [progressOf(4)];
-    await current().flush(nodeA, flushOf(fences, { entities: [stub], progress, links: [rows(plain("a", true))] }));
-    expect(await current().load([stub])).toEqual([]);
-    expect((await find({ reverse: true })).map(({ eid }) => eid)).toEqual(["a"]);
+  it("keeps an obituary with how far every log went, until it is buried", async () => {
+    const fences = fencesOf(await current().acquire(nodeA, [shard1, shard2, shard3]));
+    const append = (seq: number, shard: typeof shard1) =>
+      current().append(nodeA, { fences, segments: [segmentOf(seq, ["a", "b"], { shard, at: noon + seq })] });
+    await append(1, shard1);
+    await append(1, shard2);
+    const held = { seq: toSeq(2), lastSeq: toSeq(2), at: noon, hook: "h", place: "[]", task: "" };
+    const flush = (change: Partial<FlushRequest>) =>
+      current().flush(nodeA, flushOf(fences, { order: { lane: 18, number: ++number }, ...change }));
+    const obituaries = [
+      { shard: shard1, type: "ip", eid: "a", seq: toSeq(1) },
+      { shard: shard1, type: "ip", eid: "b\u001e\u001f\u001d", seq: toSeq(2) },
+      { shard: shard2, type: "net", eid: "c", seq: toSeq(1) },
+    ];
+    await flush({ obituaries, progress: [progressOf(2)] });
+    await append(3, shard1);
+    await flush({
+      progress: [progressOf(2, { shard: shard2 })],
+      obligations: [{ shard: shard2, type: "ip", eid: "a", held, firstWaiting: null }],
+    });
+    const found = await current().obituaries([shard1, shard2, shard3], 9);
+    expect(found.map(({ shard, seq, dead }) => ({ shard, seq, dead }))).toEqual([
+      {
+        ...{ shard: shard1, seq: 2 },
+        dead: [
+          { type: "ip", eid: "a" },
+          { type: "ip", eid: "b\u001e\u001f\u001d" },
+        ],
+      },
+      { shard: shard2, seq: 1, dead: [{ type: "net", eid: "c" }] },
+    ]);
+    for (const { places } of found) {
+      expect([...places]).toContainEqual([shard1, { seq: 2, at: noon + 1 }]);
+      expect([...places]).toContainEqual([shard2, { seq: 2, at: noon + 1 }]);
+    }
+    const places = await current().places();
+    expect(places.find(({ shard }) => shard === shard1)).toEqual({ shard: shard1, seq: 4, at: noon + 3, settled: 2 });
+    // What an entity owes below the watermark is not settled.
+    expect(places.find(({ shard }) => shard === shard2)).toMatchObject({ seq: 2, settled: 1 });
+    expect(places.find(({ shard }) => shard === shard3)).toMatchObject({ seq: 0, settled: 0 });
+    await current().bury({ shard: shard1, seq: toSeq(2) });
+    expect((await current().obituaries([shard1, shard2], 9)).map(({ shard }) => shard)).toEqual([shard2]);
+    expect(await current().obituaries([shard1], 9)).toEqual([]);
+    await current().acquire(nodeB, [shard1]);
+    expect(await flush({ obituaries })).toEqual({ lost: [shard1] });
+    expect(await current().obituaries([shard1], 9)).toEqual([]);
   });
 
   it("takes ids with any character", async () => {

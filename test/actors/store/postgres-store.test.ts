@@ -2,7 +2,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type Connection, createConnection } from "../../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
 import { fenceLockClass } from "../../../actors/store/schema.ts";
-import { createShardedStore } from "../../../actors/store/sharded-store.ts";
+import { createShardedObituaries, createShardedStore } from "../../../actors/store/sharded-store.ts";
+import type { LinkRow, LinkSegment } from "../../../actors/store/stored-link.ts";
 import { toSeq, toShardId } from "../../../proto/ids.ts";
 import { testDatabase } from "../../support/postgres.ts";
 import { startTestPostgres, type TestDatabase } from "../../support/postgres-server.ts";
@@ -23,7 +24,7 @@ import {
 
 const shards = { entity: 256, system: 16 };
 const tableNames =
-  "shard claim progress channel log entity large_value history history_page history_horizon link refused dead_letter obligation attempt session snapshot_mark snapshot_image".split(
+  "shard claim progress channel log entity large_value history history_page history_horizon reference obituary refused dead_letter obligation attempt session snapshot_mark snapshot_image".split(
     " ",
   );
 const dayMs = 86_400_000;
@@ -286,6 +287,44 @@ describe("PostgreSQL itself", () => {
     expect(states).toEqual(Array(2).fill(`{"a":{"v":${large[0]?.body},"t1":5,"t2":5,"c":1,"n":1}}`));
     expect((await spread.list({ type: "ip", after: "", limit: 9 })).map(({ eid }) => eid)).toEqual(["a", "b"]);
     expect(await spread.count("ip")).toEqual(new Map([["ip", 2]]));
+    await other.close();
+    await second.close();
+  });
+
+  it("finds who links to an entity in all databases, and the ends of all logs", async () => {
+    const second = await testDatabase();
+    const other = await openPostgresStore({ url: second.url, lanes: 1, shards });
+    const storeOf = (shard: number) => (shard === shard2 ? other : store);
+    const spread = createShardedStore([store, other], storeOf);
+    const keeping = createShardedObituaries([store, other], storeOf);
+    const fences = fencesOf(await spread.acquire(nodeA, [shard1, shard2]));
+    await spread.append(nodeA, { fences: fences.slice(1), segments: [segmentOf(1, ["b"], { shard: shard2 })] });
+    const from = (eid: string, shard: typeof shard1): LinkSegment => {
+      const rows: LinkRow[] = ["x", "y"].map((target) => ({ kind: "plain", attr: "net", type: "net", eid: target }));
+      return { shard, type: "ip", eid, cleared: false, rows };
+    };
+    const links = [from("c", shard1), from("b", shard2), from("a", shard1), from("B", shard2)];
+    const obituaries = [shard1, shard2].map((shard) => ({ shard, type: "net", eid: "x", seq: toSeq(1) }));
+    await spread.flush(nodeA, flushOf(fences, { links, obituaries }));
+    const rule = { type: "ip", attr: "net", preValidityMs: 0, postValidityMs: 0 };
+    const query = { shard: shard2, type: "net", eid: "x", reverse: true, at: 0, attributes: [rule], limit: 3 };
+    const eids = (found: readonly { readonly eid: string }[]) => found.map(({ eid }) => eid);
+    expect(eids(await spread.links({ ...query, after: null }))).toEqual(["B", "a", "b"]);
+    const last = { attr: "net", type: "ip", eid: "b" };
+    expect(eids(await spread.links({ ...query, after: last }))).toEqual(["c"]);
+    expect(eids(await keeping.referrers({ type: "net", eid: "y" }, null, 9))).toEqual(["B", "a", "b", "c"]);
+    const found = await keeping.obituaries([shard1, shard2], 9);
+    expect(found.map(({ shard }) => shard)).toEqual([shard1, shard2]);
+    for (const { places } of found) {
+      expect(new Map([...places].map(([shard, { seq }]) => [shard, seq]))).toEqual(
+        new Map([
+          [shard1, 0],
+          [shard2, 1],
+        ]),
+      );
+    }
+    await keeping.bury({ shard: shard2, seq: toSeq(1) });
+    expect(await keeping.obituaries([shard2], 9)).toEqual([]);
     await other.close();
     await second.close();
   });
