@@ -14,7 +14,10 @@ export interface SnapshotContext {
 
 /**
  * The current values of one entity, by attribute; `attr#c` holds the confidence of an observation. What a hook writes here
- * stands in the snapshot, and hooks that run later see it, over links as well.
+ * stands in the snapshot, and hooks that run later see it, over links as well; undefined and null take a value away.
+ *
+ * Only what `mayChange` names is taken over, and only values of the attribute's type; anything else is reported. A hook that
+ * throws or comes too late has changed nothing. Values inside of values are frozen: assign a new one to the attribute.
  */
 export interface SnapshotValues {
   readonly eid: Eid;
@@ -23,12 +26,15 @@ export interface SnapshotValues {
 
 export type SnapshotValue = Value | LinkedValue | readonly LinkedValue[];
 
-/** A link as snapshot hooks see it; `record` is there if a registered path goes on over this link. */
+/** A link as snapshot hooks see it. */
 export interface LinkedValue {
   readonly eid: Eid;
   readonly data?: Value;
-  /** The target's live values; not in what is stored. */
-  readonly record?: SnapshotValues;
+  /**
+   * The target's live values, if the target exists and a path of this hook goes on over the link. It is not enumerated, so
+   * values can be written as JSON where links form circles, and it is not in what is stored.
+   */
+  readonly record?: SnapshotValues | undefined;
 }
 
 /** All that is stored about one entity: a plain attribute's value, the history of the others. */
@@ -90,7 +96,8 @@ export interface SnapshotHooks {
   readonly timeseries: ReadonlyMap<string, ReadonlyMap<string, readonly Hook<TimeseriesHook>[]>>;
   /**
    * Correlation hooks, and hooks of the ingestion with a refresh flag, which run while that is raised: in the order of the
-   * hook graph, each with its `reach`. One runs for all entities of its type before the next one begins.
+   * hook graph, each with its `reach`. One runs for all entities of its type before the next one begins, and none of its calls
+   * sees what another one changes.
    */
   readonly correlation: readonly Hook[];
   readonly init: readonly Hook<SnapshotInitHook>[];

@@ -202,7 +202,7 @@ describe(`with observations drawn by seed ${seed}`, () => {
     }
   });
 
-  it("merging in any order and in any portions gives the same history", () => {
+  it("merging in any order and in any portions gives the same history (reference 15.1, number 20)", () => {
     for (const { rule, points } of draws) {
       const wanted = mergeRuns(rule, [], points);
       let history: Run[] = [];

@@ -92,7 +92,7 @@ const examples: readonly Example[] = [
   },
   { what: "confidence 0 is never current", points: [[0, 10, "a", 0]], at: { 5: one(0) } },
   {
-    what: "an expire time keeps the last value, and ends every one",
+    what: "an expire time keeps the last value, and ends every one (reference 15.1, number 20)",
     rule: { expireMs: 5, postMs: 100 },
     points: [
       [0, 10, "a", 0.8],
@@ -191,7 +191,7 @@ describe("retention", () => {
     expect([runs.map(({ value }) => value), cut]).toEqual([["b", "c"], 30]);
   });
 
-  it("keeps max_items of those that ended last", () => {
+  it("keeps max_items of those that ended last (reference 15.1, number 20)", () => {
     const rule = ruleOf({ maxItems: 1 });
     const { runs, cut } = keepNewest(rule, historyOf(rule, points), 100, Number.NEGATIVE_INFINITY);
     expect([runs.map(({ value }) => value), cut]).toEqual([["c"], 30]);

@@ -5,11 +5,13 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { DataPointTask, DerivedTask, Eid, LooseDatapoint, Value } from "../../modules/datapoint.ts";
 import type { Hook, HookContext, RecordView } from "../../modules/hook.ts";
-import type { EntitySpec, Model } from "../../modules/model.ts";
+import type { Model } from "../../modules/model.ts";
+import { loadConfig } from "../../node/config/load-config.ts";
 import { airportDatapoints, flightDatapoints, flightsDatapoints } from "../../node/demo/flights-data.ts";
 import { loadModules, type Modules } from "../../node/module-loader.ts";
 import { systemClock } from "../../proto/clock.ts";
-import { testModel } from "../support/test-model.ts";
+import { recordAt, specOf } from "../support/record-at.ts";
+import { bodyOf, playTick, type Records, snapshotScope } from "../support/snapshot-play.ts";
 
 const example = fileURLToPath(new URL("../../examples/flights", import.meta.url));
 const dataDir = join(example, "data");
@@ -17,9 +19,11 @@ const log = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
 const thresholds = { on_time_from: 0, late_from: 15, very_late_from: 60 };
 const airports = new Map<Eid, RecordView>();
 let cacheDir = "";
+let model: Model;
 let loaded: Modules;
 
 beforeAll(async () => {
+  ({ model } = await loadConfig(join(example, "config"), { env: {}, flags: {} }));
   cacheDir = await mkdtemp(join(tmpdir(), "starling-flights-"));
   loaded = await load(thresholds);
   for await (const datapoints of airportDatapoints(dataDir)) {
@@ -31,7 +35,6 @@ beforeAll(async () => {
 afterAll(() => rm(cacheDir, { recursive: true }));
 
 function load(config: Record<string, unknown>): Promise<Modules> {
-  const model = flightsModel();
   return loadModules({
     modulesDir: join(example, "modules"),
     enabled: ["flights"],
@@ -43,21 +46,6 @@ function load(config: Record<string, unknown>): Promise<Modules> {
     cacheDir,
     clock: systemClock,
   });
-}
-
-/** As far as the module asks: the types, and the link that a path goes over. */
-function flightsModel(): Model {
-  const observations = { kind: "observations", type: "int" } as const;
-  const text = { kind: "plain", type: "string" } as const;
-  const model = testModel({
-    airport: { name: text, arrival_delay: observations },
-    route: { destination: { kind: "plain", type: "link<airport>" }, delay: observations, delay_class: observations },
-  });
-  const route = model.entities.get("route") as EntitySpec;
-  const attributes = [...route.attributes].map(([id, spec]) => {
-    return [id, id === "destination" ? { ...spec, relation: { target: "airport", mirror: null } } : spec] as const;
-  });
-  return { ...model, entities: new Map([...model.entities, ["route", { ...route, attributes: new Map(attributes) }]]) };
 }
 
 function viewOf(datapoints: readonly LooseDatapoint[]): RecordView {
@@ -97,8 +85,8 @@ const classify = (eid: string, v: number, modules = loaded) =>
   call<DerivedTask[]>(modules.hooks.onNewAttr.get("route")?.get("delay")?.[0], eid, { v, t1: 5, t2: 6 }, ctx);
 
 describe("the module flights", () => {
-  it("registers each of the four hooks once", () => {
-    const { onTaskStart, allowEntityCreation, onEntityCreation, onNewAttr } = loaded.hooks;
+  it("registers each of the hooks of the ingestion once, and those of snapshots in the order in which they run", () => {
+    const { onTaskStart, allowEntityCreation, onEntityCreation, onNewAttr, snapshot } = loaded.hooks;
     const hooks = [
       ...onTaskStart,
       ...(allowEntityCreation.get("route") ?? []),
@@ -109,6 +97,12 @@ describe("the module flights", () => {
       "flights/allow_entity_creation/route/allowKnownAirports",
       "flights/on_entity_creation/route/describeRoute",
       "flights/on_new_attr/route.delay/classifyDelay",
+    ]);
+    expect(snapshot?.correlation.map(({ name }) => name)).toEqual([
+      "classifyDelay",
+      "judgeRoute",
+      "fuseAirport",
+      "rateRisk",
     ]);
   });
 
@@ -161,6 +155,62 @@ describe("the module flights", () => {
     const counted = { datapoints: { a: 2, b: 1, unknown: 1 } };
     expect(log.info).toHaveBeenCalledWith(counted, "datapoints counted by source");
   });
+});
+
+/** What is stored of airports and routes when all datapoints but the refused routes' have been processed. */
+async function recordsOf(): Promise<Records> {
+  const told = new Map<string, LooseDatapoint[]>();
+  for await (const datapoints of flightsDatapoints(dataDir)) {
+    if (datapoints.some(({ src }) => src === "invented-flights.json")) continue;
+    for (const datapoint of datapoints) {
+      const key = `${String(datapoint.type)} ${String(datapoint.eid)}`;
+      const known = told.get(key);
+      if (known === undefined) told.set(key, [datapoint]);
+      else known.push(datapoint);
+    }
+  }
+  const records: Record<string, ReturnType<typeof recordAt>[]> = { airport: [], route: [] };
+  for (const [key, datapoints] of told) {
+    const [type = "", eid] = key.split(" ");
+    records[type]?.push(recordAt(specOf(model, type), eid, datapoints));
+  }
+  return records;
+}
+
+async function routeFlights() {
+  const flights: { route: string; late: boolean }[] = [];
+  for await (const datapoints of flightDatapoints(dataDir)) {
+    for (const { type, eid, attr, v, src } of datapoints) {
+      if (type !== "route" || attr !== "delay" || src === "invented-flights.json") continue;
+      flights.push({ route: String(eid), late: Number(v) >= thresholds.late_from });
+    }
+  }
+  return flights;
+}
+
+describe("the flights' snapshots", () => {
+  it("fuse an airport from its routes, and rate a route by both of its airports", async () => {
+    const tick = await playTick(
+      snapshotScope({ model, table: loaded.hooks, atMs: Date.now() }),
+      await recordsOf(),
+      500,
+    );
+    expect([...tick.report.values()].flatMap(({ problems }) => problems)).toEqual([]);
+    const flights = await routeFlights();
+    const strainOf = (airport: string) => {
+      const own = flights.filter(({ route }) => route.split("-").includes(airport));
+      return own.filter(({ late }) => late).length / own.length;
+    };
+    const round = (value: number) => Math.round(value * 1000) / 1000;
+    const own = flights.filter(({ route }) => route === "ATL-ORD");
+    const late = own.filter((flight) => flight.late).length;
+    const around = (round(strainOf("ATL")) + round(strainOf("ORD"))) / 2;
+    expect(bodyOf(tick, "route", "ATL-ORD")).toMatchObject({
+      punctuality: { flights: own.length, late },
+      risk: round((late + 10 * around) / (own.length + 10)),
+    });
+    expect(bodyOf(tick, "airport", "ATL")).toMatchObject({ strain: round(strainOf("ATL")), condition: "busy" });
+  }, 120_000);
 });
 
 describe("the flights' data", () => {

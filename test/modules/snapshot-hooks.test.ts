@@ -72,7 +72,7 @@ describe("snapshot hooks", () => {
     expect(hook?.reach?.mayChange).toMatchObject([{ links: [{ attr: "via" }], end: "airport.state" }]);
   });
 
-  it("may go over a mirror, from a link's target to its sources", () => {
+  it("may go over a mirror, from a link's target to its sources (reference 15.1, number 13)", () => {
     const { registrar, flights } = setUp();
     correlate(flights, "a", "airport", [["departing", "delay"]], [["state"]]);
     const [hook] = registrar.hookTable().snapshot?.correlation ?? [];
@@ -103,7 +103,7 @@ describe("snapshot hooks", () => {
     );
   });
 
-  it("are refused as registered wrongly when a path holds a timeseries", () => {
+  it("are refused as registered wrongly when a path holds a timeseries (reference 15.1, number 14)", () => {
     const { flights } = setUp();
     const timeseries = "step 1: 'flights' of 'route' is a timeseries, which no snapshot holds";
     expect(() => correlate(flights, "a", "route", [["flights"]], [])).toThrow(timeseries);
@@ -111,7 +111,7 @@ describe("snapshot hooks", () => {
     expect(() => correlate(flights, "a", "route", [], [["flights"]])).toThrow(timeseries);
   });
 
-  it("close no cycle: the refusal names it and leaves no trace", () => {
+  it("close no cycle: the refusal names it and leaves no trace (reference 15.1, number 15)", () => {
     const { registrar, flights } = setUp();
     correlate(flights, "state", "airport", [["departing", "risk"]], [["state"]]);
     expect(() => correlate(flights, "risk", "route", [["origin", "state"]], [["risk"]])).toThrow(

@@ -6,6 +6,7 @@ import { createLinkGraph } from "../../actors/snapshot-component.ts";
 import { addYield, computeSnapshots, computeValues, type SnapshotScope } from "../../actors/snapshot-hooks.ts";
 import { activeHooks, pairsOf, planSnapshotLinks, setMirrors } from "../../actors/snapshot-link.ts";
 import type { RecordAt } from "../../actors/snapshot-values.ts";
+import type { HookTable } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
 import { type CallbackRegistrar, createRegistrar } from "../../modules/registrar.ts";
 import type { Clock } from "../../proto/clock.ts";
@@ -17,6 +18,8 @@ export interface SnapshotPlay {
   readonly model: Model;
   /** Registers the hooks of a module `m`. */
   readonly register?: (door: CallbackRegistrar) => void;
+  /** Hooks that are registered already. */
+  readonly table?: HookTable;
   readonly atMs?: number;
   readonly keepEmpty?: boolean;
   readonly clock?: Clock;
@@ -30,7 +33,7 @@ export function snapshotScope(play: SnapshotPlay): SnapshotScope {
   const { model, clock = createManualClock(), timeoutMs = 1000, retries = 0 } = play;
   const registrar = createRegistrar(model, { concurrency: 8, timeoutMs, retries });
   play.register?.(registrar.forModule("m", silent, () => ({})));
-  const table = registrar.hookTable();
+  const table = play.table ?? registrar.hookTable();
   const none = { timeseries: new Map(), correlation: [], init: [], finalize: [] };
   const runner = createHookRunner({
     ...{ hooks: table, model, limits: hookRunnerLimits, clock, random: () => 1, counters: createCounters() },
