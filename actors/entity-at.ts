@@ -65,6 +65,9 @@ function headsOf(spec: EntitySpec): readonly string[] {
 
 const headsBySpec = new WeakMap<EntitySpec, readonly string[]>();
 
+/** Stands before what others put behind an entity's text; see `snapshot-spill.ts`. No JSON text holds it. */
+export const changeMark = "\x1e";
+
 /** An entity as text, from which {@link readEntityAt} makes it again: its body, then what hooks ask for besides, a line each. */
 export function writeEntityAt(entity: EntityAt): string {
   const { master, spans } = entity;
@@ -74,7 +77,8 @@ export function writeEntityAt(entity: EntityAt): string {
 
 /** Reads what {@link writeEntityAt} wrote; when it is due is not in it. Attributes that the model does not have are left out. */
 export function readEntityAt(spec: EntitySpec, eid: string, text: string): EntityAt {
-  const [body = "", master = "", spans = ""] = text.split("\n", 3);
+  const changes = text.indexOf(changeMark);
+  const [body = "", master = "", spans = ""] = (changes < 0 ? text : text.slice(0, changes)).split("\n", 3);
   const texts: (string | undefined)[] = new Array(spec.attributeList.length);
   const confidences: (string | undefined)[] = new Array(spec.attributeList.length);
   for (let at = 1; at < body.length - 1; ) {
@@ -95,6 +99,7 @@ export function readEntityAt(spec: EntitySpec, eid: string, text: string): Entit
 
 /** What hooks see of it. The object is a new one; what is in it cannot be changed. */
 export function readValues({ spec, eid, texts, confidences }: EntityAt): SnapshotValues {
+  const names = confidenceNamesOf(spec);
   const values: Record<string, Value> & { eid: Eid } = { eid: readEid(spec, eid) };
   for (let index = 0; index < texts.length; index++) {
     const text = texts[index];
@@ -102,10 +107,22 @@ export function readValues({ spec, eid, texts, confidences }: EntityAt): Snapsho
     if (text === undefined || attribute === undefined) continue;
     values[attribute.id] = readText(attribute, text);
     const c = confidences[index];
-    if (c !== undefined) values[`${attribute.id}#c`] = deepFreeze(JSON.parse(c) as Value);
+    if (c !== undefined) values[names[index] as string] = deepFreeze(JSON.parse(c) as Value);
   }
   return values;
 }
+
+/** By attribute: a name that is put together anew is a slow one. */
+function confidenceNamesOf(spec: EntitySpec): readonly string[] {
+  let names = namesBySpec.get(spec);
+  if (names === undefined) {
+    names = spec.attributeList.map(({ id }) => `${id}#c`);
+    namesBySpec.set(spec, names);
+  }
+  return names;
+}
+
+const namesBySpec = new WeakMap<EntitySpec, readonly string[]>();
 
 /** All that is stored about the entity; cannot be changed. Empty if nobody asked for it. */
 export function readMaster({ master }: EntityAt): MasterRecord {

@@ -109,8 +109,9 @@ export function mergeHistories(
   const histories = new Map<string, StoredHistory>();
   for (const { id: attr, kind } of spec.attributeList) {
     if (kind === "plain" || (kind === "timeseries" && !("newest" in part))) continue;
-    const own = pages.filter((page) => page.attr === attr);
     const pieces = added.get(attr) ?? [];
+    if (pages.length === 0 && pieces.length === 0 && horizons.size === 0) continue;
+    const own = pages.filter((page) => page.attr === attr);
     const horizon = horizons.get(attr) ?? Number.NEGATIVE_INFINITY;
     if (own.length === 0 && pieces.length === 0 && horizon === Number.NEGATIVE_INFINITY) continue;
     const rule = historyRuleOf(spec.attributes.get(attr));

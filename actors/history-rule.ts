@@ -28,8 +28,20 @@ const unknownRule: HistoryRule = {
 
 /** The rule of an attribute; chunks of a timeseries are never merged. */
 export function historyRuleOf(spec: AttributeSpec | undefined): HistoryRule {
-  const { history = null, timeseries = null } = spec ?? {};
-  if (spec === undefined || history === null) return { ...unknownRule, maxAgeMs: timeseries?.maxAgeMs ?? null };
+  if (spec === undefined) return unknownRule;
+  let rule = rules.get(spec);
+  if (rule === undefined) {
+    rule = createRule(spec);
+    rules.set(spec, rule);
+  }
+  return rule;
+}
+
+const rules = new WeakMap<AttributeSpec, HistoryRule>();
+
+function createRule(spec: AttributeSpec): HistoryRule {
+  const { history = null, timeseries = null } = spec;
+  if (history === null) return { ...unknownRule, maxAgeMs: timeseries?.maxAgeMs ?? null };
   return {
     preMs: history.preValidityMs,
     postMs: history.postValidityMs,

@@ -76,6 +76,9 @@ export function mergeRuns(rule: HistoryRule, runs: readonly Run[], added: readon
     const all = added.map((piece) => ({ ...piece, gaps: noGaps }));
     return [...runs, ...all].sort(compareRuns);
   }
+  const [first] = added;
+  // As most histories are: one observation of late, and nothing before it.
+  if (runs.length === 0 && added.length === 1 && first !== undefined) return [{ ...first, gaps: noGaps }];
   const { from, until } = surroundings(rule, added);
   const before = countBefore(runs, from);
   const far: Run[] = [];

@@ -13,6 +13,11 @@ export interface CurrentValue {
  * equally confident ones the first (reference 6.1). `runs` may be any part of a history that holds all within {@link relevance}.
  */
 export function currentValues(rule: HistoryRule, runs: readonly Run[], at: number): CurrentValue[] {
+  const [only] = runs;
+  if (runs.length === 1 && only !== undefined) {
+    const c = confidenceAt(rule, only, at, only.t1 <= at);
+    return c > 0 ? [{ run: only, c }] : [];
+  }
   const last = rule.expireMs === null ? null : lastBegun(rule, runs, at);
   const found = new Map<string, CurrentValue>();
   for (const run of runs) {
@@ -48,8 +53,14 @@ export function confidenceAt(rule: HistoryRule, run: Run, at: number, isLast: bo
  * The instant (Unix ms) from which on time alone may change what is current at `at`: until then all stays as it is. `at` itself:
  * a confidence is just rising or falling; null: nothing will ever change. `runs` must hold all that begin later, too.
  */
-export function nextChange(rule: HistoryRule, runs: readonly Run[], at: number): number | null {
-  const shown = new Map(currentValues(rule, runs, at).map((one) => [rule.multiValue ? one.run.value : "", one]));
+export function nextChange(
+  rule: HistoryRule,
+  runs: readonly Run[],
+  at: number,
+  current = currentValues(rule, runs, at),
+): number | null {
+  const shown = new Map<string, CurrentValue>();
+  for (const one of current) shown.set(rule.multiValue ? one.run.value : "", one);
   const last = rule.expireMs === null ? null : lastBegun(rule, runs, at);
   let next = Number.POSITIVE_INFINITY;
   for (const run of runs) {

@@ -3,7 +3,7 @@ import type { FindEntity, LinkTree } from "../modules/linked-view.ts";
 import type { EntitySpec } from "../modules/model.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { graphPlanOf } from "./correlation-call.ts";
-import { type EntityAt, entityKey, readEntityAt, writeBody } from "./entity-at.ts";
+import { changeMark, type EntityAt, entityKey, readEntityAt, writeBody } from "./entity-at.ts";
 import { Live } from "./live-entity.ts";
 import type { HookYield } from "./snapshot-call.ts";
 import type { Component } from "./snapshot-component.ts";
@@ -67,7 +67,6 @@ export async function computeSpilled(
 const bytesPerChar = 4;
 const keysMax = 256;
 const firstPiece = 32;
-const mark = "\x1e";
 
 interface Loaded {
   readonly live: Live;
@@ -182,11 +181,13 @@ class Spilled {
       const spec = model.entities.get(key.slice(0, key.indexOf("\t")));
       const text = texts[i] ?? null;
       if (spec === undefined || text === null) continue;
-      const [base = "", ...changes] = text.split(mark).filter((part, at) => at === 0 || part.startsWith(`${attempt} `));
+      const [base = "", ...changes] = text
+        .split(changeMark)
+        .filter((part, at) => at === 0 || part.startsWith(`${attempt} `));
       const at = readEntityAt(spec, key.slice(key.indexOf("\t") + 1), base);
       setMirrors(model, at, sourcesOf(key));
       for (const change of changes) applyLine(at, change, level);
-      piece.set(key, { live: new Live(at), text: [base, ...changes].join(mark) });
+      piece.set(key, { live: new Live(at), text: [base, ...changes].join(changeMark) });
       bytes += bytesPerChar * text.length;
     }
     return bytes;
@@ -195,7 +196,7 @@ class Spilled {
   async #writeBack(piece: Piece, level: number): Promise<void> {
     const changed = [...piece].flatMap(([key, { live, text }]) => {
       const line = writeLine(live);
-      return line === null ? [] : [{ key, text: `${text}${mark}${this.#options.attempt} ${level} ${line}` }];
+      return line === null ? [] : [{ key, text: `${text}${changeMark}${this.#options.attempt} ${level} ${line}` }];
     });
     for (let from = 0; from < changed.length; from += keysMax) {
       await this.#options.spill.write(changed.slice(from, from + keysMax));

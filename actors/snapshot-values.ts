@@ -103,7 +103,7 @@ export function finishValues(draft: ValuesDraft, { atMs, master, spans }: Values
     const rule = historyRuleOf(attribute);
     const kept = keepNewest(rule, runs, atMs, cut).runs;
     const current = currentValues(rule, kept, atMs);
-    due = Math.min(due, nextChange(rule, kept, atMs) ?? due);
+    due = Math.min(due, nextChange(rule, kept, atMs, current) ?? due);
     const [first] = current;
     if (first === undefined) continue;
     if (spans) observed.push(`"${attr}":[${current.map(({ run }) => `[${run.t1},${run.t2}]`).join(",")}]`);

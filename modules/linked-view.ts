@@ -72,8 +72,9 @@ export class LinkedView<Entity extends LiveEntity> {
     for (const [entity, { values, sites }] of this.#copies) {
       for (const name in values) {
         const value = values[name];
-        const before = sites.get(name)?.value ?? entity.values[name];
-        if (value !== before) changes.push({ entity, name, value });
+        if (value === entity.values[name]) continue;
+        const site = sites.get(name);
+        if (site === undefined || site.value !== value) changes.push({ entity, name, value });
       }
       for (const name in entity.values) {
         if (!Object.hasOwn(values, name)) changes.push({ entity, name, value: undefined });

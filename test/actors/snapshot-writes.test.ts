@@ -14,18 +14,20 @@ describe("what hooks write", () => {
           if (values.eid === "b") values["tags#c"] = [0.5];
           if (values.eid === "c") values.tags = null;
           if (values.eid === "d") delete values.tags;
+          if (values.eid === "e") values.tags = undefined;
         };
         reads(door, "lone", write, [], [["tags"]]);
       },
       { atMs: 5 },
     );
     const stored = [0.3].map((c) => ({ attr: "tags", v: "old", t1: 0, t2: 10, c }));
-    const records = ["a", "b", "c", "d"].map((eid) => recordAt(specOf(model, "lone"), eid, stored));
+    const records = ["a", "b", "c", "d", "e"].map((eid) => recordAt(specOf(model, "lone"), eid, stored));
     expect((await playTick(scope, { lone: records })).bodies.lone).toEqual({
       a: { eid: "a", tags: ["p", "q"], "tags#c": [1, 1] },
       b: { eid: "b", tags: ["p"], "tags#c": [0.5] },
       c: { eid: "c" },
       d: { eid: "d" },
+      e: { eid: "e" },
     });
   });
 
