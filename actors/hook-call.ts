@@ -15,6 +15,8 @@ export interface Call {
   /** Of a message its actor's key. */
   readonly self: string;
   readonly record: RecordView | null;
+  /** Attempts after the first one, if not as many as the hook has. */
+  readonly retries?: number;
   /** Calls the hook; `by`: how those are called that a task concerns. */
   invoke(by: (call: HookCall, run: HookRun) => unknown, run: HookRun): unknown;
 }

@@ -124,7 +124,8 @@ async function chase(
   let failure = thrown;
   for (;;) {
     if (failure !== null) {
-      if (pursuit.attempts > lane.hook.retries) return options.failed(lane, failure.error, pursuit.attempts);
+      if (pursuit.attempts > (pursuit.call.retries ?? lane.hook.retries))
+        return options.failed(lane, failure.error, pursuit.attempts);
       await pause(options, pursuit);
     }
     if (next === null) {
@@ -173,7 +174,7 @@ async function endOf(options: PursuitOptions, pursuit: Pursuit, { context, answe
   let cancel = () => {};
   const end = await new Promise<AttemptEnd>((resolve) => {
     cancel = clock.after(timeoutMs, () => {
-      const late = new StarlingError("HOOK_FAILED", `there was no answer within ${timeoutMs} ms`);
+      const late = new StarlingError("DEADLINE", `there was no answer within ${timeoutMs} ms`);
       context.abort(late);
       resolve({ kind: "failed", error: late });
     });

@@ -92,7 +92,7 @@ export function createHookRunner(options: HookRunnerOptions): HookRunner {
     } catch (error) {
       mark.leave();
       lane.counters.failures.value++;
-      return hook.retries === 0 ? failed(lane, error, 1) : pursuits.retry(lane, call, error);
+      return (call.retries ?? hook.retries) === 0 ? failed(lane, error, 1) : pursuits.retry(lane, call, error);
     }
     mark.leave();
     if (isThenable(returned)) return pursuits.follow(lane, call, { context, answer: returned });

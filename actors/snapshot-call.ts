@@ -5,6 +5,7 @@ import type { Clock } from "../proto/clock.ts";
 import type { Seq, ShardId } from "../proto/ids.ts";
 import type { Call } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
+import { givenUp, type HookPatience } from "./hook-patience.ts";
 import type { HookRun } from "./hook-run.ts";
 import type { HookRunner } from "./hook-runner.ts";
 import { type HookReport, noteProblem, reportOf, type SnapshotReport } from "./snapshot-report.ts";
@@ -19,6 +20,8 @@ export interface TickScope {
   /** For whom it is computed: named by the watchdog. */
   readonly shard: ShardId;
   readonly runner: Pick<HookRunner, "run" | "abandonCalls">;
+  /** Of this tick. */
+  readonly patience: HookPatience;
   readonly clock: Clock;
   /** Ends the computing. To be aborted when the shard is lost: its hooks are, and do not answer any more. */
   readonly signal: AbortSignal;
@@ -77,6 +80,10 @@ export abstract class SnapshotCall implements Call {
     return null;
   }
 
+  get retries(): number {
+    return this.scope.patience.retriesOf(this.hook) ?? 0;
+  }
+
   invoke(_by: unknown, run: HookRun): unknown {
     return this.attempt(run);
   }
@@ -132,13 +139,14 @@ interface Answer {
 
 /** The answers that tell something, in the order of the calls. */
 async function gather(scope: TickScope, hook: Hook, calls: Iterable<SnapshotCall>, own: HookReport): Promise<Answer[]> {
-  const { clock, runner, signal } = scope;
+  const { clock, runner, patience, signal } = scope;
   const answers: Answer[] = [];
   const pending = new Set<Promise<void>>();
   const abort = onAbort(signal, () =>
     runner.abandonCalls((call) => call instanceof SnapshotCall && call.scope === scope),
   );
   const settle = (order: number, call: SnapshotCall, outcome: HookOutcome): void => {
+    patience.note(hook, outcome);
     const idle = outcome.kind === "answer" && !call.answered() && outcome.tasks.length === 0;
     if (!idle) answers.push({ order, call, outcome });
   };
@@ -148,7 +156,7 @@ async function gather(scope: TickScope, hook: Hook, calls: Iterable<SnapshotCall
   try {
     for (const call of calls) {
       signal.throwIfAborted();
-      const outcome = runner.run(hook, call);
+      const outcome = patience.retriesOf(hook) === null ? givenUp(hook) : runner.run(hook, call);
       const place = order++;
       if (outcome instanceof Promise) {
         isLate = true;

@@ -5,6 +5,7 @@ import type { Clock } from "../proto/clock.ts";
 import type { ShardId } from "../proto/ids.ts";
 import { type EntityAt, entityKey, keyOf, readEntityAt, writeEntityAt } from "./entity-at.ts";
 import { planWindows } from "./history-read.ts";
+import { createHookPatience, type HookPatience } from "./hook-patience.ts";
 import { callNodeHooks } from "./node-hook-call.ts";
 import type { HookYield } from "./snapshot-call.ts";
 import { type SnapshotGroups, writeLinks } from "./snapshot-groups.ts";
@@ -99,8 +100,20 @@ export function createSnapshotComputer(options: SnapshotComputerOptions): Snapsh
   // Those that only run after a change of their modules' configuration as well: what is linked is the same in every tick.
   const linked = planSnapshotLinks(model, options.hooks);
   const hooksOf = createActiveHooks(options.hooks);
+  const patienceOf = createPatience();
   const scopeOf = (instant: SnapshotInstant): SnapshotScope => {
-    return { ...{ model, hooks: hooksOf(instant.tick), runner, keepEmpty, clock, links: linked }, ...instant };
+    return {
+      ...{
+        model,
+        hooks: hooksOf(instant.tick),
+        patience: patienceOf(instant.tick),
+        runner,
+        keepEmpty,
+        clock,
+        links: linked,
+      },
+      ...instant,
+    };
   };
   /** Values by type, in the order of the types' first records. */
   const valuesOf = async (scope: SnapshotScope, records: readonly TickRecord[], done: HookYield) => {
@@ -237,6 +250,15 @@ function createActiveHooks(hooks: SnapshotHooks): (tick: number) => SnapshotHook
   return (tick) => {
     if (known?.tick !== tick) known = { tick, active: activeHooks(hooks) };
     return known.active;
+  };
+}
+
+/** How long hooks are put up with: anew in every tick. */
+function createPatience(): (tick: number) => HookPatience {
+  let known: { readonly tick: number; readonly patience: HookPatience } | null = null;
+  return (tick) => {
+    if (known?.tick !== tick) known = { tick, patience: createHookPatience() };
+    return known.patience;
   };
 }
 

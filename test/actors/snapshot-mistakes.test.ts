@@ -3,7 +3,7 @@ import type { Value } from "../../modules/datapoint.ts";
 import type { CorrelationHook } from "../../modules/snapshot-hook.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { bodyOf, playTick } from "../support/snapshot-play.ts";
-import { play, reads, record, sets } from "./snapshot-script.ts";
+import { type Door, play, reads, record, sets } from "./snapshot-script.ts";
 
 describe("what hooks do wrong", () => {
   const lone = (values: Readonly<Record<string, Value>> = { x: 1 }) => ({ lone: [record("lone", "a", values)] });
@@ -117,6 +117,33 @@ describe("what hooks do wrong", () => {
     expect(tick.report.get(id)?.problems).toEqual([
       "lone a: hook m/correlation/lone/hook failed: there was no answer within 50 ms",
     ]);
+  });
+
+  it("is given up for the tick when they hang over and over, and not tried again when they fail over and over", async () => {
+    const clock = createManualClock();
+    const calls = { hang: 0, fail: 0 };
+    const register = (door: Door) => {
+      const hang: CorrelationHook = () => {
+        calls.hang++;
+        return new Promise(() => {});
+      };
+      reads(door, "lone", hang, [], [], "hang");
+      const fail: CorrelationHook = () => {
+        calls.fail++;
+        throw new Error("a bug");
+      };
+      reads(door, "lone", fail, [], [], "fail");
+    };
+    const scope = play(register, { clock, timeoutMs: 50, retries: 1 });
+    const ticking = playTick(scope, { lone: Array.from({ length: 200 }, (_, i) => record("lone", `e${i}`)) });
+    await clock.advance(60_000);
+    const { report, bodies } = await ticking;
+    expect(Object.keys(bodies.lone ?? {})).toHaveLength(200);
+    expect(report.get("m/correlation/lone/hang")).toMatchObject({ calls: 200, failures: 200 });
+    expect(report.get("m/correlation/lone/hang")?.problems.at(-1)).toContain("there was no answer within 50 ms");
+    expect(calls.hang).toBeLessThan(40);
+    expect(report.get("m/correlation/lone/fail")).toMatchObject({ calls: 200, failures: 200 });
+    expect(calls.fail).toBeLessThan(240);
   });
 
   it("is tried again with values of its own", async () => {

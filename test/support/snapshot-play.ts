@@ -1,5 +1,6 @@
 import { createCounters } from "../../actors/counters.ts";
 import { type EntityAt, entityKey, keyOf } from "../../actors/entity-at.ts";
+import { createHookPatience } from "../../actors/hook-patience.ts";
 import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
 import type { HookYield } from "../../actors/snapshot-call.ts";
 import { createLinkGraph } from "../../actors/snapshot-component.ts";
@@ -41,7 +42,16 @@ export function snapshotScope(play: SnapshotPlay): SnapshotScope {
   });
   const hooks = activeHooks(table.snapshot ?? none);
   return {
-    ...{ model, hooks, links: planSnapshotLinks(model, hooks), runner, clock, tick: 3, shard: shardId("entity", 0) },
+    ...{
+      model,
+      hooks,
+      links: planSnapshotLinks(model, hooks),
+      runner,
+      patience: createHookPatience(),
+      clock,
+      tick: 3,
+      shard: shardId("entity", 0),
+    },
     ...{ atMs: play.atMs ?? 0, keepEmpty: play.keepEmpty ?? true },
     signal: play.signal ?? new AbortController().signal,
   };
