@@ -103,9 +103,9 @@ export function mergeHistories(
   spec: EntitySpec,
   { rows, pages, horizons }: FoundHistory,
   part: HistoryPart,
-): Histories {
+): Map<string, StoredHistory> {
   const folded = pages.reduce((most, { seq }) => Math.max(most, seq), 0);
-  const added = collect(rows.filter(({ seq }) => seq > folded));
+  const added = collect(folded === 0 ? rows : rows.filter(({ seq }) => seq > folded));
   const histories = new Map<string, StoredHistory>();
   for (const { id: attr, kind } of spec.attributeList) {
     if (kind === "plain" || (kind === "timeseries" && !("newest" in part))) continue;

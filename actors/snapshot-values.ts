@@ -63,7 +63,7 @@ export function draftValues(spec: EntitySpec, record: RecordAt, { part, master }
   const plainAt: number[] | null = master ? [] : null;
   readPlain({ spec, plain, plainAt }, record);
   const isBare = record.rows.length === 0 && record.pages.length === 0;
-  const histories = isBare ? new Map<string, StoredHistory>() : new Map(mergeHistories(spec, record, part));
+  const histories = isBare ? new Map<string, StoredHistory>() : mergeHistories(spec, record, part);
   return { spec, eid: record.eid, plain, plainAt, histories };
 }
 

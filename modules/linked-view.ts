@@ -53,12 +53,16 @@ export function planLinkTree({ dependsOn, mayChange }: HookReach): LinkTree {
 /** What one call of a hook sees. */
 export class LinkedView<Entity extends LiveEntity> {
   readonly #find: FindEntity<Entity>;
-  readonly #copies = new Map<Entity, Copy>();
+  readonly #entity: Entity;
   readonly #root: Copy;
+  /** Of the other entities; null: none was looked at. */
+  #copies: Map<Entity, Copy> | null = null;
 
   constructor(entity: Entity, tree: LinkTree, find: FindEntity<Entity>) {
     this.#find = find;
-    this.#root = this.#open(entity, tree);
+    this.#entity = entity;
+    this.#root = createCopy(entity);
+    if (tree.size > 0) this.#extend(entity, this.#root, tree);
   }
 
   /** The values that the hook gets. */
@@ -69,17 +73,8 @@ export class LinkedView<Entity extends LiveEntity> {
   /** What the hook changed. */
   changes(): LiveChange<Entity>[] {
     const changes: LiveChange<Entity>[] = [];
-    for (const [entity, { values, sites }] of this.#copies) {
-      for (const name in values) {
-        const value = values[name];
-        if (value === entity.values[name]) continue;
-        const site = sites.get(name);
-        if (site === undefined || site.value !== value) changes.push({ entity, name, value });
-      }
-      for (const name in entity.values) {
-        if (!Object.hasOwn(values, name)) changes.push({ entity, name, value: undefined });
-      }
-    }
+    findChanges(this.#entity, this.#root, changes);
+    for (const [entity, copy] of this.#copies ?? []) findChanges(entity, copy, changes);
     return changes;
   }
 
@@ -93,12 +88,18 @@ export class LinkedView<Entity extends LiveEntity> {
   }
 
   #open(entity: Entity, tree: LinkTree): Copy {
-    let copy = this.#copies.get(entity);
-    if (copy === undefined) {
-      copy = { values: { ...entity.values }, sites: new Map(), trees: [] };
-      this.#copies.set(entity, copy);
-    }
-    if (!copy.trees.includes(tree)) this.#extend(entity, copy, tree);
+    const copy = this.#copyOf(entity);
+    if (tree.size > 0 && !copy.trees.includes(tree)) this.#extend(entity, copy, tree);
+    return copy;
+  }
+
+  #copyOf(entity: Entity): Copy {
+    if (entity === this.#entity) return this.#root;
+    this.#copies ??= new Map();
+    const known = this.#copies.get(entity);
+    if (known !== undefined) return known;
+    const copy = createCopy(entity);
+    this.#copies.set(entity, copy);
     return copy;
   }
 
@@ -130,6 +131,26 @@ interface Copy {
   /** Links that have been made live, by attribute. */
   readonly sites: Map<string, Site>;
   readonly trees: LinkTree[];
+}
+
+function createCopy({ values }: LiveEntity): Copy {
+  return { values: { ...values }, sites: new Map(), trees: [] };
+}
+
+function findChanges<Entity extends LiveEntity>(
+  entity: Entity,
+  { values, sites }: Copy,
+  changes: LiveChange<Entity>[],
+): void {
+  for (const name in values) {
+    const value = values[name];
+    if (value === entity.values[name]) continue;
+    const site = sites.get(name);
+    if (site === undefined || site.value !== value) changes.push({ entity, name, value });
+  }
+  for (const name in entity.values) {
+    if (!Object.hasOwn(values, name)) changes.push({ entity, name, value: undefined });
+  }
 }
 
 interface Site {

@@ -3,6 +3,7 @@ import { activation } from "./activation.ts";
 import { type Bed, startBed } from "./bed.ts";
 import { type Benchmark, keeps, medians, type Outcome } from "./benchmark.ts";
 import { cluster } from "./cluster.ts";
+import { computing } from "./computing.ts";
 import { failover } from "./failover.ts";
 import { fanout } from "./fanout.ts";
 import { handoff } from "./handoff.ts";
@@ -34,6 +35,7 @@ const benchmarks: readonly Benchmark[] = [
   listing,
   history,
   snapshots,
+  computing,
   stagesBenchmark,
   cluster,
   failover,
