@@ -28,11 +28,15 @@ export function createHookPatience(): HookPatience {
       return own.failures >= failuresMax ? 0 : hook.retries;
     },
     note: (hook, outcome) => {
+      const known = failing.get(hook);
+      if (known === undefined && outcome.kind !== "failed") return;
+      const own = known ?? { failures: 0, hangs: 0 };
+      // Once given up, for the whole tick.
+      if (own.hangs >= hangsMax) return;
       if (outcome.kind !== "failed") {
-        if (failing.size > 0) failing.delete(hook);
+        failing.delete(hook);
         return;
       }
-      const own = failing.get(hook) ?? { failures: 0, hangs: 0 };
       failing.set(hook, own);
       own.failures++;
       own.hangs = isHang(outcome.error) ? own.hangs + 1 : 0;
