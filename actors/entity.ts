@@ -42,6 +42,8 @@ export interface Entity {
   /** Stored attributes that the model of now does not know, as {@link writeState} writes them: they may come back. */
   unknown: string;
   ttlTokens: Record<string, number> | null;
+  /** Whether PostgreSQL has to be told when its lifetime is to be looked at (`lifetime.ts`). */
+  looks: "stored" | "changed";
   /** Lines that no flush has yet added to the history, parts of the log's own text; null: none. An array would be larger. */
   history: string | null;
   historySeq: Seq;
@@ -100,6 +102,7 @@ export function createEntity(spec: EntitySpec, eid: string, eidValue: Eid): Enti
     flushing: none,
     unknown: "",
     ttlTokens: null,
+    looks: "stored",
     obligation: null,
     createdAt: 0,
     eidValue,

@@ -9,6 +9,7 @@ import { takeLinks } from "./entity-links.ts";
 import { isSettled } from "./entry.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
 import { takeLarge } from "./large-rows.ts";
+import { takeLookAt } from "./lifetime.ts";
 import { owe, planObligations } from "./obligation.ts";
 import { passDeliveries } from "./outbox.ts";
 import { needsMark, onMarked, planAttempts, planLastAttempt } from "./poison.ts";
@@ -71,9 +72,9 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
   if (news === 0 && attempts === undefined) return false;
-  const taken: Taken = { history: [], links: [], obituaries: [], images: [] };
+  const taken: Taken = { history: [], links: [], obituaries: [], looks: [], images: [] };
   const rows = entities.map(({ shard, entity }) => takeState(lane, shard, entity, taken));
-  const { history, links, obituaries, images } = taken;
+  const { history, links, obituaries, looks, images } = taken;
   if (images.length > 0) lane.world.counters.add("snapshot_images", images.length);
   const request = {
     order: { lane: lane.index, number: lane.nextFlush++ },
@@ -85,6 +86,7 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
     deadLetters: letters,
     ...(links.length > 0 && { links }),
     ...(obituaries.length > 0 && { obituaries }),
+    ...(looks.length > 0 && { looks }),
     ...(obligations.length > 0 && { obligations }),
     ...(attempts && { attempts }),
     ...(images.length > 0 && { images }),
@@ -133,7 +135,7 @@ function isFlushable({ tombstone, open, mailbox }: Entity): boolean {
 
 /** What a flush takes of entities beside their records. */
 type Taken = {
-  readonly [part in "history" | "links" | "obituaries" | "images"]: NonNullable<FlushRequest[part]>[number][];
+  readonly [part in "history" | "links" | "obituaries" | "looks" | "images"]: NonNullable<FlushRequest[part]>[number][];
 };
 
 function takeState(lane: Lane, { id: shard }: Shard, entity: Entity, taken: Taken): StoredEntity {
@@ -148,6 +150,8 @@ function takeState(lane: Lane, { id: shard }: Shard, entity: Entity, taken: Take
     taken.history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history });
     entity.history = null;
   }
+  const lookAt = takeLookAt(entity);
+  if (lookAt !== undefined) taken.looks.push({ shard, type, eid, at: lookAt });
   if (tombstone && lane.linkTypes.targets.has(type)) {
     taken.obituaries.push({ shard, type, eid, seq: applied });
     lane.world.counters.add("obituaries_written");
@@ -267,6 +271,7 @@ function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>):
     deadLetters: request.deadLetters.filter(stays),
     ...(request.links && { links: request.links.filter(stays) }),
     ...(request.obituaries && { obituaries: request.obituaries.filter(stays) }),
+    ...(request.looks && { looks: request.looks.filter(stays) }),
     ...(request.obligations && { obligations: request.obligations.filter(stays) }),
     ...(request.attempts && { attempts: request.attempts.filter(stays) }),
     ...(request.images && { images: request.images.filter(stays) }),

@@ -6,6 +6,7 @@ import { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import { planFold, planWindows } from "./history-fold.ts";
 import { historyRuleOf } from "./history-rule.ts";
+import { repeat } from "./repeat.ts";
 import type { NextDeadline } from "./schedule-cron.ts";
 import type { EntityKey, Histories, HistoryFold } from "./store/store.ts";
 
@@ -42,56 +43,31 @@ const entitiesMax = 100;
 const rowsMax = 200;
 const pagesMax = 1_000;
 const closeWithinMs = 10_000;
-const lookEveryMs = 60_000;
 
 /** Starts a keeper. */
 export function startHistoryKeeper(options: HistoryKeeperOptions): HistoryKeeper {
   const stop = new AbortController();
   const fold = () => foldAll(options, stop.signal);
   const clean = () => cleanAll(options, stop.signal);
-  const timers = [repeat(options, options.foldAt, "fold", fold), repeat(options, options.cleanAt, "clean", clean)];
+  const { clock, wall, counters, log } = options;
+  const keep = (next: NextDeadline | null, name: string, run: () => Promise<void>) =>
+    repeat({
+      ...{ next, run, clock, wall },
+      onFailure: (error) => {
+        counters.add(`history_failures/${name}`);
+        log.warn({ err: error }, `histories could not be ${name}ed: tried again at the next time`);
+      },
+    });
+  const timers = [keep(options.foldAt, "fold", fold), keep(options.cleanAt, "clean", clean)];
   return {
     fold,
     clean,
     close: async () => {
       stop.abort(new StarlingError("UNAVAILABLE", "the node stops"));
       const ended = Promise.all(timers.map((timer) => timer.close()));
-      const rest = { clock: options.clock, deadlineMs: closeWithinMs, text: "the upkeep of histories did not end" };
+      const rest = { clock, deadlineMs: closeWithinMs, text: "the upkeep of histories did not end" };
       // What is on its way happens as a whole or not at all.
       await withDeadline(ended, rest).catch(() => {});
-    },
-  };
-}
-
-/** Runs at every deadline; one that comes while a run is going on is left out. */
-function repeat(
-  { clock, wall, counters, log }: HistoryKeeperOptions,
-  next: NextDeadline | null,
-  name: string,
-  run: () => Promise<void>,
-) {
-  let running: Promise<void> = Promise.resolve();
-  let closed = false;
-  let cancel = (): void => {};
-  const wait = (due: number | null): void => {
-    if (due === null || closed) return;
-    cancel = clock.after(Math.max(0, Math.min(due - wall(), lookEveryMs)), () => {
-      if (wall() < due) return wait(due);
-      running = run()
-        .catch((error: unknown) => {
-          if (closed) return;
-          counters.add(`history_failures/${name}`);
-          log.warn({ err: error }, `histories could not be ${name}ed: tried again at the next time`);
-        })
-        .then(() => wait(next?.(wall()) ?? null));
-    });
-  };
-  wait(next?.(wall()) ?? null);
-  return {
-    close: async () => {
-      closed = true;
-      cancel();
-      await running;
     },
   };
 }

@@ -8,8 +8,10 @@ import type { PartTask } from "./part.ts";
  *
  *   unlink    the target, to which this entity may link over `attr`, was deleted
  *   told      nothing: what the version before told targets of links to them
+ *
+ * Or what the collector asks of an entity, by itself: `expire`, to end its life if that is over (`lifetime.ts`).
  */
-export type LinkChange = Unlink | { readonly kind: "told" };
+export type LinkChange = Unlink | { readonly kind: "told" } | { readonly kind: "expire" };
 
 export interface Unlink {
   readonly kind: "unlink";
@@ -32,6 +34,7 @@ export function linkTask(model: Model, type: string, eid: string, change: LinkCh
 /** As JSON text, for a line of the log. */
 export function writeLinkChange(change: LinkChange): string {
   if (change.kind === "told") return '["refer"]';
+  if (change.kind === "expire") return '["expire"]';
   const { kind, attr, type, eid, before } = change;
   return JSON.stringify(before === null ? [kind, attr, type, eid] : [kind, attr, type, eid, before]);
 }
@@ -42,6 +45,8 @@ export function readLinkChange(text: string): LinkChange {
   switch (kind) {
     case "unlink":
       return { kind, attr, type, eid, before };
+    case "expire":
+      return { kind };
     case "refer":
     case "unrefer":
       return { kind: "told" };

@@ -1,15 +1,12 @@
-import { createHash } from "node:crypto";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import type { ShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import type { SplitBatch } from "./batch.ts";
-import type { CallChannel, CallSession } from "./call-session.ts";
+import { sendTasks, type TaskSender } from "./call-tasks.ts";
 import type { Counters } from "./counters.ts";
-import { createLineText, writeTask } from "./line.ts";
 import { linkTask } from "./link-change.ts";
-import type { Part, PartTask } from "./part.ts";
+import type { PartTask } from "./part.ts";
 import type { LinkEnd, Obituaries, Obituary, ShardPlace } from "./store/stored-link.ts";
 
 /**
@@ -36,11 +33,9 @@ export interface LinkKeeper {
   close(): Promise<void>;
 }
 
-export interface LinkKeeperOptions {
+export interface LinkKeeperOptions extends TaskSender {
   readonly obituaries: Obituaries;
-  readonly calls: Pick<CallSession, "send">;
   readonly model: Model;
-  readonly shardOf: (type: string, eid: string) => ShardId;
   /** The shards whose obituaries this node looks after; two nodes with the same one do each other's work, and no harm. */
   readonly shards: () => readonly ShardId[];
   /** A number that changes when there may be new ones. */
@@ -58,7 +53,6 @@ const lookEveryMs = 60_000;
 const obituariesMax = 100;
 /** Sources in one batch. */
 const pageMax = 400;
-const sendWithinMs = 10_000;
 const closeWithinMs = 1_000;
 
 /** Starts a keeper. */
@@ -139,12 +133,12 @@ async function unlinkAll(options: LinkKeeperOptions, obituary: Obituary, signal:
     while (!signal.aborted) {
       const page: readonly LinkEnd[] = await options.obituaries.referrers(dead, after, pageMax);
       waiting.push(...page.flatMap((source) => taskFor(options, obituary, dead, source) ?? []));
-      if (waiting.length >= pageMax) await tell(options, waiting.splice(0), signal);
+      if (waiting.length >= pageMax) await sendTasks(options, waiting.splice(0), signal);
       after = page.at(-1) ?? null;
       if (page.length < pageMax) break;
     }
   }
-  if (waiting.length > 0 && !signal.aborted) await tell(options, waiting, signal);
+  if (!signal.aborted) await sendTasks(options, waiting, signal);
 }
 
 function taskFor(
@@ -156,49 +150,4 @@ function taskFor(
   const end = places.get(shardOf(type, eid));
   // Of a shard that had no log then all is newer.
   return end === undefined ? null : linkTask(model, type, eid, { kind: "unlink", attr, ...dead, before: end.at });
-}
-
-/** Resolves when all tasks are durable. */
-async function tell(
-  { calls, shardOf }: LinkKeeperOptions,
-  tasks: readonly PartTask[],
-  signal: AbortSignal,
-): Promise<void> {
-  const byShard = new Map<ShardId, PartTask[]>();
-  for (const task of tasks) {
-    const shard = shardOf(task.entity.id, task.eid);
-    byShard.set(shard, [...(byShard.get(shard) ?? []), task]);
-  }
-  const call = { deadlineMs: sendWithinMs, signal, level: "durable", idempotencyKey: "" } as const;
-  const { rejections } = await calls.send((channel) => splitTasks(byShard, channel), call);
-  if (rejections[0] !== undefined) throw new StarlingError("STORE_REFUSED", rejections[0].message);
-}
-
-/** Rough size in memory of a task, and of a part. */
-const taskBytes = 300;
-const partBytes = 150;
-
-function splitTasks(byShard: ReadonlyMap<ShardId, readonly PartTask[]>, { channel, number }: CallChannel): SplitBatch {
-  const text = createLineText();
-  for (const tasks of byShard.values()) for (const task of tasks) writeTask(task, text, "\n");
-  const hash = createHash("sha256").update(text.pieces.join("")).digest("hex").slice(0, 16);
-  const parts = [...byShard].map(([shard, tasks], position): Part => {
-    const bytes = partBytes + taskBytes * tasks.length;
-    return {
-      kind: "part",
-      ...{ position, shard, channel, number, predecessor: null, hash, tasks, rejections: [], bytes },
-    };
-  });
-  const partOf = Int32Array.from(parts.keys());
-  const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
-  return {
-    number,
-    bytes,
-    items: parts.length,
-    accepted: parts.length,
-    parts,
-    rejections: [],
-    partOf,
-    whole: false,
-  };
 }

@@ -4,7 +4,7 @@ import { type Seq, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { appendAnswer, createAnswer, recordMessage } from "./answer-block.ts";
 import { wasAllowed } from "./creation-answer.ts";
-import { applyDatapoint, applyState, applyTtl, clearEntity, type Entity } from "./entity.ts";
+import { applyDatapoint, applyState, clearEntity, type Entity } from "./entity.ts";
 import { applyUnlink, clearLinks, noteLinks } from "./entity-links.ts";
 import { viewOf } from "./entity-view.ts";
 import { causeOf, createEntry, type Entry, isSettled, reuseEntry } from "./entry.ts";
@@ -13,6 +13,7 @@ import { HookCall } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import type { Lane } from "./lane.ts";
 import { letterOfHook, letterOfTask } from "./letter.ts";
+import { beginLife, dropTokens, endsLife, prolongLife } from "./lifetime.ts";
 import { errorOf, failureOf, type MessageResult } from "./message-result.ts";
 import { resume } from "./obligation.ts";
 import { countOut } from "./outbox.ts";
@@ -109,6 +110,8 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
     switch (entry.phase) {
       case "waiting":
         begin(lane, shard, entity, entry, task);
+        // A life that is over ends as any deletion.
+        if (entry.task !== task) return runPhases(lane, shard, entity, entry);
         break;
       case "start":
         if (!runHooks(lane, shard, entry, hooks.onTaskStart)) return false;
@@ -152,6 +155,7 @@ function begin(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
   const held = entry.obligation?.held;
   if (isOver(shard, entity, entry)) entry.phase = "ended";
   else if (entity.spec.actor !== undefined) entry.phase = "message";
+  else if (endsLife(lane, entity, entry, task)) entry.phase = "start";
   else if (task.link) entry.phase = "apply";
   else if (held?.entry !== entry) entry.phase = "start";
   else {
@@ -186,13 +190,16 @@ function apply(lane: Lane, shard: Shard, entity: Entity, entry: Entry, task: Par
     clearEntity(entity);
     if (lane.linkTypes.sources.has(entity.spec.id)) clearLinks(entity);
     entity.tombstone = true;
+    if (entity.spec.lifetime.type === "ttl") entity.looks = "changed";
     counters.add("record_removed");
+  } else if (task.link?.kind === "expire") {
+    if (!dropTokens(entity, entry.at)) return;
   } else if (task.link) {
     if (task.link.kind !== "unlink" || !applyUnlink(model, entity, task.link)) return;
     counters.add("links_forgotten");
   } else {
     if (!entity.exists) create(lane, entity, entry);
-    if (task.ttlTokens !== null) applyTtl(entity, task.ttlTokens);
+    prolongLife(entity, task, entry.at);
     let seq = entry.lastSeq - task.datapoints.length + 1;
     for (const datapoint of task.datapoints) {
       if (datapoint.spec.relation !== null) noteLinks(model, entity, datapoint, entry.at);
@@ -260,6 +267,7 @@ function create(lane: Lane, entity: Entity, entry: Entry): void {
   entity.exists = true;
   entity.created = entry.seq;
   entity.createdAt = entry.at;
+  beginLife(entity, entry.at);
   lane.world.counters.add("record_created");
 }
 

@@ -4,21 +4,17 @@ import { createBatchMeter } from "../actors/batch-meter.ts";
 import { CallSession, defaultCallLimits } from "../actors/call-session.ts";
 import { type Counters, createCounters } from "../actors/counters.ts";
 import type { Engine } from "../actors/engine.ts";
-import { startHistoryKeeper } from "../actors/history-keeper.ts";
 import { allHooks } from "../actors/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hook-runner.ts";
 import type { LaneLimits } from "../actors/lane.ts";
-import { startLinkKeeper } from "../actors/link-keeper.ts";
 import { createMessenger, createModuleActors, type Messenger } from "../actors/messenger.ts";
-import { createNextDeadline } from "../actors/schedule-cron.ts";
 import { checkSchedules, startScheduleDriver } from "../actors/schedule-driver.ts";
 import type { Snapshots } from "../actors/snapshots.ts";
 import { type ClusterEngine, type EngineOptions, startEngine } from "../actors/start-engine.ts";
 import { modelWithBehaviours } from "../modules/behaviour-model.ts";
 import type { Model } from "../modules/model.ts";
 import { systemClock } from "../proto/clock.ts";
-import { groupOf, type NodeId, type ShardId, toNodeId } from "../proto/ids.ts";
-import { shardOf } from "../proto/shard-of.ts";
+import { type NodeId, toNodeId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import { armFailPoint } from "./armed-fail-point.ts";
 import { type LoadedConfig, loadConfig } from "./config/load-config.ts";
@@ -38,6 +34,7 @@ import { openHttp } from "./open-http.ts";
 import { openSecurity, type Security } from "./open-security.ts";
 import { openSnapshots } from "./open-snapshots.ts";
 import { openTracing, type Tracing } from "./open-tracing.ts";
+import { openUpkeep } from "./open-upkeep.ts";
 import { version } from "./version.ts";
 
 /** One node, serving. */
@@ -223,8 +220,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   });
   snapshots = runs;
   opened.push(() => runs.close());
-  opened.push(keepHistories({ config, database, engine: serving, counters, log }));
-  opened.push(keepLinks({ model, database, calls, engine: serving, counters, log }));
+  opened.push(openUpkeep({ config, database, calls, engine: serving, counters, log }));
   const { name } = membership.self;
   const httpAddress = http.address;
   log.info(
@@ -279,47 +275,6 @@ function openActors(
     ...{ clock: systemClock, wall: Date.now, log: (module) => log.child({ module }) },
   });
   return () => driver.close();
-}
-
-/** Folds and cleans the histories of this node's shards. Returns the end of it. */
-function keepHistories(
-  parts: Pick<EngineParts, "config" | "database" | "counters"> & { engine: ClusterEngine; log: Log },
-): Closing {
-  const { config, database, engine, counters, log } = parts;
-  const { aggregation, cleaning } = config.platform.histories;
-  const keeper = startHistoryKeeper({
-    ...{ histories: database.histories, model: config.model, counters, log },
-    shards: () => entityShardsOf(engine),
-    foldAt: createNextDeadline(aggregation, "history_manager.yml: aggregation_schedule"),
-    cleanAt: createNextDeadline(cleaning, "history_manager.yml: datapoint_cleaning_schedule"),
-    ...{ clock: systemClock, wall: Date.now },
-  });
-  return () => keeper.close();
-}
-
-/** Has links to deleted entities of this node's shards forgotten. Returns the end of it. */
-function keepLinks(
-  parts: Pick<EngineParts, "database" | "counters"> & {
-    model: Model;
-    calls: CallSession;
-    engine: ClusterEngine;
-    log: Log;
-  },
-): Closing {
-  const { database, engine, counters, ...rest } = parts;
-  const written = counters.counter("obituaries_written");
-  const keeper = startLinkKeeper({
-    ...{ ...rest, obituaries: database.obituaries, counters, clock: systemClock },
-    shardOf: (type, eid) => shardOf("entity", type, eid, engine.entityShards),
-    shards: () => entityShardsOf(engine),
-    news: () => written.value,
-  });
-  return () => keeper.close();
-}
-
-/** The shards of entities that this node owns. */
-function entityShardsOf(engine: ClusterEngine): ShardId[] {
-  return engine.status().shards.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : []));
 }
 
 /** A node that leaves hands its shards over first, if there is somebody to have them. */

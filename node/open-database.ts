@@ -4,10 +4,15 @@ import { coordinatorShard } from "../actors/snapshot-coordinator.ts";
 import { createShardedSnapshots } from "../actors/store/postgres-snapshots.ts";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
 import { createShardedSnapshotQueries } from "../actors/store/sharded-snapshot-queries.ts";
-import { createShardedHistories, createShardedObituaries, createShardedStore } from "../actors/store/sharded-store.ts";
+import {
+  createShardedHistories,
+  createShardedLifetimes,
+  createShardedObituaries,
+  createShardedStore,
+} from "../actors/store/sharded-store.ts";
 import type { SnapshotQueries } from "../actors/store/snapshot-queries.ts";
 import type { SnapshotStore } from "../actors/store/snapshot-store.ts";
-import type { Histories, Queries, Store } from "../actors/store/store.ts";
+import type { Histories, Lifetimes, Queries, Store } from "../actors/store/store.ts";
 import type { Obituaries } from "../actors/store/stored-link.ts";
 import type { Model } from "../modules/model.ts";
 import type { ShardId } from "../proto/ids.ts";
@@ -24,6 +29,7 @@ export interface Database {
   readonly snapshots: SnapshotStore;
   readonly snapshotQueries: SnapshotQueries;
   readonly obituaries: Obituaries;
+  readonly lifetimes: Lifetimes;
   readonly clusterId: string;
   /** One round trip to each database. Raises STORE. */
   ping(): Promise<void>;
@@ -102,6 +108,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
             (shard) => storeOf(shard).snapshots,
             home,
           );
+    const lifetimes = stores.length === 1 ? first : createShardedLifetimes(stores, storeOf);
     const obituaries = stores.length === 1 ? first : createShardedObituaries(stores, storeOf);
     const keepCoordinator = first.keepCoordinator;
     const ping = async (): Promise<void> => void (await Promise.all(stores.map((store) => store.ping())));
@@ -112,6 +119,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       snapshots,
       snapshotQueries,
       obituaries,
+      lifetimes,
       clusterId: first.clusterId,
       ping,
       keepCoordinator,

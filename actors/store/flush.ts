@@ -2,6 +2,7 @@ import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
 import type { Pool } from "./connection.ts";
 import { largeFunctions } from "./large-value.ts";
+import { packLooks } from "./lifetime.ts";
 import { linkedFlushText, linkParameters, packLinks } from "./link.ts";
 import { packObituaries } from "./obituary.ts";
 import { packObligations } from "./obligation.ts";
@@ -214,7 +215,7 @@ export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Pr
   const { order = null } = request;
   const numbered = order === null ? parameters : [order.lane, order.number, ...parameters];
   const isTicked = request.images !== undefined || request.marks !== undefined;
-  const text = flushText({ ordered: order !== null, linked: hasLinks(request), ticked: isTicked });
+  const text = flushText({ ordered: order !== null, linked: isLinked(request), ticked: isTicked });
   const rows = await pool.query<{ lost: string | null }>(text, numbered);
   return toWriteResult(rows);
 }
@@ -261,13 +262,16 @@ function packFlush(packer: Packer, request: FlushRequest): string[] {
     }),
     ...packObligations(packer, request),
     ...packLarge(packer, entities),
-    ...(hasLinks(request) ? [...packLinks(packer, request.links ?? []), ...packObituaries(packer, request)] : []),
+    ...(isLinked(request)
+      ? [...packLinks(packer, request.links ?? []), ...packObituaries(packer, request), packLooks(packer, request)]
+      : []),
     ...(request.images === undefined && request.marks === undefined ? [] : packImages(packer, request)),
   ];
 }
 
-function hasLinks({ links, obituaries }: FlushRequest): boolean {
-  return links !== undefined || obituaries !== undefined;
+/** Whether the flush is the longer one, with what only some have to write. */
+function isLinked({ links, obituaries, looks }: FlushRequest): boolean {
+  return links !== undefined || obituaries !== undefined || looks !== undefined;
 }
 
 /** Keys row by row, bodies as a column: they are few and long. */

@@ -219,17 +219,19 @@ end
 $$;
 `;
 
-/** How many parameters a flush has for links and obituaries, after its own. */
-export const linkParameters = 8;
+/** How many parameters a flush has for links, obituaries and lifetimes, after its own. */
+export const linkParameters = 9;
 
-/** The same flush with links: `call` is that without, and gives `lost`; its `count` parameters come first. */
+/** The same flush with these: `call` is that without, and gives `lost`; its `count` parameters come first. */
 export function linkedFlushText(call: string, count: number, ordered: boolean): string {
   const fresh = ordered ? "starling.next_flush_1($3, $1, $2)" : "true";
-  const links = Array.from({ length: linkParameters }, (_, index) => `$${count + 1 + index}`).join(", ");
+  const escaped = `$${ordered ? 6 : 4}`;
+  const links = Array.from({ length: linkParameters - 1 }, (_, index) => `$${count + 1 + index}`).join(", ");
   return `with n as materialized (select ${fresh} as fresh),
     f as materialized (select n.fresh, ${call} as lost from n)
     select f.lost, case when f.fresh and f.lost is null
-      then starling.flush_links_2($${ordered ? 6 : 4}, ${links}) end from f`;
+      then case when starling.flush_links_2(${escaped}, ${links}) then starling.flush_looks_1(${escaped}, $${count + linkParameters}) end
+      end from f`;
 }
 
 /** A flush's links as `flush_links_2` takes them from its second parameter on; obituaries follow. */

@@ -4,6 +4,7 @@ import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions, orderedFlushFunctions } from "./flush.ts";
 import { historyFunctions } from "./history.ts";
+import { lifetimeFunctions } from "./lifetime.ts";
 import { linkFunctions, referenceFunctions } from "./link.ts";
 import { loadFunctions } from "./load.ts";
 import { obituaryFunctions } from "./obituary.ts";
@@ -51,6 +52,7 @@ export const schemaSteps: readonly string[] = [
     sessionHolders,
     referenceFunctions,
     obituaryFunctions,
+    lifetimeFunctions,
   ].join("\n"),
 ];
 

@@ -9,6 +9,7 @@ import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "
 import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
 import { cleanHistory, foldHistory, listUnfolded, readHistoryPages, readHistoryRows, readHorizons } from "./history.ts";
+import { readLooks } from "./lifetime.ts";
 import { findLinks, findReferrers } from "./link.ts";
 import { load } from "./load.ts";
 import { type ClusterExpectation, migrate } from "./migrations.ts";
@@ -23,14 +24,14 @@ import { indexSnapshots } from "./snapshot-index.ts";
 import type { SnapshotQueries } from "./snapshot-queries.ts";
 import { createSnapshotQueries, searchTimeoutMs } from "./snapshot-query.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
-import type { Fence, Histories, Queries, Store, WriteResult } from "./store.ts";
+import type { Fence, Histories, Lifetimes, Queries, Store, WriteResult } from "./store.ts";
 import type { Obituaries } from "./stored-link.ts";
 import { keepModel } from "./stored-model.ts";
 import { readUnpassed } from "./unpassed.ts";
 import { type WorldWatch, watchWorld } from "./world.ts";
 
 /** The store in PostgreSQL. */
-export interface PostgresStore extends Store, Queries, Histories, Obituaries {
+export interface PostgresStore extends Store, Queries, Histories, Lifetimes, Obituaries {
   readonly clusterId: string;
   readonly snapshots: SnapshotStore;
   readonly snapshotQueries: SnapshotQueries;
@@ -183,6 +184,7 @@ function createStore(parts: {
     obituaries: (shards, limit) => readObituaries(control, shards, limit),
     referrers: (target, after, limit) => findReferrers(reads, target, after, limit),
     bury: (obituary) => bury(control, obituary),
+    toLookAt: (shards, by, after, limit) => readLooks(control, shards, { by, after, limit }),
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
     countDeadLetters: () => countDeadLetters(reads),

@@ -4,8 +4,10 @@ import { parseLetterId } from "./dead-letter.ts";
 import type {
   AppendRequest,
   AskedPart,
+  DueLook,
   FlushRequest,
   Histories,
+  Lifetimes,
   Queries,
   SegmentHead,
   ShardOwner,
@@ -162,6 +164,31 @@ export function createShardedObituaries(
   };
 }
 
+/** The upkeep of lifetimes over several databases: each shard's in its own. */
+export function createShardedLifetimes(
+  stores: readonly Lifetimes[],
+  storeOf: (shard: ShardId) => Lifetimes,
+): Lifetimes {
+  return {
+    toLookAt: async (shards, by, after, limit) => {
+      const asked = stores.map((store) =>
+        store.toLookAt(
+          shards.filter((shard) => storeOf(shard) === store),
+          by,
+          after,
+          limit,
+        ),
+      );
+      return (await Promise.all(asked)).flat().sort(compareLooks).slice(0, limit);
+    },
+  };
+}
+
+/** As the databases order them. */
+function compareLooks(a: DueLook, b: DueLook): number {
+  return a.at - b.at || a.shard - b.shard || compareText(a.type, b.type) || compareText(a.eid, b.eid);
+}
+
 /** The upkeep of histories over several databases: each shard's in its own, horizons in all. */
 export function createShardedHistories(
   stores: readonly Histories[],
@@ -241,6 +268,7 @@ function splitFlush<S>(request: FlushRequest, storeOf: (shard: ShardId) => S): M
       ...(request.links && { links: here(request.links) }),
       ...(request.obituaries && { obituaries: here(request.obituaries) }),
       ...(request.places && { places: request.places }),
+      ...(request.looks && { looks: here(request.looks) }),
       progress: here(request.progress),
       refused: here(request.refused),
       deadLetters: here(request.deadLetters),

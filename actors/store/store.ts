@@ -218,6 +218,8 @@ export interface FlushRequest {
   readonly links?: readonly LinkSegment[];
   /** Left out: nothing was deleted to which others may link. Kept with how far every log goes. */
   readonly obituaries?: readonly NewObituary[];
+  /** Left out: nothing changed in when lifetimes are to be looked at. */
+  readonly looks?: readonly LookAt[];
   /** How far that is, where the database does not know all shards; default: as it knows. */
   readonly places?: readonly ShardPlace[];
   readonly refused: readonly (EntityKey & { readonly seq: Seq })[];
@@ -309,6 +311,21 @@ export interface Histories extends Pick<Queries, "historyRows" | "historyPages">
   fold(fold: HistoryFold): Promise<boolean>;
   /** Drops pages that end before an instant, at most `limit`; returns how many. From now on it is the attribute's horizon. */
   clean(request: { type: string; attr: string; before: number; limit: number }): Promise<number>;
+}
+
+/** When the lifetime of an entity is to be looked at, Unix ms; null: never. */
+export interface LookAt extends EntityKey {
+  readonly at: number | null;
+}
+
+/** The upkeep of lifetimes. */
+export interface Lifetimes {
+  /** Entities of shards whose lifetimes are to be looked at by an instant, in the order of their times, those after `after`. */
+  toLookAt(shards: readonly ShardId[], by: number, after: DueLook | null, limit: number): Promise<DueLook[]>;
+}
+
+export interface DueLook extends LookAt {
+  readonly at: number;
 }
 
 /** Questions that PostgreSQL answers directly, not the owner. */

@@ -39,6 +39,13 @@ export const dataMetrics: readonly Metric[] = [
   counter("starling_obituaries_total", "deleted entities that others may link to", "obituaries_written"),
   counter("starling_links_forgotten_total", "links to deleted entities that their sources gave up", "links_forgotten"),
   counter("starling_link_keeper_failures_total", "failed looks for links to deleted entities", "link_keeper_failures"),
+  counter(
+    "starling_lifetimes_looked_at_total",
+    "entities whose lifetime the collector looked at",
+    "lifetimes_looked_at",
+  ),
+  counter("starling_lives_over_total", "entities deleted as their lifetime was over", "lives_over"),
+  counter("starling_collector_failures_total", "failed runs of the collector", "collector_failures"),
   counter("starling_history_rows_folded_total", "rows of histories merged into pages", "history/folded_rows"),
   counter("starling_history_pages_written_total", "pages that came of it", "history/pages_written"),
   counter(

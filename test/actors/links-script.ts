@@ -145,7 +145,8 @@ export async function keepLinks(
 
 const homeShard = shardId("entity", 0);
 
-async function sendCall(nodes: readonly SimulatedNode[], { parts, ...batch }: SplitBatch): Promise<OpenBatch> {
+/** Offers what a call sends to the nodes that own its shards; they come to rest. */
+export async function sendCall(nodes: readonly SimulatedNode[], { parts, ...batch }: SplitBatch): Promise<OpenBatch> {
   let durable = 0;
   for (const node of nodes) {
     const own = parts.filter(({ shard }) => node.lane.shards.has(shard));

@@ -1,5 +1,6 @@
 import type {
   AttemptMark,
+  DueLook,
   HistorySegment,
   Segment,
   StoredDeadLetter,
@@ -29,6 +30,8 @@ export interface MemoryShard {
   readonly entities: Map<string, StoredEntity>;
   readonly history: Map<string, HistorySegment[]>;
   readonly links: Map<string, readonly MemoryLink[]>;
+  /** When lifetimes are to be looked at. */
+  readonly looks: Map<string, DueLook>;
   /** By their seq. */
   readonly obituaries: Map<number, Obituary>;
   readonly refused: Set<number>;
@@ -82,6 +85,7 @@ export function createMemoryShard(): MemoryShard {
     history: new Map(),
     links: new Map(),
     obituaries: new Map(),
+    looks: new Map(),
     refused: new Set(),
     letters: new Map(),
     obligations: new Map(),
@@ -112,6 +116,7 @@ function copyShard(shard: MemoryShard): MemoryShard {
     history: new Map(shard.history),
     links: new Map(shard.links),
     obituaries: new Map(shard.obituaries),
+    looks: new Map(shard.looks),
     refused: new Set(shard.refused),
     letters: new Map(shard.letters),
     obligations: new Map(shard.obligations),
@@ -127,7 +132,7 @@ function copyShard(shard: MemoryShard): MemoryShard {
 export function writeDurable({ shards, sessions, tick, endedTick }: MemoryDurable): string {
   const texts = [`${tick} ${endedTick}`, ...[...sessions.values()].map(writeRow)];
   for (const [id, shard] of shards) {
-    const { log, channels, entities, history, links, obituaries, refused, letters, obligations } = shard;
+    const { log, channels, entities, history, links, looks, obituaries, refused, letters, obligations } = shard;
     const { owner, claim, watermark, delivered, at, attempt } = shard;
     const rows = [
       ...log,
@@ -137,6 +142,7 @@ export function writeDurable({ shards, sessions, tick, endedTick }: MemoryDurabl
       ...shard.marks,
       ...shard.images.values(),
     ].map(writeRow);
+    rows.push(...[...looks.values()].map(writeRow));
     for (const { seq, dead, places } of obituaries.values()) rows.push(JSON.stringify([seq, dead, [...places]]));
     rows.push(...[...obligations.values()].map(writeRow), ...[...channels].map(String), [...refused].sort().join());
     const rest = [id, owner !== null, claim, watermark, delivered, at, attempt];

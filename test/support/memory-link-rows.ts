@@ -1,5 +1,5 @@
 import { firstEnd, lastStart, linkSpansMax } from "../../actors/store/link.ts";
-import type { EntityKey, FlushRequest, Queries, Store } from "../../actors/store/store.ts";
+import type { EntityKey, FlushRequest, Lifetimes, Queries, Store } from "../../actors/store/store.ts";
 import type {
   LinkAt,
   LinkEnd,
@@ -13,6 +13,7 @@ import type {
 } from "../../actors/store/stored-link.ts";
 import { type ShardId, toSeq } from "../../proto/ids.ts";
 import { firstOf, type MemoryShard } from "./memory-durable.ts";
+import { flushLook, memoryLifetimes } from "./memory-lifetimes.ts";
 import { keyOf } from "./memory-queries.ts";
 
 type Spans = readonly Span[];
@@ -48,11 +49,12 @@ function isGone(row: LinkRow, known: MemoryLink | undefined): boolean {
   return row.kind === "forgotten" && (row.before === null || (known?.seen ?? Number.POSITIVE_INFINITY) <= row.before);
 }
 
-/** Leaves the obituaries of a flush. */
+/** Leaves the obituaries of a flush, and when lifetimes are to be looked at. */
 export function flushObituaries(
   shards: ReadonlyMap<ShardId, MemoryShard>,
-  { obituaries = [], places }: FlushRequest,
+  { obituaries = [], places, looks = [] }: FlushRequest,
 ): void {
+  for (const look of looks) flushLook(shards.get(look.shard), look);
   const ends = new Map((places ?? placesOf(shards)).map(({ shard, seq, at }) => [shard, { seq, at }]));
   for (const shard of new Set(obituaries.map((one) => one.shard))) {
     const all = obituaries.filter((one) => one.shard === shard);
@@ -66,7 +68,7 @@ export function flushObituaries(
 /** Reads links as PostgreSQL does. */
 export function memoryLinkReads(
   shards: ReadonlyMap<ShardId, MemoryShard>,
-): Pick<Queries, "links"> & Pick<Store, "places"> & Obituaries {
+): Pick<Queries, "links"> & Pick<Store, "places"> & Obituaries & Lifetimes {
   const toTarget = (type: string, eid: string) =>
     [...shards.values()]
       .flatMap(({ links }) => [...links.values()].flat())
@@ -75,6 +77,7 @@ export function memoryLinkReads(
       .sort((a, b) => compareEnds(a.end, b.end));
   const isAfter = (end: LinkEnd, after: LinkEnd | null) => after === null || compareEnds(end, after) > 0;
   return {
+    ...memoryLifetimes(shards),
     links: async (query) => {
       const own = (shards.get(query.shard)?.links.get(keyOf(query)) ?? []).map((row) => ({ row, end: row }));
       const rows = query.reverse ? toTarget(query.type, query.eid) : own;

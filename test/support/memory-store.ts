@@ -8,6 +8,7 @@ import type {
   Fence,
   FlushRequest,
   HistorySegment,
+  Lifetimes,
   NewDeadLetter,
   Queries,
   Segment,
@@ -32,7 +33,7 @@ import { readLog, readUnpassed } from "./memory-log.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
 import { addImage, addMark, copyHistory, readMemoryTickPage } from "./memory-ticks.ts";
 
-export interface MemoryStore extends Store, Queries, Obituaries {
+export interface MemoryStore extends Store, Queries, Obituaries, Lifetimes {
   readonly durable: MemoryDurable;
   readonly shards: ReadonlyMap<ShardId, MemoryShard>;
   historyOf(key: EntityKey): readonly HistorySegment[];

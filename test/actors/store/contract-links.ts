@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { linkSpansMax } from "../../../actors/store/link.ts";
-import type { Fence, FlushRequest, Queries, Store } from "../../../actors/store/store.ts";
+import type { Fence, FlushRequest, Lifetimes, Queries, Store } from "../../../actors/store/store.ts";
 import type { LinkRow, LinkSegment, LinksQuery, Obituaries } from "../../../actors/store/stored-link.ts";
 import { toSeq } from "../../../proto/ids.ts";
 import {
@@ -32,7 +32,7 @@ const forgotten = (eid: string, before: number | null): LinkRow => ({
 });
 
 /** What every store holds of links: asked from both ends, at any instant. */
-export function describeLinks(current: () => Store & Queries & Obituaries): void {
+export function describeLinks(current: () => Store & Queries & Obituaries & Lifetimes): void {
   const own = async () => fencesOf(await current().acquire(nodeA, [shard1]));
   let number = 0;
   const write = (fences: readonly Fence[], ...links: LinkSegment[]) =>
@@ -210,6 +210,25 @@ export function describeLinks(current: () => Store & Queries & Obituaries): void
     await current().acquire(nodeB, [shard1]);
     expect(await flush({ obituaries })).toEqual({ lost: [shard1] });
     expect(await current().obituaries([shard1], 9)).toEqual([]);
+  });
+
+  it("names those whose lifetimes are to be looked at, in the order of their times", async () => {
+    const fences = fencesOf(await current().acquire(nodeA, [shard1, shard2]));
+    const flush = (looks: FlushRequest["looks"]) =>
+      current().flush(nodeA, flushOf(fences, { order: { lane: 18, number: ++number }, ...(looks && { looks }) }));
+    const look = (eid: string, at: number | null, shard = shard1) => ({ shard, type: "ip", eid, at });
+    const odd = "b\u001e\u001f";
+    await flush([look("c", 5), look(odd, 5.5), look("a", 5, shard2), look("late", 99), look("far", 1e300)]);
+    const found = (by: number, shards = [shard1, shard2]) => current().toLookAt(shards, by, null, 9);
+    const eids = (looks: readonly { readonly eid: string }[]) => looks.map(({ eid }) => eid);
+    expect(eids(await found(5))).toEqual(["c", "a"]);
+    expect(eids(await found(6))).toEqual(["c", "a", odd]);
+    expect(eids(await found(6, [shard2]))).toEqual(["a"]);
+    const [first] = await found(6);
+    expect(eids(await current().toLookAt([shard1, shard2], 6, first ?? null, 1))).toEqual(["a"]);
+    await flush([look("c", 7), look("a", null, shard2)]);
+    expect(eids(await found(6))).toEqual([odd]);
+    expect(eids(await found(99))).toEqual([odd, "c", "late"]);
   });
 
   it("takes ids with any character", async () => {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Queries, Store } from "../../../actors/store/store.ts";
+import type { Lifetimes, Queries, Store } from "../../../actors/store/store.ts";
 import type { Obituaries } from "../../../actors/store/stored-link.ts";
 import { type NodeId, type ShardId, toEpoch, toSeq } from "../../../proto/ids.ts";
 import { describeLarge } from "./contract-large.ts";
@@ -24,7 +24,7 @@ import {
 
 /** A store under test. */
 export interface StoreHarness {
-  readonly store: Store & Queries & Obituaries;
+  readonly store: Store & Queries & Obituaries & Lifetimes;
   /** Claims shards for a node without taking them; null ends the claim. */
   claim(shards: readonly ShardId[], node: NodeId | null): Promise<void>;
   close(): Promise<void>;
@@ -33,7 +33,7 @@ export interface StoreHarness {
 /** What every store holds: `open` makes an empty one. */
 export function describeStore(open: () => Promise<StoreHarness>): void {
   let harness: StoreHarness;
-  let store: Store & Queries & Obituaries;
+  let store: Store & Queries & Obituaries & Lifetimes;
   beforeEach(async () => {
     harness = await open();
     store = harness.store;

@@ -24,7 +24,7 @@ import {
 
 const shards = { entity: 256, system: 16 };
 const tableNames =
-  "shard claim progress channel log entity large_value history history_page history_horizon reference obituary refused dead_letter obligation attempt session snapshot_mark snapshot_image".split(
+  "shard claim progress channel log entity large_value history history_page history_horizon reference obituary lifetime refused dead_letter obligation attempt session snapshot_mark snapshot_image".split(
     " ",
   );
 const dayMs = 86_400_000;

@@ -1,0 +1,50 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { connect } from "../../proto/client.ts";
+import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
+import { testDatabase } from "../support/postgres.ts";
+import type { TestDatabase } from "../support/postgres-server.ts";
+import { repository } from "../support/repository.ts";
+
+/** The collector of a node on a real PostgreSQL, every second. */
+let dataDir = "";
+let database: TestDatabase;
+let node: NodeProcess;
+
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "starling-lifetime-"));
+  database = await testDatabase();
+  node = await startNodeProcess({
+    configDir: join(repository, "test/support/lifetime-config"),
+    databaseUrl: database.url,
+    dataDir,
+    flags: ["--entity-shards", "8", "--system-shards", "1"],
+  });
+}, 120_000);
+
+afterAll(async () => {
+  await node.kill();
+  await database.close();
+  await rm(dataDir, { recursive: true });
+});
+
+test("an entity is deleted when its time is over, and those that link to it forget it", async () => {
+  await using client = await connect({ address: node.address, level: "processed" });
+  const { entities } = client;
+  await client.send([
+    { type: "ip", eid: "short", attr: "name", v: "x" },
+    { type: "ip", eid: "long", attr: "seen", v: 1 },
+    { type: "host", eid: "h", attr: "address", v: { eid: "short" } },
+  ]);
+  const within = { timeout: 30_000, interval: 100 };
+  const codeOf = (eid: string) =>
+    entities.get({ type: "ip", eid }).then(
+      () => "there",
+      (error: { code: string }) => error.code,
+    );
+  await expect.poll(() => codeOf("short"), within).toBe("NOT_FOUND");
+  await expect.poll(async () => (await entities.get({ type: "host", eid: "h" })).attributes, within).toEqual({});
+  expect(await codeOf("long")).toBe("there");
+}, 90_000);
