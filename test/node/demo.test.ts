@@ -1,0 +1,93 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import type { NodeStatus } from "../../proto/admin-client.ts";
+import { freePort } from "../support/cluster/free-port.ts";
+import { testDatabase } from "../support/postgres.ts";
+import type { TestDatabase } from "../support/postgres-server.ts";
+import { repository } from "../support/repository.ts";
+import { run } from "./cli/terminal.ts";
+
+/* `npm start` in a process of its own, interrupted by Ctrl-C wherever it stands. */
+const within = { timeout: 60_000, interval: 50 };
+let folder = "";
+let database: TestDatabase;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "starling-demo-"));
+  database = await testDatabase();
+});
+
+afterEach(async () => {
+  await database.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+}
+
+/** Runs the example; Ctrl-C comes when the condition holds. */
+async function demo(isTime: (address: string, out: string) => Promise<boolean>): Promise<Ended> {
+  const address = `127.0.0.1:${await freePort()}`;
+  const args = ["demo", "--listen", address, "--data-dir", folder, "--database-url", database.url];
+  const child = spawn(process.execPath, [join(repository, "dist/node/cli/main.js"), ...args], {
+    env: { ...process.env, STARLING_HTTP_LISTEN: "none" },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let out = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      out += text;
+    });
+  const closed = once(child, "close");
+  try {
+    await expect.poll(() => child.exitCode !== null || isTime(address, out), within).toBe(true);
+    child.kill("SIGINT");
+    const [code] = (await closed) as [number | null];
+    return { code, out };
+  } finally {
+    child.kill("SIGKILL");
+  }
+}
+
+/** How many datapoints the logs hold. */
+async function loggedAt(address: string): Promise<number> {
+  const { out } = await run(["status", "--json", "--address", address]);
+  if (out === "") return 0;
+  return (JSON.parse(out) as NodeStatus).shards.reduce((sum, { lastSeq }) => sum + lastSeq, 0);
+}
+
+it("Ctrl-C while it feeds ends it in order, and another start goes on where it was", async () => {
+  for (const logged of [1_000, 12_000, 30_000]) {
+    const { code, out } = await demo(async (address) => (await loggedAt(address)) > logged);
+    expect({ code, out }).toEqual({
+      code: 0,
+      out: expect.stringMatching(/stopping …\nstopped; the data stay in .*\n$/),
+    });
+    expect(out).not.toMatch(/starling:|What went in/);
+  }
+  let counted = "";
+  const { code, out } = await demo(async (address, said) => {
+    if (!said.includes("serving until Ctrl-C")) return false;
+    counted = (await run(["entity", "count", "--json", "--address", address])).out;
+    return counted.includes('"airport":3376') && counted.includes('"route":2977');
+  }).catch((error: unknown) => {
+    throw new Error(`the entities are ${counted}`, { cause: error });
+  });
+  expect(code).toBe(0);
+  expect(out).toContain("56,112 accepted and durable, 0 rejected");
+  const again = await demo(async (_, said) => said.includes("serving until Ctrl-C"));
+  expect(again.out).toMatch(/found the data of an earlier start: fed on .*, nothing is sent again/);
+}, 240_000);
+
+it("Ctrl-C while it starts ends it in order", async () => {
+  const { code, out } = await demo(async (_, said) => said.includes("starting a node"));
+  // It may have begun to feed by the time that it hears of it.
+  const last = expect.stringMatching(/(stopped before it served|stopped; the data stay in .*)\n$/);
+  expect({ code, out }).toEqual({ code: 0, out: last });
+}, 120_000);
