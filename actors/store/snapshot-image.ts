@@ -162,14 +162,6 @@ begin
 end
 $$;
 
--- The visit has passed these places: their images go, and those of former ticks. An empty eid begins at the beginning, a null
--- p_to ends at the end.
-create function starling.drop_images_1(p_shard int, p_tick bigint, p_eid text, p_type text, p_to_eid text, p_to_type text)
-  returns void language sql set enable_seqscan = off begin atomic
-  delete from starling.snapshot_image i where i.shard = p_shard and i.tick <= p_tick and (i.eid, i.type) > (p_eid, p_type)
-    and (p_to_eid is null or (i.eid, i.type) <= (p_to_eid, p_to_type));
-end;
-
 -- A page of entities as they were, in the order of their places: without image the row is it. With p_since only those that
 -- changed after that seq, are of the types p_always, or whose values time alone has changed up to p_due. What is over p_bytes,
 -- counted from the first one, is left out, but for the first. Each table is read once, from one end of the page to the other.
