@@ -51,7 +51,7 @@ export async function playAtRandom(random: Random, pages: Pages): Promise<void> 
     } else if (dice < 48 && durable.tick === 0) {
       durable.tick = ++ticks;
     } else if (dice < 60 && durable.tick > 0) {
-      if (dice < 52) node.tell({ kind: "learn-tick", tick: durable.tick });
+      if (dice < 45) node.tell({ kind: "learn-tick", tick: durable.tick });
       else markOne(node, random, durable.tick);
     } else if (dice < 85) {
       for (const cut of unvisited(durable)) if (random.between(0, 1) === 0) await visit({ store, node, pages }, cut, 1);
@@ -64,7 +64,7 @@ export async function playAtRandom(random: Random, pages: Pages): Promise<void> 
   };
   while (sent < batchCount) {
     await act();
-    for (let steps = random.between(0, 12); steps > 0; steps--) if (!(await node.next())) break;
+    for (let steps = random.between(0, 50); steps > 0; steps--) if (!(await node.next())) break;
   }
   await node.run();
   if (durable.tick > 0) node.tell({ kind: "learn-tick", tick: durable.tick });
