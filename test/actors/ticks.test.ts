@@ -38,7 +38,7 @@ test(`and they are so in any order of the world, whoever dies (C1–C4, seed ${s
     await playAtRandom(createRandom(seed + round), pages);
     expect([...pages.values()].reduce((sum, count) => sum + count, 0)).toBeGreaterThan(0);
   }
-}}, 300_000);
+}, 300_000);
 
 test.each([
   ["nothing is", null],
