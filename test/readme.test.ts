@@ -135,7 +135,7 @@ describe("the README's commands", () => {
       expect({ command, code: ran.code, err: ran.code === 0 ? "" : ran.err }).toEqual({ command, code: 0, err: "" });
       expect(ran.out).not.toBe("");
     }
-  });
+  }, 120_000);
 
   it("and what it asks by HTTP is answered", async () => {
     const urls = commands.filter((one) => one.startsWith("curl ")).map((one) => one.split(" ").at(-1) ?? "");
