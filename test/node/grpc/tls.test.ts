@@ -85,7 +85,7 @@ test("a client that trusts the node's authority is served, with or without a cer
 test("a client refuses a node of another authority, one that has expired, and one at another name", async () => {
   const { server } = await startSecure();
   const refused = (tls: ClientTls, address = server.address) => ask(address, { tls }).catch(String);
-  expect(await refused({ ca: strangerCa })).toMatch(/no node answered at .*(unable to|self.signed)/);
+  expect(await refused({ ca: strangerCa })).toMatch(/no node answered: .*(unable to|self.signed)/);
   const expired = await startSecure(false, { to: Date.now() - hourMs });
   expect(await refused({ ca }, expired.server.address)).toMatch(/certificate has expired/);
   const elsewhere = await startSecure(false, { hosts: ["localhost"] });
