@@ -60,7 +60,7 @@ async function runCluster(context: CommandContext, dir: string | undefined, opti
   output.note(`starting ${nodes} nodes on ${configDir}, data in ${dataDir}`);
   const starting = startLocalCluster({
     ...{ configDir, dataDir, ports, etcdBinary, restart, signal, env: nodeEnvironment(env) },
-    starling: [process.execPath, "--max-semi-space-size=32", join(packageRoot(), "dist/node/cli/main.js")],
+    starling: [process.execPath, "--max-semi-space-size=64", join(packageRoot(), "dist/node/cli/main.js")],
     log: createLog({ level: "warn", pretty: output.interactive, colour: output.interactive }),
     tell: createTeller(output),
   });

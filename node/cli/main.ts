@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=32
+#!/usr/bin/env -S node --max-semi-space-size=64
 import { endAnyway } from "./end-anyway.ts";
 import { createOutput } from "./output.ts";
 import { runCommandLine } from "./program.ts";

@@ -80,7 +80,7 @@ async function runAlone(bed: Bed, plan: Omit<AlonePlan, "url" | "postgresPid">, 
   try {
     const program = join(repository, "dist/test/bench/stages-alone.js");
     const whole: AlonePlan = { ...plan, url: database.url, postgresPid: bed.postgres.pid };
-    const args = ["--max-semi-space-size=32", program, JSON.stringify(whole)];
+    const args = ["--max-semi-space-size=64", program, JSON.stringify(whole)];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"], signal });
     let printed = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {

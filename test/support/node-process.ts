@@ -48,7 +48,7 @@ export async function startNodeProcess(options: NodeProcessOptions): Promise<Nod
   if (options.dataDir !== undefined) flags.push("--data-dir", options.dataDir);
   const child = spawn(
     process.execPath,
-    ["--max-semi-space-size=32", main, "node", options.configDir, "--listen", "127.0.0.1:0", ...flags],
+    ["--max-semi-space-size=64", main, "node", options.configDir, "--listen", "127.0.0.1:0", ...flags],
     {
       env: { ...process.env, ...variablesOfTests, ...anyHttpPort, ...options.env },
       stdio: ["ignore", "ignore", "pipe"],
