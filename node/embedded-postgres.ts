@@ -218,8 +218,11 @@ function readiness(child: ChildProcess, log: PostgresLog): Promise<ChildProcess 
   });
 }
 
+/** A stop ends its sessions and vacuums in these words; whoever loses one for another reason says so. */
+const orderly = /^FATAL: +terminating .+ due to administrator command$/;
+
 function logLine(log: PostgresLog, line: string): void {
-  if (/^(FATAL|PANIC):/.test(line)) log.warn({ line }, "postgres complained");
+  if (/^(FATAL|PANIC):/.test(line) && !orderly.test(line)) log.warn({ line }, "postgres complained");
   else if (line !== "") log.debug({ line }, "postgres said");
 }
 
