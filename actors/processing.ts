@@ -110,7 +110,7 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
     switch (entry.phase) {
       case "waiting":
         begin(lane, shard, entity, entry, task);
-        // A life that is over ends as any deletion.
+        // A life that is over ends like a deletion.
         if (entry.task !== task) return runPhases(lane, shard, entity, entry);
         break;
       case "start":

@@ -10,7 +10,7 @@ import { eidKeyText, keyText, memberPlace } from "./snapshot-condition.ts";
  * them an equality, a prefix and an order read few rows; a regular expression reads them all. They are ordered as DP³'s
  * lists are, what is missing first, then by eid, so that a page of a long list is read without sorting. Closed rows, the
  * history, stand in none of them. PostgreSQL does not look at the statistics of such partial indexes: each has an object of
- * statistics beside it, without which a frequent value looked as rare as any.
+ * statistics beside it, without which a frequent value looked as rare as all others.
  */
 
 export const snapshotIndexFunctions = String.raw`

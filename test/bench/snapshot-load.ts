@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Connection } from "../../actors/store/connection.ts";
 import { repository } from "../support/repository.ts";
 import type { Bed } from "./bed.ts";
@@ -41,6 +42,8 @@ export async function measureLoad(bed: Bed, entities: number, options: Benchmark
   }
 }
 
+const pollMs = 100;
+
 /** Asks for one full run after another. */
 function repeatRuns(bed: Bed, url: string) {
   let status: "running" | "ended" = "running";
@@ -50,7 +53,7 @@ function repeatRuns(bed: Bed, url: string) {
     for (let run = 0; status === "running"; run++) {
       const request = "insert into starling.snapshot_request (id, kind, whole) values ($1, 'run', true)";
       await connection.query(request, [`bench ${run}`]);
-      while (status === "running" && (await count()) <= run) await new Promise((resolve) => setTimeout(resolve, 100));
+      while (status === "running" && (await count()) <= run) await delay(pollMs);
     }
     return count();
   });
