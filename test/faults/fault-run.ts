@@ -1,10 +1,14 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { checkClusterFacts, type Verdict } from "../support/cluster/checker.ts";
+import { checkClusterFacts } from "../support/cluster/checker.ts";
 import { type Ack, type ClusterLoad, startClusterLoad } from "../support/cluster/cluster-load.ts";
 import { watchEpochs } from "../support/cluster/epoch-watch.ts";
 import { findBacklog, findUnowned, untilNothing } from "../support/cluster/liveness.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
+import { type Fleet, type FleetVerdict, startFleet } from "../support/fleet/fleet.ts";
+import { writeFleetConfig } from "../support/fleet/fleet-config.ts";
 import { openKillDatabase } from "../support/kill-facts.ts";
 import { rssPeakMb } from "../support/process-usage.ts";
 import { type Fault, type FaultKind, faultText, planFaults } from "./fault-plan.ts";
@@ -24,6 +28,7 @@ export interface RunResult {
   readonly clientErrors: number;
   readonly reads: { readonly exact: number; readonly refused: number };
   readonly epochChanges: number;
+  readonly snapshots: FleetVerdict["runs"];
   /** From the last fault or the end of the load, whichever is later, until everything was owned and processed. */
   readonly caughtUpMs: number;
   readonly rssPeakMb: number;
@@ -62,10 +67,13 @@ const afterFaultMs = 5_000;
 export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
   const { seed, run, folder, loadMs = 30_000, datapoints = 100_000, rate = 4_000 } = options;
   const plan = options.plan ?? planFaults(seed, run, nodes);
-  await using cluster = await startTestCluster({ nodes });
+  await using config = await openConfig();
+  await using cluster = await startTestCluster({ nodes, configDir: config.folder });
   const { addresses, databaseUrl, shards } = cluster;
   const epochs = watchEpochs(databaseUrl);
-  const load = startClusterLoad({ addresses, seed: seed * 1_000 + run, rate, entityShards: shards.entity });
+  const loadSeed = seed * 1_000 + run;
+  const fleet = await startFleet({ addresses, databaseUrl, seed: loadSeed });
+  const load = startClusterLoad({ addresses, seed: loadSeed, rate, entityShards: shards.entity });
   const beganMs = performance.now();
   const violations: string[] = [];
   const played = await playFaults(cluster, plan).catch((error: unknown) => {
@@ -74,41 +82,55 @@ export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
     return [];
   });
   while (
-    load.errors.length === 0 &&
+    load.errors.length + fleet.load.errors.length === 0 &&
     (performance.now() - beganMs < loadMs || load.count < datapoints) &&
     performance.now() - beganMs < 4 * loadMs
   ) {
     await setTimeout(100);
   }
   const endMs = performance.now();
-  const end = await settle(cluster, load);
+  const end = await settle(cluster, { load, fleet });
+  const late = await fleet.settle(patienceMs);
   await epochs.close();
-  violations.push(...end.late, ...epochs.problems, ...load.errors, ...mishapsOf(cluster));
+  violations.push(...end.late, ...late, ...epochs.problems, ...load.errors, ...mishapsOf(cluster));
   if (load.count < datapoints) violations.push(`only ${load.count} datapoints were sent`);
-  const verdict = await checkEnd(cluster, load);
-  violations.push(...Object.values(verdict).flatMap((list) => list.slice(0, 8)));
+  const { verdict, snapshots } = await checkEnd(cluster, { load, fleet });
+  violations.push(...Object.values(verdict).flatMap((list) => list.slice(0, 8)), ...snapshots.problems.slice(0, 40));
   const logs = violations.length === 0 ? "" : join(folder, `seed-${seed}-run-${run}`);
   if (logs !== "") await cluster.saveLogs(logs);
   return {
     ...{ seed, run, plan: plan.map(faultText) },
     faults: played.map((one) => resultOf(one, load.acks)),
-    ...{ datapoints: load.count, loadMs: Math.round(endMs - beganMs) },
+    ...{ datapoints: load.count + fleet.load.count, loadMs: Math.round(endMs - beganMs) },
     ...{ lost: verdict.lost.length, doubled: verdict.doubled.length, disordered: verdict.disordered.length },
     ...{ clientErrors: load.errors.length, reads: load.reads, epochChanges: epochs.changes },
+    snapshots: snapshots.runs,
     caughtUpMs: end.caughtUpMs,
     rssPeakMb: Math.round(Math.max(...cluster.nodes.map(({ process }) => (process ? rssPeakMb(process.pid) : 0)))),
     ...{ violations, logs },
   };
 }
 
+/** A folder for the nodes' configuration. */
+async function openConfig(): Promise<AsyncDisposable & { readonly folder: string }> {
+  const folder = await mkdtemp(join(tmpdir(), "starling-faults-config-"));
+  await writeFleetConfig(folder);
+  return { folder, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+}
+
+interface Loads {
+  readonly load: ClusterLoad;
+  readonly fleet: Fleet;
+}
+
 /** Ends the load; everything has to be acknowledged, owned and processed in time. */
 async function settle(
   cluster: TestCluster,
-  load: ClusterLoad,
+  { load, fleet }: Loads,
 ): Promise<{ readonly late: readonly string[]; readonly caughtUpMs: number }> {
   const endMs = performance.now();
   const leftMs = (limitMs: number): number => Math.max(0, endMs + limitMs - performance.now());
-  const finished = load.finish();
+  const finished = Promise.all([load.finish(), fleet.finish()]);
   const isFinished = (withinMs: number): Promise<boolean> =>
     Promise.race([finished.then(() => true), setTimeout(withinMs, false, { ref: false })]);
   const late: string[] = [];
@@ -116,19 +138,37 @@ async function settle(
     late.push(...load.waiting().map((one) => `not acknowledged within ${liveWithinMs} ms: ${one}`));
     if (!(await isFinished(patienceMs))) late.push(...load.waiting().map((one) => `never acknowledged: ${one}`));
   }
-  const find = async (): Promise<string[]> => [...(await findUnowned(cluster)), ...(await findBacklog(cluster))];
-  const left = await untilNothing(find, leftMs(liveWithinMs));
+  const left = await untilNothing(() => findOpen(cluster), leftMs(liveWithinMs));
   if (left.length > 0) {
     late.push(...left.slice(0, 5).map((one) => `within ${liveWithinMs} ms not live: ${one}`));
-    const never = await untilNothing(find, patienceMs);
+    const never = await untilNothing(() => findOpen(cluster), patienceMs);
     late.push(...never.slice(0, 5).map((one) => `never live: ${one}`));
   }
   return { late, caughtUpMs: Math.round(performance.now() - endMs) };
 }
 
-async function checkEnd(cluster: TestCluster, load: ClusterLoad): Promise<Verdict> {
+async function findOpen(cluster: TestCluster): Promise<string[]> {
+  return [...(await findUnowned(cluster)), ...(await findBacklog(cluster))];
+}
+
+/** The types of which nothing is sent any more; runs of snapshots go on, and tell of themselves. */
+const restingTypes = ["probe", "mirror", "total"];
+
+async function checkEnd(cluster: TestCluster, { load, fleet }: Loads) {
   await using database = openKillDatabase(cluster.databaseUrl);
-  return checkClusterFacts({ ...(await database.facts()), sent: load.sent() });
+  // What the last run has told is processed, too.
+  await untilNothing(() => findBacklog(cluster), patienceMs);
+  const facts = await database.facts();
+  const isResting = ({ type }: { readonly type: string }): boolean => restingTypes.includes(type);
+  const verdict = checkClusterFacts({
+    ...facts,
+    sent: load.sent(),
+    raw: facts.raw.filter(isResting),
+    entities: facts.entities.filter(isResting),
+    history: facts.history.filter(isResting),
+    logs: [],
+  });
+  return { verdict, snapshots: await fleet.check(facts) };
 }
 
 /** A node must not end by itself; a start may fail while etcd or PostgreSQL is away. */

@@ -25,6 +25,14 @@ export function summaryOf(results: readonly RunResult[]): string {
       "reads with a token",
       `${sum(({ reads }) => reads.exact)} exact, ${sum(({ reads }) => reads.refused)} for now not`,
     ],
+    [
+      "snapshot runs",
+      `${sum(({ snapshots }) => snapshots.finished)} finished, ${sum(({ snapshots }) => snapshots.failed)} failed`,
+    ],
+    [
+      "runs that were read",
+      `${sum(({ snapshots }) => snapshots.told)} whole, ${sum(({ snapshots }) => snapshots.refused)} for now not`,
+    ],
     ["epoch changes", sum(({ epochChanges }) => epochChanges)],
     ["caught up, worst", `${(worst(({ caughtUpMs }) => caughtUpMs) / 1000).toFixed(1)} s`],
     ["memory of a node, worst", `${worst((one) => one.rssPeakMb)} MB`],

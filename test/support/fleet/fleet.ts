@@ -1,0 +1,170 @@
+import { setTimeout } from "node:timers/promises";
+import { createConnection } from "../../../actors/store/connection.ts";
+import { type Client, connect } from "../../../proto/client.ts";
+import type { ReachOptions } from "../../../proto/client-dialler.ts";
+import { toStarlingError } from "../../../proto/starling-error.ts";
+import { untilNothing } from "../cluster/liveness.ts";
+import type { KillDatapoint } from "../kill-model.ts";
+import { createRandom } from "../random.ts";
+import { checkFleetEnd, type FleetFacts, heldAt, referrersAsked, ridesAsked } from "./end-checker.ts";
+import { type FleetLoad, startFleetLoad } from "./fleet-load.ts";
+import { checkRun, checkSequence, type ToldRun } from "./run-checker.ts";
+import { type RunReader, startRunReader } from "./run-reader.ts";
+
+/** A load of links, lifetimes and snapshot runs on a cluster with the types of `fleet-config`, and those who read the runs. */
+export interface Fleet {
+  readonly load: FleetLoad;
+  readonly reader: RunReader;
+  /** Ends the load. */
+  finish(): Promise<void>;
+  /**
+   * Waits, each thing within `withinMs`, until lives that are over have ended, and for one more run and its tasks. Returns
+   * what is late.
+   */
+  settle(withinMs: number): Promise<string[]>;
+  /** What is wrong; `facts` are those of the store after the end. */
+  check(facts: StoredFacts): Promise<FleetVerdict>;
+}
+
+export interface FleetVerdict {
+  readonly problems: readonly string[];
+  readonly runs: {
+    readonly finished: number;
+    readonly failed: number;
+    readonly told: number;
+    readonly refused: number;
+  };
+}
+
+export interface StoredFacts {
+  readonly raw: readonly KillDatapoint[];
+  readonly history: readonly KillDatapoint[];
+}
+
+export interface FleetOptions {
+  readonly addresses: readonly string[];
+  /** Without a proxy. */
+  readonly databaseUrl: string;
+  readonly seed: number;
+  readonly reach?: ReachOptions;
+}
+
+const askEveryMs = [500, 2_500] as const;
+
+/** Starts the load, the readers, and somebody who asks for runs beside those of the schedule. */
+export async function startFleet(options: FleetOptions): Promise<Fleet> {
+  const { addresses, databaseUrl, seed, reach = {} } = options;
+  const load = await startFleetLoad(options);
+  const reader = startRunReader(options);
+  const stop = new AbortController();
+  const asking = askForRuns(options, stop.signal);
+  return {
+    ...{ load, reader },
+    finish: async () => {
+      stop.abort();
+      await Promise.all([load.finish(), asking]);
+    },
+    settle: async (withinMs) => {
+      const late = (what: string) => (found: readonly string[]) => found.slice(0, 5).map((one) => `${what}: ${one}`);
+      await using database = openDatabase(databaseUrl);
+      await using client = await connect({ ...reach, addresses, callMs: withinMs });
+      const guests = await untilNothing(async () => {
+        const stored = await database.guests();
+        return stored.filter((eid) => load.sent.passing.has(eid));
+      }, withinMs);
+      const tick = await client.snapshots.run({ full: seed % 2 === 0 }).catch((error: unknown) => error);
+      if (typeof tick !== "number") return [`a run could not be asked for: ${toStarlingError(tick).message}`];
+      const open = await untilNothing(() => database.openUpTo(tick), withinMs);
+      await reader.finish();
+      return [...late("guests after their time")(guests), ...late("a run is not done")(open)];
+    },
+    check: async (facts) => {
+      await using client = await connect({ ...reach, addresses });
+      await using database = openDatabase(databaseUrl);
+      const runs = [...reader.runs.values()].sort((a, b) => a.tick - b.tick);
+      const problems = [
+        ...load.errors,
+        ...reader.problems,
+        ...runs.flatMap((run) => checkRun(run, load.sent).slice(0, 8)),
+        ...checkSequence(runs),
+        ...checkFleetEnd(await readFacts(client, { load, runs, facts, database }), load.sent),
+      ];
+      const { told, refused, failed } = reader;
+      return { problems, runs: { finished: runs.length, failed: failed.size, told, refused } };
+    },
+  };
+}
+
+/** Now a whole run, now one of what has changed. */
+async function askForRuns({ addresses, seed, reach = {} }: FleetOptions, signal: AbortSignal): Promise<void> {
+  const random = createRandom(seed * 16 + 10);
+  await using client = await connect({ ...reach, addresses, callMs: 5_000, connectMs: 120_000 });
+  while (!signal.aborted) {
+    // Refused or late for now; it may have begun all the same.
+    await client.snapshots.run({ full: random.next() < 0.3 }).catch(() => {});
+    await setTimeout(random.between(...askEveryMs), undefined, { signal }).catch(() => {});
+  }
+}
+
+interface FleetDatabase extends AsyncDisposable {
+  guests(): Promise<string[]>;
+  /** Runs that are not over, and tasks that are on their way, of ticks up to this one. */
+  openUpTo(tick: number): Promise<string[]>;
+  references(): Promise<FleetFacts["references"]>;
+}
+
+function openDatabase(url: string): FleetDatabase {
+  const times = { statementTimeoutMs: 20_000, connectTimeoutMs: 5_000 };
+  const connection = createConnection({ url, application: "fleet", ...times });
+  return {
+    guests: async () => {
+      const text = "select eid from starling.entity where type = 'guest' and not tombstone";
+      return (await connection.query<{ eid: string }>(text)).map(({ eid }) => eid);
+    },
+    openUpTo: async (tick) => {
+      const text = `select format('run %s is %s in phase %s', tick, status, phase) as open
+          from starling.snapshot_run where tick <= $1 and status = 'running'
+        union all select format('tasks of run %s in shard %s', tick, shard) from starling.snapshot_task where tick <= $1`;
+      return (await connection.query<{ open: string }>(text, [tick])).map(({ open }) => open);
+    },
+    references: () => connection.query("select eid, attr, target from starling.reference where type = 'bus'"),
+    [Symbol.asyncDispose]: () => connection.close(),
+  };
+}
+
+interface FactSources {
+  readonly load: FleetLoad;
+  readonly runs: readonly ToldRun[];
+  readonly facts: StoredFacts;
+  readonly database: FleetDatabase;
+}
+
+async function readFacts(client: Client, { load, runs, facts, database }: FactSources): Promise<FleetFacts> {
+  const referrers = new Map<string, string[]>();
+  const ask = async (key: string, query: { type: string; eid: string; at?: number }): Promise<void> => {
+    const { links } = await client.entities.links({ ...query, reverse: true, limit: 1_000 });
+    referrers.set(
+      key,
+      links.map(({ eid }) => eid),
+    );
+  };
+  for (const eid of referrersAsked.lines) await ask(eid, { type: "line", eid });
+  for (const eid of referrersAsked.stops) {
+    for (const n of ridesAsked) await ask(`${eid} ${n}`, { type: "stop", eid, at: heldAt(load.beginsAt, n) });
+  }
+  const [guests, references] = await Promise.all([database.guests(), database.references()]);
+  return { runs, referrers, references, guests, told: tasksIn(facts.raw), kept: tasksIn(facts.history) };
+}
+
+/** What hooks of runs have told, by type and attribute. */
+function tasksIn(datapoints: readonly KillDatapoint[]): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const { type, attr, v } of datapoints) {
+    if (type !== "lone" && type !== "round") continue;
+    const key = `${type} ${attr}`;
+    const values = found.get(key);
+    if (values === undefined) found.set(key, [String(v)]);
+    else values.push(String(v));
+  }
+  return found;
+}
