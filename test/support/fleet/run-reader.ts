@@ -1,9 +1,9 @@
-import { createHash } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { type Client, connect } from "../../../proto/client.ts";
 import type { ReachOptions } from "../../../proto/client-dialler.ts";
 import type { RunStatus } from "../../../proto/snapshots-client.ts";
-import { StarlingError, toStarlingError } from "../../../proto/starling-error.ts";
+import { StarlingError } from "../../../proto/starling-error.ts";
+import { createRunBook, type RunBook } from "./run-book.ts";
 import type { ToldRun, ToldSnapshot } from "./run-checker.ts";
 
 /**
@@ -37,7 +37,7 @@ const listMax = 200;
 
 /** Starts the readers. */
 export function startRunReader({ addresses, reach = {} }: RunReaderOptions): RunReader {
-  const book = createBook();
+  const book = createRunBook();
   const stop = new AbortController();
   const running = Array.from({ length: readers }, async (_, at) => {
     const order = [...addresses.slice(at), ...addresses.slice(0, at)];
@@ -77,38 +77,7 @@ export function startRunReader({ addresses, reach = {} }: RunReaderOptions): Run
   };
 }
 
-type Book = ReturnType<typeof createBook>;
-
-function createBook() {
-  const digests = new Map<number, string>();
-  const book = {
-    runs: new Map<number, ToldRun>(),
-    failed: new Map<number, string>(),
-    problems: [] as string[],
-    ...{ told: 0, refused: 0 },
-    /** Whatever may pass is tried again later. */
-    guard: async (read: () => Promise<void>): Promise<void> => {
-      try {
-        await read();
-      } catch (error) {
-        const { code, retryable, message } = toStarlingError(error);
-        if (!retryable) book.problems.push(`reading snapshots: ${code}: ${message}`);
-        book.refused += 1;
-      }
-    },
-    /** Compares with what was told before. */
-    note: (tick: number, snapshots: readonly ToldSnapshot[]): void => {
-      const text = snapshots.map(({ type, eid, values }) => `${type} ${eid} ${JSON.stringify(values)}`).sort();
-      const digest = createHash("sha256").update(text.join("\n")).digest("hex");
-      if ((digests.get(tick) ?? digest) !== digest) book.problems.push(`run ${tick} was told in two ways`);
-      digests.set(tick, digest);
-      book.told += 1;
-    },
-  };
-  return book;
-}
-
-async function readOnce(client: Client, book: Book): Promise<void> {
+async function readOnce(client: Client, book: RunBook): Promise<void> {
   const runs = await client.snapshots.runs({ limit: 10 });
   for (const run of runs) {
     if (run.status === "failed") book.failed.set(run.tick, run.error);
@@ -117,19 +86,16 @@ async function readOnce(client: Client, book: Book): Promise<void> {
   if (!runs.some(({ status }) => status === "finished")) return;
   // The newest, whichever that is by now; and one of its types counted.
   const snapshots = await collect(client, {});
-  if (snapshots.length === 0) return;
-  const tick = snapshots[0]?.tick ?? 0;
-  if (snapshots.some((one) => one.tick !== tick)) book.problems.push(`several runs were told as one, ${tick} first`);
+  const tick = snapshots[0]?.tick;
+  if (tick === undefined) return;
   book.note(tick, snapshots);
   const { count } = await client.snapshots.count({ type: "lone", tick });
-  const lones = snapshots.filter(({ type }) => type === "lone").length;
-  if (count !== lones) book.problems.push(`run ${tick} counts ${count} lones, and tells ${lones}`);
+  book.noteCount(tick, { count, told: snapshots.filter(({ type }) => type === "lone").length });
 }
 
-async function tell(client: Client, book: Book, run: RunStatus): Promise<void> {
+async function tell(client: Client, book: RunBook, run: RunStatus): Promise<void> {
   const { tick, at, kind, startedAt, counts, hooks } = run;
   const snapshots = await collect(client, { tick });
-  if (snapshots.some((one) => one.tick !== tick)) book.problems.push(`another run was told than ${tick}`);
   book.note(tick, snapshots);
   const problems = Object.entries(hooks).flatMap(
     ([
