@@ -14,6 +14,7 @@ import type {
   SnapshotRun,
   SnapshotStore,
   SnapshotTicks,
+  TickProgress,
 } from "./store/snapshot-store.ts";
 
 /**
@@ -100,7 +101,8 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     return "changed";
   };
 
-  const end = async (owner: ShardWriter, run: SnapshotRun, marks: readonly SnapshotMark[], plan: EndPlan) => {
+  const end = async (owner: ShardWriter, run: SnapshotRun, plan: EndPlan) => {
+    const marks = await store.readMarks(run.tick);
     const hooks = addReports(
       ...marks.map(({ counts }) => counts.hooks ?? {}),
       ...(await store.readNodes(run.tick)).map((note) => note.hooks),
@@ -116,11 +118,11 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
   };
 
   const advance = async (run: SnapshotRun, owner: ShardWriter): Promise<"changed" | "idle"> => {
-    const [marks, requests] = await Promise.all([store.readMarks(run.tick), store.readRequests()]);
+    const [progress, requests] = await Promise.all([store.readProgress(run.tick), store.readRequests()]);
     const isEnding = run.phase === "finalize";
     const [nodes, notes] = isEnding ? await Promise.all([store.readOwnerNodes(), store.readNodes(run.tick)]) : [[], []];
     const finalized = new Set(notes.flatMap(({ node, step }) => (step === "finalize" ? [node] : [])));
-    const text = JSON.stringify([run.tick, run.phase, finalized.size, marks.map(textOf)]);
+    const text = JSON.stringify([run.tick, run.phase, finalized.size, progress.text]);
     if (text !== moved.text) moved = { text, atMs: now() };
     const missed = countDue(next, Math.max(settled ?? 0, run.startedAt), wall());
     settled = wall();
@@ -128,7 +130,7 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
       counters.add("snapshot_runs_skipped", missed);
       log.warn({ skipped: missed, tick: run.tick }, "snapshot run still goes on: what was due meanwhile is skipped");
     }
-    const plan = planRun(run, marks, {
+    const plan = planRun(run, progress, {
       ...{ entityShards: options.entityShards, isLinked: options.isLinked, fingerprint: options.fingerprint },
       waiting: nodes.filter((node) => !finalized.has(node)).length,
       ended: requests.find((request) => request.kind === "end" && request.tick === run.tick) ?? null,
@@ -138,11 +140,13 @@ export function createSnapshotCoordinator(options: CoordinatorOptions): Snapshot
     switch (plan.kind) {
       case "wait":
         return "idle";
-      case "phase":
-        await store.noteRun(owner, run.tick, { phase: plan.phase, counts: sumCounts(marks, options.entityShards) });
+      case "phase": {
+        const counts = sumCounts(await store.readMarks(run.tick), options.entityShards);
+        await store.noteRun(owner, run.tick, { phase: plan.phase, counts });
         return "changed";
+      }
       case "end":
-        await end(owner, run, marks, plan);
+        await end(owner, run, plan);
         return "changed";
       default:
         return unreachable(plan);
@@ -166,10 +170,6 @@ const runBounds = [0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3_600];
 
 function isRun(request: NewSnapshotRequest): request is Extract<NewSnapshotRequest, { kind: "run" }> {
   return request.kind === "run";
-}
-
-function textOf({ cursor, visited, done, counts }: SnapshotMark): unknown[] {
-  return [cursor, visited, done, counts.entities];
 }
 
 /** Deadlines after `from`, up to `to`; counted up to a hundred. */
@@ -205,12 +205,12 @@ export interface RunSurroundings {
 }
 
 /** The next step of a running tick. Pure. */
-export function planRun(run: SnapshotRun, marks: readonly SnapshotMark[], around: RunSurroundings): RunPlan {
+export function planRun(run: SnapshotRun, { visited, done }: TickProgress, around: RunSurroundings): RunPlan {
   const fail = (error: string): EndPlan => ({ kind: "end", status: "failed", error });
   if (around.ended?.kind === "end") return fail(around.ended.error);
   if (run.fingerprint !== around.fingerprint)
     return fail("the model, the modules or their configuration changed while it ran");
-  const open = around.entityShards - marks.filter((mark) => isPast(run.phase, mark)).length;
+  const open = around.entityShards - (run.phase === "visit" ? visited : done);
   if (around.stalledMs > around.stallMs) {
     const what = run.phase === "finalize" ? `${around.waiting} nodes` : `${open} shards`;
     return fail(`nothing moved for ${Math.round(around.stallMs / 1000)} s in phase ${run.phase}: ${what} are not done`);
@@ -228,10 +228,6 @@ export function planRun(run: SnapshotRun, marks: readonly SnapshotMark[], around
     default:
       return unreachable(run.phase);
   }
-}
-
-function isPast(phase: SnapshotPhase, { visited, done }: SnapshotMark): boolean {
-  return phase === "visit" ? visited : done;
 }
 
 /** The shards' counts together. */

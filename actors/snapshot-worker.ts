@@ -74,6 +74,8 @@ interface Round {
   readonly abort: AbortController;
   /** What is done and need not be looked at again. */
   readonly ended: Set<string>;
+  /** Of the last look: what may begin as soon as there is room. */
+  queue: ShardWork[];
   /** Found once; a failed attempt is forgotten. */
   groups: Promise<SnapshotGroups> | null;
 }
@@ -81,21 +83,28 @@ interface Round {
 type OwnShard = EngineStatus["shards"][number];
 type Work = () => Promise<"done" | "again">;
 
+interface ShardWork {
+  readonly name: string;
+  readonly work: Work;
+}
+
 /** A worker without work. `kick`: something has ended, look again. */
 export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () => void): SnapshotWorker {
   const { store, computer, log, counters } = options;
   const stop = new AbortController();
   const jobs = new Map<string, Promise<void>>();
+  /** Of them those of shards. */
+  let visits = 0;
   let round = createRound(0);
 
   /** Runs work under a name unless it runs already, or is done with in its round; null: it belongs to none. */
-  const start = (name: string, of: Round | null, work: Work): void => {
+  const start = (name: string, of: Round | null, work: Work, onDone = kick): void => {
     if (jobs.has(name) || of?.ended.has(name)) return;
     const job = work()
       .then((outcome) => {
         if (outcome === "again") return;
         of?.ended.add(name);
-        kick();
+        onDone();
       })
       .catch((error: unknown) => {
         // What is over does not matter any more.
@@ -160,14 +169,30 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     if (run.phase === "finalize") return start("finalize", of, () => runForNode(run, of, "finalize"));
     if (!of.ended.has("init")) return start("init", of, () => runForNode(run, of, "init"));
     const open = run.phase === "visit" ? options.ticks.open(run.tick) : null;
-    let left = options.limits.visitsMax - [...jobs.keys()].filter((name) => name.startsWith("shard ")).length;
-    for (const own of options.shards()) {
-      if (left <= 0) break;
+    of.queue = options.shards().flatMap((own): ShardWork[] => {
       const name = `shard ${own.shard} of epoch ${own.epoch} in ${run.phase}`;
-      if (groupOf(own.shard) !== "entity" || jobs.has(name) || of.ended.has(name)) continue;
-      if (open !== null && !open.has(own.shard)) continue;
-      start(name, of, () => (open === null ? join(run, of, own) : visit(run, of, own)));
-      left--;
+      if (groupOf(own.shard) !== "entity" || jobs.has(name) || of.ended.has(name)) return [];
+      if (open !== null && !open.has(own.shard)) return [];
+      return [{ name, work: () => (open === null ? join(run, of, own) : visit(run, of, own)) }];
+    });
+    pull(of);
+  };
+
+  /**
+   * Begins what there is room for: one shard follows another without a look at the store, which is due after the last one. What
+   * fails waits for the next look, and so does all behind it.
+   */
+  const pull = (of: Round): void => {
+    while (visits < options.limits.visitsMax && !stop.signal.aborted && !of.abort.signal.aborted) {
+      const next = of.queue.shift();
+      if (next === undefined) return;
+      visits++;
+      const work = async (): Promise<"done" | "again"> => {
+        const outcome = await next.work().finally(() => visits--);
+        pull(of);
+        return outcome;
+      };
+      start(next.name, of, work, () => (visits === 0 ? kick() : undefined));
     }
   };
 
@@ -231,5 +256,5 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
 }
 
 function createRound(tick: number): Round {
-  return { tick, abort: new AbortController(), ended: new Set(), groups: null };
+  return { tick, abort: new AbortController(), ended: new Set(), queue: [], groups: null };
 }

@@ -16,9 +16,11 @@ import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } fr
 import { sessionFunctions, sessionHolders, sessionOpenings } from "./session.ts";
 import { snapshotImageFunctions } from "./snapshot-image.ts";
 import { snapshotIndexFunctions } from "./snapshot-index.ts";
+import { snapshotPageFunctions } from "./snapshot-pages.ts";
 import { snapshotRunFunctions } from "./snapshot-run.ts";
 import { snapshotTables } from "./snapshot-schema.ts";
 import { snapshotWriteFunctions } from "./snapshot-write.ts";
+import { tickPageFunctions } from "./tick-pages.ts";
 import { worldFunctions } from "./world.ts";
 
 /**
@@ -54,6 +56,7 @@ export const schemaSteps: readonly string[] = [
     obituaryFunctions,
     lifetimeFunctions,
   ].join("\n"),
+  [snapshotPageFunctions, tickPageFunctions].join("\n"),
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

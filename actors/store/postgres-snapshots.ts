@@ -1,6 +1,7 @@
 import type { ShardId } from "../../proto/ids.ts";
 import type { Pool } from "./connection.ts";
-import { readTasks, readValueLinks, readValues } from "./snapshot-read.ts";
+import { createPageWriter } from "./snapshot-pages.ts";
+import { createValueReads, readTasks, readValueLinks } from "./snapshot-read.ts";
 import {
   addRequest,
   beginRun,
@@ -22,10 +23,9 @@ import {
   cleanSnapshots,
   dropTasks,
   findRefused,
-  openVisit,
   readMarks,
+  readProgress,
   writeForeign,
-  writePage,
   writeValues,
 } from "./snapshot-write.ts";
 
@@ -46,16 +46,16 @@ export function createPostgresSnapshots(pool: Pool): SnapshotStore {
     readNodes: (tick) => readNodes(pool, tick),
     readAnswers: () => readAnswers(pool),
     dropAnswer: (tick, page) => dropAnswer(pool, tick, page),
+    readProgress: (tick) => readProgress(pool, tick),
     readMarks: (tick) => readMarks(pool, tick),
-    openVisit: (writer, tick, base) => openVisit(pool, writer, tick, base),
-    writePage: (writer, page) => writePage(pool, writer, page),
+    ...createPageWriter(pool),
     findRefused: (rows) => findRefused(pool, rows),
     writeForeign: (tick, rows) => writeForeign(pool, tick, rows),
     readTasks: (shards, limit) => readTasks(pool, shards, limit),
     dropTasks: (writer, tick, page) => dropTasks(pool, writer, tick, page),
     cleanSnapshots: (shard, upTo, limit) => cleanSnapshots(pool, shard, upTo, limit),
     readValueLinks: (after, limit) => readValueLinks(pool, after, limit),
-    readValues: (keys) => readValues(pool, keys),
+    ...createValueReads(pool),
     writeValues: (writer, tick, rows) => writeValues(pool, writer, tick, rows),
   };
 }
@@ -78,6 +78,11 @@ export function createShardedSnapshots(
   return {
     ...home,
     readOwnerNodes: async () => [...new Set((await Promise.all(stores.map((store) => store.readOwnerNodes()))).flat())],
+    readProgress: async (tick) => {
+      const found = await Promise.all(stores.map((store) => store.readProgress(tick)));
+      const sum = (field: "visited" | "done") => found.reduce((total, one) => total + one[field], 0);
+      return { visited: sum("visited"), done: sum("done"), text: found.map(({ text }) => text).join() };
+    },
     readMarks: async (tick) => (await Promise.all(stores.map((store) => store.readMarks(tick)))).flat(),
     openVisit: (writer, tick, base) => storeOf(writer.shard).openVisit(writer, tick, base),
     writePage: async (writer, page) => {

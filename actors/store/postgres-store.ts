@@ -19,7 +19,6 @@ import { createPostgresSnapshots } from "./postgres-snapshots.ts";
 import { countEntities, findRaw, listEntities } from "./query.ts";
 import { readChannel, readLog } from "./read-log.ts";
 import { closeSession, openSession } from "./session.ts";
-import { readTickPage } from "./snapshot-image.ts";
 import { indexSnapshots } from "./snapshot-index.ts";
 import type { SnapshotQueries } from "./snapshot-queries.ts";
 import { createSnapshotQueries, searchTimeoutMs } from "./snapshot-query.ts";
@@ -27,6 +26,7 @@ import type { SnapshotStore } from "./snapshot-store.ts";
 import type { Fence, Histories, Lifetimes, Queries, Store, WriteResult } from "./store.ts";
 import type { Obituaries } from "./stored-link.ts";
 import { keepModel } from "./stored-model.ts";
+import { createTickReads } from "./tick-pages.ts";
 import { readUnpassed } from "./unpassed.ts";
 import { type WorldWatch, watchWorld } from "./world.ts";
 
@@ -190,7 +190,7 @@ function createStore(parts: {
     countDeadLetters: () => countDeadLetters(reads),
     discardDeadLetter: (id) => discardDeadLetter(control, id),
     readOwners: createOwnersReader(control),
-    readTickPage: (request, windowsOf) => readTickPage(pools.snapshots, request, windowsOf),
+    ...createTickReads(pools.snapshots),
     keepModel: (model) => control.alone((connection) => keepModel(connection, model)),
     indexSnapshots: async (model) => {
       const maintenance = createConnection({ ...connect, statementTimeoutMs: 0 });

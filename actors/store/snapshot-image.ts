@@ -1,16 +1,13 @@
 import { toSeq } from "../../proto/ids.ts";
-import { StarlingError } from "../../proto/starling-error.ts";
-import type { Pool } from "./connection.ts";
-import { readHistoryPages } from "./history.ts";
-import { type LargeValue, markedSql, wholeState } from "./large-value.ts";
+import { markedSql } from "./large-value.ts";
 import { type Packer, packKeys, packNumbers } from "./pack.ts";
-import type { FlushRequest, HistoryPage, HistorySegment } from "./store.ts";
-import type { StoredMark, TickPage, TickPageRequest, TickPlace, TickRecord, TickWindows } from "./tick.ts";
+import type { FlushRequest } from "./store.ts";
+import type { StoredMark } from "./tick.ts";
 
 const pageColumns = "e.eid, e.type, e.created, e.created_at, e.applied, e.tombstone, e.state";
 
-/** Of rows `e` of the entities, none twice, and the images: see `tick_page_1`. */
-const pageTail = String.raw`i as (
+/** Of rows `e` of the entities, none twice, and the images: see `tick_page_1`; `further` columns. */
+const pageTail = (further = "") => String.raw`i as (
       select i.* from starling.snapshot_image i
         where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
         order by i.eid, i.type limit p_limit
@@ -41,8 +38,36 @@ const pageTail = String.raw`i as (
         case when s.present and s.history is null and s.rows then (
           select json_agg(json_build_array(h.seq, h.body) order by h.seq)::text from starling.history h
             where h.shard = p_shard and h.eid = s.eid and h.type = s.type and (not s.imaged or h.seq <= s.applied)
-        ) end
+        ) end${further}
       from s where s.upto <= p_bytes or s.place = 1 order by s.eid, s.type`;
+
+/** See `tick_page_1`. */
+export const pageBody = (further?: string) => String.raw`begin
+  if p_since is null then
+    return query with e as (
+      select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        order by e.eid, e.type limit p_limit
+    ), ${pageTail(further)};
+  else
+    return query with d as (
+      (select s.eid, s.type from starling.snapshot s
+        where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
+        order by s.eid, s.type limit p_limit)
+      union
+      (select v.eid, v.type from starling.snapshot_value v
+        where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
+        order by v.eid, v.type limit p_limit)
+    ), e as (
+      (select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+        order by e.eid, e.type limit p_limit)
+      union all
+      select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
+        from d left join starling.entity e on e.shard = p_shard and e.eid = d.eid and e.type = d.type
+        where e.eid is null or not (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+    ), ${pageTail(further)};
+  end if;
+`;
 
 /**
  * In step 6: entities as they were at a shard's mark.
@@ -171,32 +196,7 @@ create function starling.tick_page_1(p_shard int, p_tick bigint, p_eid text, p_t
     large text, history text, fresh text) language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
-begin
-  if p_since is null then
-    return query with e as (
-      select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
-        order by e.eid, e.type limit p_limit
-    ), ${pageTail};
-  else
-    return query with d as (
-      (select s.eid, s.type from starling.snapshot s
-        where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
-        order by s.eid, s.type limit p_limit)
-      union
-      (select v.eid, v.type from starling.snapshot_value v
-        where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
-        order by v.eid, v.type limit p_limit)
-    ), e as (
-      (select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
-        and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
-        order by e.eid, e.type limit p_limit)
-      union all
-      select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
-        from d left join starling.entity e on e.shard = p_shard and e.eid = d.eid and e.type = d.type
-        where e.eid is null or not (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
-    ), ${pageTail};
-  end if;
-end
+${pageBody()}end
 $$;
 `;
 
@@ -229,106 +229,3 @@ export function toMark(fields: MarkFields | null): StoredMark | null {
 }
 
 export type MarkFields = [tick: number, seq: number, eid: string, type: string, visited: boolean];
-
-interface PageRow {
-  readonly eid: string;
-  readonly type: string;
-  readonly present: boolean;
-  readonly created: number;
-  readonly created_at: number;
-  readonly applied: number;
-  readonly state: string;
-  readonly large: string | null;
-  readonly history: string | null;
-  readonly fresh: string | null;
-}
-
-/** How often a page is read anew because an entity of it was deleted in between. */
-const readsMax = 20;
-
-/** See {@link TickReads.readTickPage}. */
-export async function readTickPage(reads: Pool, request: TickPageRequest, windowsOf: TickWindows): Promise<TickPage> {
-  for (let tries = 0; tries < readsMax; tries++) {
-    const page = await readOnce(reads, request, windowsOf);
-    if (page !== null) return page;
-  }
-  throw new StarlingError("STORE", `entities of shard ${request.shard} were deleted while they were read`);
-}
-
-/** Null: the history of an entity became that of its image between the statements. */
-async function readOnce(reads: Pool, request: TickPageRequest, windowsOf: TickWindows): Promise<TickPage | null> {
-  const { shard, tick, after, limit, maxBytes } = request;
-  const { changed = null } = request;
-  const text = `select eid, type, present, created::float8 as created, starling.to_ms_1(created_at) as created_at,
-    applied::float8 as applied, state, large, history, fresh from starling.tick_page_1($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
-  const place = [after?.eid ?? "", after?.type ?? ""];
-  const only = changed === null ? [null, null, ""] : [changed.since, Math.floor(changed.at), changed.always.join(",")];
-  const rows = await reads.query<PageRow>(text, [shard, tick, ...place, limit, maxBytes, ...only]);
-  const last = rows.at(-1) ?? null;
-  if (last === null) return { records: [], last };
-  const records = new Map(rows.flatMap((row) => (row.present ? [[keyOf(row), toRecord(request, row)]] : [])));
-  const own = rows.flatMap((row) => (row.history === null ? (records.get(keyOf(row)) ?? []) : []));
-  const windows = own.length === 0 ? [] : windowsOf(own);
-  if (windows.length > 0) {
-    for (const page of await readHistoryPages(reads, windows)) records.get(keyOf(page))?.pages.push(page);
-    const copies = rows.filter(({ history }) => history !== null).length;
-    if ((await countCopies(reads, request, last)) > copies) return null;
-  }
-  return { records: [...records.values()], last: { eid: last.eid, type: last.type } };
-}
-
-function keyOf({ type, eid }: { readonly type: string; readonly eid: string }): string {
-  return `${type}\t${eid}`;
-}
-
-type GrowingRecord = TickRecord & { readonly pages: HistoryPage[] };
-
-function toRecord({ shard }: TickPageRequest, row: PageRow): GrowingRecord {
-  const { eid, type, history, fresh, large } = row;
-  const key = { shard, type, eid };
-  const copy = history === null ? null : (JSON.parse(history) as CopiedHistory);
-  const added = copy === null ? readRows(fresh) : (copy.rows ?? []);
-  return {
-    ...key,
-    ...{ created: toSeq(row.created), createdAt: row.created_at, applied: toSeq(row.applied) },
-    state: large === null ? row.state : wholeState(row.state, readLarge(large)),
-    rows: added.map(([seq, body]): HistorySegment => ({ ...key, seq: toSeq(seq), body })),
-    pages: (copy?.pages ?? []).map(([attr, t1, t2, seq, place, cut, body]) => {
-      return { ...key, attr, t1: Number(t1), t2: Number(t2), seq, place, cut: Number(cut), body };
-    }),
-  };
-}
-
-function readRows(fresh: string | null): readonly RowFields[] {
-  return fresh === null ? [] : ((JSON.parse(fresh) as RowFields[] | null) ?? []);
-}
-
-function readLarge(text: string): LargeValue[] {
-  return Object.entries(JSON.parse(text) as Record<string, string>).map(([attr, body]) => ({ attr, body }));
-}
-
-/** What a deletion copied; times that are infinite are texts. */
-interface CopiedHistory {
-  readonly rows: readonly RowFields[] | null;
-  readonly pages: readonly PageFields[] | null;
-}
-
-type RowFields = readonly [seq: number, body: string];
-type PageFields = readonly [
-  attr: string,
-  t1: number | string,
-  t2: number | string,
-  seq: number,
-  place: number,
-  cut: number | string,
-  body: string,
-];
-
-/** Of the places up to `last`. */
-async function countCopies(reads: Pool, { shard, tick, after }: TickPageRequest, last: TickPlace): Promise<number> {
-  const text = `select count(*)::int as count from starling.snapshot_image where shard = $1 and tick = $2
-    and (eid, type) > ($3, $4) and (eid, type) <= ($5, $6) and history is not null`;
-  const from = [after?.eid ?? "", after?.type ?? ""];
-  const [row] = await reads.query<{ count: number }>(text, [shard, tick, ...from, last.eid, last.type]);
-  return row?.count ?? 0;
-}

@@ -33,6 +33,8 @@ export interface SnapshotStore {
   readAnswers(): Promise<SnapshotTasks[]>;
   dropAnswer(tick: number, page: number): Promise<void>;
 
+  /** How far the shards are in a tick, at little cost. */
+  readProgress(tick: number): Promise<TickProgress>;
   /** Where the shards are in a tick; those that have no mark of it are missing. */
   readMarks(tick: number): Promise<SnapshotMark[]>;
   /** The shard's place in the tick, after everything of failed ticks above `base` is taken back; null: no mark of it. */
@@ -181,6 +183,14 @@ export interface SnapshotTasks {
 export interface EntityPlace {
   readonly eid: string;
   readonly type: string;
+}
+
+export interface TickProgress {
+  /** Shards whose entities have been looked at, and shards of which all is written. */
+  readonly visited: number;
+  readonly done: number;
+  /** Another one whenever anything has moved. */
+  readonly text: string;
 }
 
 export interface SnapshotMark {

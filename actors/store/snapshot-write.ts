@@ -2,7 +2,7 @@ import { toSeq, toShardId } from "../../proto/ids.ts";
 import type { Pool } from "./connection.ts";
 import { type Packer, packAll, packKeys } from "./pack.ts";
 import { outcomeOf } from "./snapshot-run.ts";
-import type { OpenedVisit, ShardWriter, SnapshotMark, SnapshotPage, SnapshotRow } from "./snapshot-store.ts";
+import type { ShardWriter, SnapshotMark, SnapshotRow, TickProgress } from "./snapshot-store.ts";
 import type { EntityKey } from "./store.ts";
 
 /**
@@ -242,7 +242,8 @@ end
 $$;
 `;
 
-interface MarkRow {
+/** A mark as it is read. */
+export interface MarkRow {
   readonly shard: number;
   readonly tick: number;
   readonly seq: number;
@@ -256,44 +257,26 @@ interface MarkRow {
 
 const markColumns = `shard, tick::float8 as tick, seq::float8 as seq, eid, type, page, visited, done, counts::text as counts`;
 
+/** See {@link SnapshotStore.readProgress}. */
+export async function readProgress(reads: Pool, tick: number): Promise<TickProgress> {
+  const text = `select count(*) filter (where visited)::int as visited, count(*) filter (where done)::int as done,
+      count(*) || coalesce(md5(string_agg(concat_ws(' ', shard, eid, type, visited, done, counts->>'entities'), ','
+        order by shard)), '') as text
+    from starling.snapshot_mark where tick = $1`;
+  const [row] = await reads.query<TickProgress>(text, [tick]);
+  return row ?? { visited: 0, done: 0, text: "" };
+}
+
 /** See {@link SnapshotStore.readMarks}. */
 export async function readMarks(reads: Pool, tick: number): Promise<SnapshotMark[]> {
   const text = `select ${markColumns} from starling.snapshot_mark where tick = $1 order by shard`;
   return (await reads.query<MarkRow>(text, [tick])).map(toMark);
 }
 
-function toMark({ shard, seq, eid, type, counts, ...mark }: MarkRow): SnapshotMark {
+/** See {@link MarkRow}. */
+export function toMark({ shard, seq, eid, type, counts, ...mark }: MarkRow): SnapshotMark {
   return { ...mark, shard: toShardId(shard), seq: toSeq(seq), cursor: { eid, type }, counts: JSON.parse(counts) };
 }
-
-/** See {@link SnapshotStore.openVisit}. */
-export async function openVisit(
-  pool: Pool,
-  { node, shard, epoch }: ShardWriter,
-  tick: number,
-  base: number,
-): Promise<OpenedVisit | "lost" | null> {
-  const text = "select starling.snapshot_open_1($1, $2, $3, $4, $5) as lost";
-  if (outcomeOf(await pool.query(text, [node, shard, epoch, tick, base])) === "lost") return "lost";
-  const read = `select ${markColumns} from starling.snapshot_mark where shard = $1 and tick in ($2, $3)`;
-  const marks = (await pool.query<MarkRow>(read, [shard, tick, base])).map(toMark);
-  const mark = marks.find((one) => one.tick === tick);
-  return mark === undefined ? null : { mark, baseSeq: marks.find((one) => one.tick === base)?.seq ?? null };
-}
-
-/** See {@link SnapshotStore.writePage}. */
-export async function writePage(pool: Pool, writer: ShardWriter, page: SnapshotPage): Promise<"written" | "lost"> {
-  const { packed, escaped } = packAll((packer) => packPage(packer, page));
-  const { after, cursor } = page;
-  const values = [
-    ...[writer.node, writer.shard, writer.epoch, page.tick, after.eid, after.type, page.stage === "components"],
-    ...[cursor.eid, cursor.type, page.visited, page.done, page.whole, JSON.stringify(page.counts), page.tasks, escaped],
-    ...packed,
-  ];
-  return outcomeOf(await pool.query<{ lost: string | null }>(pageText, values));
-}
-
-const pageText = `select starling.snapshot_page_1(${Array.from({ length: 26 }, (_, i) => `$${i + 1}`).join(", ")}) as lost`;
 
 /** See {@link SnapshotStore.writeForeign}. */
 export async function writeForeign(pool: Pool, tick: number, rows: readonly SnapshotRow[]): Promise<void> {
@@ -310,7 +293,8 @@ export async function findRefused(pool: Pool, rows: readonly SnapshotRow[]): Pro
   return found.flatMap(({ i }) => rows[i] ?? []);
 }
 
-function packRows(packer: Packer, rows: readonly SnapshotRow[]): string[] {
+/** What is to stand of entities, column by column. */
+export function packRows(packer: Packer, rows: readonly SnapshotRow[]): string[] {
   return [
     ...packKeys(packer, rows),
     packDues(rows.map((row) => ("due" in row ? row.due : null))),
@@ -319,19 +303,10 @@ function packRows(packer: Packer, rows: readonly SnapshotRow[]): string[] {
   ];
 }
 
-function packPage(packer: Packer, { rows, values }: SnapshotPage): string[] {
-  const [, valueTypes, valueEids] = packKeys(packer, values);
-  return [
-    ...packRows(packer, rows),
-    ...[valueTypes, valueEids, packDues(values.map(({ due }) => due))],
-    packer.rows(values, ({ links }) => packer.text(links)),
-    packer.column(values.map(({ body }) => body)),
-  ];
-}
-
 const letters: Readonly<Record<SnapshotRow["kind"], string>> = { body: "b", closed: "c", kept: "k" };
 
-function packDues(dues: readonly (number | null)[]): string {
+/** Unix ms, or null, as the text of a PostgreSQL array. */
+export function packDues(dues: readonly (number | null)[]): string {
   return `{${dues.map((due) => (due === null ? "null" : Math.floor(due))).join(",")}}`;
 }
 

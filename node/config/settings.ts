@@ -86,7 +86,7 @@ export const settingsSchema = z.object({
   chainMaxDepth: count(16, 1, 1000, "how deep derived tasks may derive tasks"),
   hookTasksMax: count(1000, 1, 100_000, "tasks that one run of a hook may return"),
   hookTasksMaxBytes: bytes(4 * MiB, "bytes of the tasks that one run of a hook may return"),
-  snapshotConcurrency: count(2, 1, 1000, "shards whose snapshots a node computes at once"),
+  snapshotConcurrency: count(16, 1, 1000, "shards whose snapshots a node computes at once"),
   snapshotPageMax: count(500, 1, 100_000, "entities whose snapshots are computed and written together"),
   snapshotPageBytes: bytes(4 * MiB, "bytes of the records that are read for that, roughly"),
   snapshotJoinBytes: bytes(64 * MiB, "bytes of linked entities' values above which they are computed in pieces"),

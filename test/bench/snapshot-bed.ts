@@ -78,7 +78,7 @@ export async function openSnapshotBed(
     ...{ isRefreshing: () => false, isLinked: computer.linked.types.size > 0, fingerprint: "bench", next: null },
     ...{ stallMs: 600_000, cleanAt: null, olderThanMs: 0, send: async () => {} },
     shards: () => acquired.map(({ shard, epoch }) => ({ ...noLoad, shard, epoch })),
-    limits: { visitsMax: 2, pageMaxEntities: 500, pageMaxBytes: 4 * 1024 * 1024, groupMaxBytes: 64 * 1024 * 1024 },
+    limits: { visitsMax: 16, pageMaxEntities: 500, pageMaxBytes: 4 * 1024 * 1024, groupMaxBytes: 64 * 1024 * 1024 },
   });
   return {
     url: database.url,

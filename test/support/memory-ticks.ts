@@ -55,16 +55,20 @@ export function readMemoryTickPage(
     .slice(0, limit);
   const records: TickRecord[] = [];
   let last: TickPlace | null = null;
+  let isCut = wanted.length === limit;
   let bytes = 0;
   for (const place of wanted) {
     const record = recordAt(shard, tick, place);
     bytes += record === null ? 0 : bytesOf(record);
-    if (bytes > maxBytes && last !== null) break;
+    if (bytes > maxBytes && last !== null) {
+      isCut = true;
+      break;
+    }
     last = { eid: place.eid, type: place.type };
     if (record !== null) records.push(record);
   }
   windowsOf(records);
-  return { records, last };
+  return { records, last: isCut ? last : null };
 }
 
 function recordAt(shard: MemoryShard, tick: number, place: TickPlace): TickRecord | null {

@@ -39,7 +39,7 @@ export function describeTicks(current: () => Store & Queries): void {
       ...{ entities: [entityOf("b", 7), entityOf("new", 8)], history: [rowOf("b", 7), rowOf("new", 8)], marks },
       images: [imageOf("b", 3), imageOf("new", 0, { state: null, created: toSeq(0), createdAt: 0 })],
     });
-    expect(await brief()).toEqual(['a {"applied":3} 2', 'b {"applied":3} 3', 'c {"applied":3} ', "to new"]);
+    expect(await brief()).toEqual(['a {"applied":3} 2', 'b {"applied":3} 3', 'c {"applied":3} ', "end"]);
     const { records } = await read();
     expect(records[1]).toEqual({
       ...{ shard: shard1, type: "ip", eid: "b", created: 1, createdAt: noon, applied: 3, state: '{"applied":3}' },
@@ -53,11 +53,11 @@ export function describeTicks(current: () => Store & Queries): void {
     await flush(fences, { entities: [entityOf("a", 3), entityOf("old", 2)], history: [rowOf("a", 3)] });
     await flush(fences, { entities: [gone("old", 4)], progress: [progressOf(4)] });
     await flush(fences, { entities: [gone("a", 7)], images: [imageOf("a", 3)], progress: [progressOf(7)] });
-    expect(await brief()).toEqual(['a {"applied":3} 3', "to a"]);
+    expect(await brief()).toEqual(['a {"applied":3} 3', "end"]);
     const born = { entities: [entityOf("a", 9), entityOf("old", 9)], history: [rowOf("a", 9)] };
     await flush(fences, { ...born, images: [imageOf("a", 7, { state: null }), imageOf("old", 4, { state: null })] });
     await flush(fences, { entities: [gone("a", 11)], progress: [progressOf(11)] });
-    expect(await brief()).toEqual(['a {"applied":3} 3', "to old"]);
+    expect(await brief()).toEqual(['a {"applied":3} 3', "end"]);
   });
 
   it("keeps the first image of a tick, whoever writes another one, and those of other ticks apart", async () => {
@@ -65,9 +65,9 @@ export function describeTicks(current: () => Store & Queries): void {
     await flush(fences, { entities: [entityOf("a", 5)], images: [imageOf("a", 3)] });
     await flush(fences, { entities: [entityOf("a", 6)], images: [imageOf("a", 5)] });
     await flush(fences, { entities: [entityOf("a", 9)], images: [imageOf("a", 6, { tick: 2 })] });
-    expect(await brief()).toEqual(['a {"applied":3} ', "to a"]);
-    expect(await brief({ tick: 2 })).toEqual(['a {"applied":6} ', "to a"]);
-    expect(await brief({ tick: 3 })).toEqual(['a {"applied":9} ', "to a"]);
+    expect(await brief()).toEqual(['a {"applied":3} ', "end"]);
+    expect(await brief({ tick: 2 })).toEqual(['a {"applied":6} ', "end"]);
+    expect(await brief({ tick: 3 })).toEqual(['a {"applied":9} ', "end"]);
   });
 
   it("puts large values in their places", async () => {
@@ -97,8 +97,27 @@ export function describeTicks(current: () => Store & Queries): void {
     const wanted = eids.flatMap((eid) => (eid === "a" ? ["a host", "a ip"] : [`${eid} ip`]));
     expect(places).toEqual(wanted);
     // 13 bytes each.
-    expect((await read({ maxBytes: 30 })).records).toHaveLength(2);
+    const some = await read({ maxBytes: 30 });
+    expect(some.records).toHaveLength(2);
+    expect(some.last).toEqual({ eid: "A\u001fb", type: "ip" });
     expect((await read({ maxBytes: 1 })).records).toHaveLength(1);
+  });
+
+  it("tells pages of several shards apart that are asked for at once", async () => {
+    const fences = await own();
+    const there = (eid: string) => ({ ...entityOf(eid, 1), shard: shard2 });
+    await flush(fences, { entities: [...["a", "b", "c"].map((eid) => entityOf(eid, 1)), ...["a", "z"].map(there)] });
+    const found = await Promise.all([
+      ...[brief({ limit: 2 }), brief({ shard: shard2 }), brief({ shard: shard2, after: { eid: "a", type: "ip" } })],
+      ...Array.from({ length: 20 }, () => brief({ tick: 2, after: { eid: "b", type: "ip" } })),
+    ]);
+    const one = (eid: string) => `${eid} {"applied":1} `;
+    expect(found.slice(0, 3)).toEqual([
+      [one("a"), one("b"), "to b"],
+      [one("a"), one("z"), "end"],
+      [one("z"), "end"],
+    ]);
+    for (const page of found.slice(3)) expect(page).toEqual([one("c"), "end"]);
   });
 
   it("tells the next owner the newest mark, which is written once", async () => {
@@ -120,7 +139,7 @@ export function describeTicks(current: () => Store & Queries): void {
     const marks = [{ shard: shard1, tick: 1, seq: toSeq(4) }];
     const late = { entities: [entityOf("a", 5)], images: [imageOf("a", 4)], marks };
     expect(await flush(fences, late)).toEqual({ lost: [shard1] });
-    expect(await brief()).toEqual(['a {"applied":3} ', "to a"]);
+    expect(await brief()).toEqual(['a {"applied":3} ', "end"]);
     const [next] = await current().acquire(nodeA, [shard1]);
     expect(next?.mark).toBeNull();
   });
@@ -130,6 +149,6 @@ export function describeTicks(current: () => Store & Queries): void {
     const late = { order: { lane: 7, number: 1 }, images: [imageOf("a", 3)], entities: [entityOf("a", 5)] };
     await flush(fences, { order: { lane: 7, number: 2 }, entities: [entityOf("a", 9)], images: [imageOf("a", 4)] });
     await flush(fences, late);
-    expect(await brief()).toEqual(['a {"applied":4} ', "to a"]);
+    expect(await brief()).toEqual(['a {"applied":4} ', "end"]);
   });
 }

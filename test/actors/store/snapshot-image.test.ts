@@ -3,9 +3,9 @@ import { planFold } from "../../../actors/history-fold.ts";
 import { windowOf } from "../../../actors/history-read.ts";
 import { createPool, type Pool } from "../../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
-import { readTickPage } from "../../../actors/store/snapshot-image.ts";
 import type { EntityKey, Fence, FlushRequest, HistorySegment } from "../../../actors/store/store.ts";
 import type { StoredImage, TickWindows } from "../../../actors/store/tick.ts";
+import { createTickReads } from "../../../actors/store/tick-pages.ts";
 import { toSeq } from "../../../proto/ids.ts";
 import { testDatabase } from "../../support/postgres.ts";
 import type { TestDatabase } from "../../support/postgres-server.ts";
@@ -64,7 +64,7 @@ const whole: TickWindows = (records) => records.map(({ eid }) => windowOf(keyOf(
 
 async function read(reads: Pick<Pool, "query">, eid: string, tick = 1): Promise<string> {
   const request = { shard: shard1, tick, after: null, limit: 100, maxBytes: 1e9 };
-  const { records } = await readTickPage({ ...pool, ...reads }, request, whole);
+  const { records } = await createTickReads({ ...pool, ...reads }).readTickPage(request, whole);
   const record = records.find((one) => one.eid === eid);
   const rows = record?.rows.map(({ seq }) => seq).join();
   return `rows ${rows}, pages ${record?.pages.map(({ body, cut }) => `${body.replaceAll("\t", " ")} (${cut})`).join()}`;

@@ -1,0 +1,298 @@
+import assert from "node:assert";
+import { toSeq } from "../../proto/ids.ts";
+import type { Pool } from "./connection.ts";
+import { createGather } from "./gather.ts";
+import { type Packer, packAll, packKeys, packNumbers } from "./pack.ts";
+import type { OpenedVisit, ShardWriter, SnapshotPage, SnapshotStore } from "./snapshot-store.ts";
+import { type MarkRow, packDues, packRows, toMark } from "./snapshot-write.ts";
+
+/**
+ * In step 7: what owners of shards write of a tick, for many shards at once; each shard's page stands or falls by its own mark,
+ * and all that are written are one transaction. A page that comes again finds another cursor and writes nothing; the rows of
+ * the marks are locked until the end, in the order of the shards, so of two attempts the later one sees what the first has done.
+ *
+ * Where a shard is lost, nothing is written, and the answer names all that are: the group comes again without them (R2).
+ */
+export const snapshotPageFunctions = String.raw`
+-- Takes back what failed ticks above the base have written, before the first page of this one; and forgets older marks. Then
+-- tells where the shards stand. Volatile: it has to see what whoever was before has written while it waited for the marks.
+create function starling.snapshot_open_2(p_node text, p_shards int[], p_epochs bigint[], p_tick bigint, p_base bigint)
+returns table (lost text, shard int, tick bigint, seq bigint, eid text, type text, page int, visited boolean, done boolean,
+  counts text, base_seq bigint) language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+  v_lost text := starling.fence_1(p_node, p_shards, p_epochs);
+  v_fresh int[];
+begin
+  if v_lost is not null then
+    return query select v_lost, null::int, null::bigint, null::bigint, null, null, null::int, null::boolean, null::boolean,
+      null, null::bigint;
+    return;
+  end if;
+  v_fresh := array(
+    select m.shard from starling.snapshot_mark m
+      where m.shard = any(p_shards) and m.tick = p_tick and not m.visited and m.eid = '' and m.type = ''
+      order by m.shard for update
+  );
+  if p_base < p_tick - 1 then
+    delete from starling.snapshot s where s.shard = any(v_fresh) and s.to_tick is null and s.from_tick > p_base;
+    update starling.snapshot s set to_tick = null where s.shard = any(v_fresh) and s.to_tick > p_base;
+  end if;
+  delete from starling.snapshot_image i where i.shard = any(v_fresh) and i.tick < p_tick;
+  delete from starling.snapshot_mark m where m.shard = any(v_fresh) and m.tick < p_tick and m.tick <> p_base;
+  return query select null, m.shard, m.tick, m.seq, m.eid, m.type, m.page, m.visited, m.done, m.counts::text, b.seq
+    from starling.snapshot_mark m left join starling.snapshot_mark b on b.shard = m.shard and b.tick = p_base
+    where m.shard = any(p_shards) and m.tick = p_tick;
+end
+$$;
+
+-- Kinds: b a body, c the snapshot ends, k it stands. One statement: the texts are split and parsed once. The old rows are
+-- closed before new ones come, as of one entity only one may be open. Plans are made once and before the tables have
+-- their size: without the settings they might read them whole.
+create function starling.snapshot_rows_2(p_tick bigint, p_places int[], p_escaped boolean, p_row_places int[],
+  p_shards int[], p_types text, p_eids text, p_dues bigint[], p_kinds text, p_bodies text)
+  returns table (place int, written int, closed int) language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  return query with n as materialized (
+    select n.place, n.shard, n.type, n.eid, n.due, n.kind, case n.kind when 'b' then n.body::jsonb end as body
+      from unnest(p_row_places, p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped),
+        p_dues, string_to_array(p_kinds, null), starling.split_1(p_bodies, p_escaped))
+        n(place, shard, type, eid, due, kind, body)
+      where n.kind <> 'k' and n.place = any(p_places)
+  ), o as materialized (
+    select n.*, s.ctid as row, s.due as was_due, s.from_tick < p_tick and (n.kind = 'c' or s.body <> n.body) as ends
+      from n left join starling.snapshot s
+        on s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
+  ), u as (
+    update starling.snapshot s set to_tick = case when o.ends then p_tick end, due = case when o.ends then s.due else o.due end
+      from o where s.ctid = o.row and (o.ends or (o.kind = 'b' and o.was_due is distinct from o.due))
+      returning 1
+  ), i as (
+    insert into starling.snapshot (shard, type, eid, from_tick, due, body)
+      select o.shard, o.type, o.eid, p_tick, o.due, o.body from o
+        where o.kind = 'b' and (o.row is null or o.ends) and (select count(*) from u) >= 0
+      returning 1
+  )
+  select o.place, (count(*) filter (where o.kind = 'b' and (o.row is null or o.ends)))::int,
+      (count(*) filter (where o.kind = 'c' and o.ends))::int
+    from o where (select count(*) from i) >= 0 group by o.place;
+end
+$$;
+
+-- Ends the snapshots, and drops the values, of entities between the two places of a page that are not among its rows. Where
+-- a visit ends: to the last entity, beyond the longest eid.
+create function starling.snapshot_gone_2(p_tick bigint, p_pages jsonb, p_escaped boolean, p_row_places int[], p_types text,
+  p_eids text) returns table (place int, closed int) language plpgsql
+set enable_mergejoin = off set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+begin
+  return query with p as materialized (
+    select p.place, p.shard, p.after_eid, p.after_type, p.type,
+        case when p.visited then repeat(chr(1114111), 257) else p.eid end as eid
+      from jsonb_to_recordset(p_pages) p(place int, shard int, after_eid text, after_type text, eid text, type text,
+        visited boolean, whole boolean)
+      where p.whole
+  ), n as materialized (
+    select * from unnest(p_row_places, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped))
+      n(place, type, eid)
+  ), v as (
+    delete from starling.snapshot_value v using p
+      where v.shard = p.shard and (v.eid, v.type) > (p.after_eid, p.after_type) and (v.eid, v.type) <= (p.eid, p.type)
+        and not exists (select from n where n.place = p.place and n.type = v.type and n.eid = v.eid)
+  ), s as (
+    update starling.snapshot s set to_tick = p_tick from p
+      where s.shard = p.shard and (s.eid, s.type) > (p.after_eid, p.after_type) and (s.eid, s.type) <= (p.eid, p.type)
+        and s.to_tick is null and s.from_tick < p_tick
+        and not exists (select from n where n.place = p.place and n.type = s.type and n.eid = s.eid)
+      returning p.place
+  )
+  select s.place, count(*)::int from s group by s.place;
+end
+$$;
+
+create function starling.snapshot_pages_2(p_node text, p_tick bigint, p_joining boolean, p_pages text, p_escaped boolean,
+  p_row_places int[], p_shards int[], p_types text, p_eids text, p_dues bigint[], p_kinds text, p_bodies text,
+  p_value_places int[], p_value_shards int[], p_value_types text, p_value_eids text, p_value_dues bigint[], p_links text,
+  p_values text) returns text language plpgsql as $$
+declare
+  v_lost text;
+  v_pages jsonb;
+  v_places int[];
+  v_written jsonb := '{}';
+  v_closed jsonb := '{}';
+  v_gone jsonb := '{}';
+begin
+  select starling.fence_1(p_node, array_agg(p.shard), array_agg(p.epoch)) into v_lost
+    from jsonb_to_recordset(p_pages::jsonb) p(shard int, epoch bigint);
+  if v_lost is not null then
+    return v_lost;
+  end if;
+  perform from jsonb_to_recordset(p_pages::jsonb) p(shard int)
+    join starling.snapshot_mark m on m.shard = p.shard and m.tick = p_tick order by m.shard for update of m;
+  select jsonb_agg(p.page), array_agg((p.page->>'place')::int) into v_pages, v_places
+    from jsonb_array_elements(p_pages::jsonb) p(page)
+    join starling.snapshot_mark m on m.shard = (p.page->>'shard')::int and m.tick = p_tick
+    where not m.done and m.visited = p_joining and m.eid = p.page->>'after_eid' and m.type = p.page->>'after_type';
+  if v_places is null then
+    return null;
+  end if;
+  if not p_joining then
+    select coalesce(jsonb_object_agg(g.place, g.closed), '{}') into v_gone
+      from starling.snapshot_gone_2(p_tick, v_pages, p_escaped, p_row_places, p_types, p_eids) g;
+  end if;
+  if p_shards <> '{}' then
+    select coalesce(jsonb_object_agg(r.place, r.written), '{}'), coalesce(jsonb_object_agg(r.place, r.closed), '{}')
+      into v_written, v_closed
+      from starling.snapshot_rows_2(p_tick, v_places, p_escaped, p_row_places, p_shards, p_types, p_eids, p_dues, p_kinds,
+        p_bodies) r;
+  end if;
+  if not p_joining then
+    select v_gone || coalesce(jsonb_object_agg(p.place, starling.snapshot_absent_1(p_tick, p.shard, p.after_eid,
+          p.after_type, case when p.visited then repeat(chr(1114111), 257) else p.eid end, p.type)), '{}') into v_gone
+      from jsonb_to_recordset(v_pages) p(place int, shard int, after_eid text, after_type text, eid text, type text,
+        visited boolean, whole boolean) where not p.whole;
+    delete from starling.snapshot_image i
+      using jsonb_to_recordset(v_pages) p(shard int, eid text, type text, visited boolean)
+      where i.shard = p.shard and i.tick <= p_tick and (p.visited or (i.eid, i.type) <= (p.eid, p.type));
+  end if;
+  if p_value_dues <> '{}' then
+    insert into starling.snapshot_value as v (shard, type, eid, tick, due, links, was, body)
+      select n.shard, n.type, n.eid, p_tick, n.due, n.links, '', n.body
+        from unnest(p_value_places, p_value_shards, starling.split_1(p_value_types, p_escaped),
+          starling.split_1(p_value_eids, p_escaped), p_value_dues, starling.split_1(p_links, p_escaped),
+          starling.split_1(p_values, p_escaped)) n(place, shard, type, eid, due, links, body)
+        where n.place = any(v_places)
+      on conflict (shard, eid, type) do update set tick = excluded.tick, due = excluded.due, links = excluded.links,
+        was = v.links, body = excluded.body;
+  end if;
+  insert into starling.snapshot_task (shard, tick, page, body)
+    select m.shard, m.tick, m.page, p.tasks from jsonb_to_recordset(v_pages) p(shard int, tasks text)
+      join starling.snapshot_mark m on m.shard = p.shard and m.tick = p_tick where p.tasks is not null;
+  update starling.snapshot_mark m set visited = p.visited or p_joining, done = p.done, eid = p.eid, type = p.type,
+      page = m.page + case when p.tasks is null then 0 else 1 end,
+      counts = p.counts || jsonb_build_object(
+        'written', coalesce((m.counts->>'written')::int, 0) + coalesce((v_written->>p.place::text)::int, 0),
+        'closed', coalesce((m.counts->>'closed')::int, 0) + coalesce((v_closed->>p.place::text)::int, 0)
+          + coalesce((v_gone->>p.place::text)::int, 0))
+    from jsonb_to_recordset(v_pages) p(place int, shard int, eid text, type text, visited boolean, done boolean,
+      counts jsonb, tasks text)
+    where m.shard = p.shard and m.tick = p_tick;
+  return null;
+end
+$$;
+`;
+
+/** Shards, and bytes of their pages, that go together. */
+const shardsMax = 64;
+const bytesMax = 8 * 1024 * 1024;
+/** Statements at once: one is computed for, one is written. */
+const groupsMax = 2;
+
+/** See {@link SnapshotStore.openVisit} and {@link SnapshotStore.writePage}: calls for several shards go together. */
+export function createPageWriter(pool: Pool): Pick<SnapshotStore, "openVisit" | "writePage"> {
+  const open = createGather<OpenCall, OpenedVisit | "lost" | null>({
+    run: (calls) => withoutLost(calls, (some) => openVisits(pool, some)),
+    keyOf: ({ writer, tick, base }) => `${writer.node} ${tick} ${base}`,
+    ...{ groupsMax: 1, weightOf: () => 1, weightMax: shardsMax },
+  });
+  const write = createGather<PageCall, "written" | "lost">({
+    run: (calls) => withoutLost(calls, (some) => writePages(pool, some)),
+    keyOf: ({ writer, page }) => `${writer.node} ${page.tick} ${page.stage}`,
+    weightOf: ({ page }) => bytesMax / shardsMax + bytesOf(page),
+    ...{ groupsMax, weightMax: bytesMax },
+  });
+  return {
+    openVisit: (writer, tick, base) => open({ writer, tick, base }),
+    writePage: (writer, page) => write({ writer, page }),
+  };
+}
+
+interface OpenCall {
+  readonly writer: ShardWriter;
+  readonly tick: number;
+  readonly base: number;
+}
+
+interface PageCall {
+  readonly writer: ShardWriter;
+  readonly page: SnapshotPage;
+}
+
+function bytesOf({ rows, values }: SnapshotPage): number {
+  const ofRows = rows.reduce((sum, row) => sum + row.eid.length + ("body" in row ? row.body.length : 0), 0);
+  return values.reduce((sum, { body, links }) => sum + body.length + links.length, ofRows);
+}
+
+/** Runs calls until none of their shards is lost; `run` answers with the lost shards' ids, or in the order of the calls. */
+async function withoutLost<Call extends { readonly writer: ShardWriter }, Result>(
+  calls: readonly Call[],
+  run: (calls: readonly Call[]) => Promise<readonly Result[] | string>,
+): Promise<(Result | "lost")[]> {
+  const results = new Map<Call, Result>();
+  for (let left = calls; left.length > 0; ) {
+    const outcome = await run(left);
+    if (typeof outcome !== "string") {
+      for (const [index, result] of outcome.entries()) results.set(left[index] as Call, result);
+      break;
+    }
+    const lost = new Set(outcome.split(",").map(Number));
+    const kept = left.filter(({ writer }) => !lost.has(writer.shard));
+    assert(kept.length < left.length, `shards ${outcome} are lost, which nobody has asked for`);
+    left = kept;
+  }
+  return calls.map((call) => (results.has(call) ? (results.get(call) as Result) : "lost"));
+}
+
+type OpenedRow = MarkRow & { readonly lost: string | null; readonly base_seq: number | null };
+
+async function openVisits(pool: Pool, calls: readonly OpenCall[]): Promise<(OpenedVisit | null)[] | string> {
+  const [first] = calls;
+  if (first === undefined) return [];
+  const { writer, tick, base } = first;
+  const text = `select lost, shard, tick::float8 as tick, seq::float8 as seq, eid, type, page, visited, done, counts,
+      base_seq::float8 as base_seq from starling.snapshot_open_2($1, $2, $3, $4, $5)`;
+  const shards = packNumbers(calls.map((call) => call.writer.shard));
+  const epochs = packNumbers(calls.map((call) => call.writer.epoch));
+  const rows = await pool.query<OpenedRow>(text, [writer.node, shards, epochs, tick, base]);
+  const lost = rows[0]?.lost ?? null;
+  if (lost !== null) return lost;
+  return calls.map((call) => {
+    const row = rows.find(({ shard }) => shard === call.writer.shard);
+    if (row === undefined) return null;
+    const { lost: _, base_seq, ...mark } = row;
+    return { mark: toMark(mark), baseSeq: base_seq === null ? null : toSeq(base_seq) };
+  });
+}
+
+async function writePages(pool: Pool, calls: readonly PageCall[]): Promise<"written"[] | string> {
+  const [first] = calls;
+  if (first === undefined) return [];
+  const { packed, escaped } = packAll((packer) => packPages(packer, calls));
+  const pages = calls.map(({ writer, page }, place) => {
+    const { after, cursor, visited, done, whole, counts, tasks } = page;
+    const from = { after_eid: after.eid, after_type: after.type };
+    return { place, shard: writer.shard, epoch: writer.epoch, ...from, ...cursor, visited, done, whole, counts, tasks };
+  });
+  const { writer, page } = first;
+  const values = [writer.node, page.tick, page.stage === "components", JSON.stringify(pages), escaped, ...packed];
+  const [row] = await pool.query<{ lost: string | null }>(pagesText, values);
+  return row?.lost ?? calls.map(() => "written" as const);
+}
+
+const pagesText = `select starling.snapshot_pages_2(${Array.from({ length: 19 }, (_, i) => `$${i + 1}`).join(", ")}) as lost`;
+
+function packPages(packer: Packer, calls: readonly PageCall[]): string[] {
+  const rows = calls.flatMap(({ page }) => page.rows);
+  const values = calls.flatMap(({ page }) => page.values);
+  const placesOf = (count: (page: SnapshotPage) => number) =>
+    packNumbers(calls.flatMap(({ page }, place) => Array.from({ length: count(page) }, () => place)));
+  return [
+    ...[placesOf((page) => page.rows.length), ...packRows(packer, rows)],
+    ...[placesOf((page) => page.values.length), ...packKeys(packer, values), packDues(values.map(({ due }) => due))],
+    packer.rows(values, ({ links }) => packer.text(links)),
+    packer.column(values.map(({ body }) => body)),
+  ];
+}
