@@ -219,6 +219,25 @@ end
 $$;
 `;
 
+/** Step 7: what was observed before, and is again, is as new as the last time: else it is forgotten with a target of before. */
+export const seenLinkFunctions = String.raw`
+create or replace function starling.flush_seen_links_1(p_escaped boolean, p_links text) returns void language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+  delete from starling.reference l using starling.seen_rows_1(p_escaped, p_links) n
+    where n.spans is null and l.shard = n.shard and l.eid = n.eid and l.type = n.type and l.attr = n.attr
+      and l.target_type = n.target_type and l.target = n.target and (n.at is null or l.seen <= n.at);
+  insert into starling.reference as l (shard, eid, type, attr, target_type, target, seen, spans)
+    select n.shard, n.eid, n.type, n.attr, n.target_type, n.target, n.at, starling.bounded_spans_1(n.spans)
+      from starling.seen_rows_1(p_escaped, p_links) n where n.spans is not null
+    on conflict (shard, eid, type, attr, target_type, target)
+      do update set seen = excluded.seen, spans = starling.bounded_spans_1(coalesce(l.spans, '{}') + excluded.spans)
+      where l.spans is null or l.seen < excluded.seen or not l.spans @> excluded.spans;
+end
+$$;
+`;
+
 /** How many parameters a flush has for links, obituaries and lifetimes, after its own. */
 export const linkParameters = 9;
 

@@ -5,7 +5,7 @@ import type { Connection } from "./connection.ts";
 import { flushFunctions, orderedFlushFunctions } from "./flush.ts";
 import { historyFunctions } from "./history.ts";
 import { lifetimeFunctions } from "./lifetime.ts";
-import { linkFunctions, referenceFunctions } from "./link.ts";
+import { linkFunctions, referenceFunctions, seenLinkFunctions } from "./link.ts";
 import { loadFunctions } from "./load.ts";
 import { obituaryFunctions } from "./obituary.ts";
 import { obligationFunctions } from "./obligation.ts";
@@ -56,7 +56,7 @@ export const schemaSteps: readonly string[] = [
     obituaryFunctions,
     lifetimeFunctions,
   ].join("\n"),
-  [snapshotPageFunctions, tickPageFunctions].join("\n"),
+  [snapshotPageFunctions, tickPageFunctions, seenLinkFunctions].join("\\n"),
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

@@ -36,8 +36,7 @@ export function flushLinks({ links }: MemoryShard, segment: LinkSegment): void {
     else if (row.kind === "plain") rows.set(textOf(row), { source, attr, type, eid, seen: null, spans: null });
     else if (row.kind === "seen") {
       const spans = bounded(joined([...(known?.spans ?? []), ...row.spans]));
-      const same = JSON.stringify(spans) === JSON.stringify(known?.spans);
-      rows.set(textOf(row), { source, attr, type, eid, seen: same ? (known?.seen ?? row.at) : row.at, spans });
+      rows.set(textOf(row), { source, attr, type, eid, seen: row.at, spans });
     }
   }
   if (rows.size === 0) links.delete(keyOf(segment));

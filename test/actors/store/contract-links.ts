@@ -136,6 +136,16 @@ export function describeLinks(current: () => Store & Queries & Obituaries & Life
     expect(await eidsAt(5)).toEqual(["e"]);
   });
 
+  it("keeps what was observed once more, as it was before, later than what is to be forgotten", async () => {
+    const fences = await own();
+    await write(fences, rows(seen("a", [1, 9])));
+    await write(fences, rows(seenAt(noon + 2, "a", [3, 4])));
+    await write(fences, rows(forgotten("a", noon + 1)));
+    expect(await eidsAt(5)).toEqual(["a"]);
+    await write(fences, rows(forgotten("a", noon + 2)));
+    expect(await eidsAt(5)).toEqual([]);
+  });
+
   it("takes a plain link where one was observed, and the other way round", async () => {
     const fences = await own();
     const other: LinkRow = { attr: "seen", type: "net", eid: "a", kind: "plain" };
