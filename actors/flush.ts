@@ -152,10 +152,7 @@ function takeState(lane: Lane, { id: shard }: Shard, entity: Entity, taken: Take
   }
   const lookAt = takeLookAt(entity);
   if (lookAt !== undefined) taken.looks.push({ shard, type, eid, at: lookAt });
-  if (tombstone && lane.linkTypes.targets.has(type)) {
-    taken.obituaries.push({ shard, type, eid, seq: applied });
-    lane.world.counters.add("obituaries_written");
-  }
+  if (tombstone && lane.linkTypes.targets.has(type)) taken.obituaries.push({ shard, type, eid, seq: applied });
   const state = tombstone ? "{}" : writeState(entity);
   const large = tombstone ? undefined : takeLarge(entity);
   return { shard, type, eid, created, createdAt, applied, state, tombstone, large };
@@ -203,6 +200,9 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
     return;
   }
   lane.flush = null;
+  // Not earlier: who looks for them at this news finds them.
+  const obituaries = flush.request.obituaries?.length ?? 0;
+  if (obituaries > 0) lane.world.counters.add("obituaries_written", obituaries);
   for (const { kind } of flush.request.deadLetters) lane.world.counters.add(`dead_letters/${kind}`);
   for (const { shard, entity } of flush.entities) if (owns(lane, shard)) onEntityFlushed(lane, shard, entity);
   for (const { shard, progress, passed } of flush.progress) {

@@ -92,6 +92,23 @@ test("what is set after the deletion stays, though it is what was there before (
   );
 });
 
+test("what is observed after the deletion stays, though it was observed before (N2)", async () => {
+  await take(sources, seen(b3, 5_000));
+  await dies();
+  sources.elapse(1);
+  await take(sources, seen(b3, 5_000));
+  expect(await keepLinks(store, [targets, sources])).toBe(0);
+  expect(inspectLinks(store)).toEqual([`bus ${b3} at → stop ${dead}: 5000–5000`]);
+});
+
+test("an obituary is news only once it can be read", async () => {
+  await take(targets, taskOf("stop", dead, { attr: "name", v: "One" }));
+  offer(targets, deletionOf("stop", dead));
+  const written = () => targets.lane.world.counters.read().obituaries_written ?? 0;
+  while (written() === 0 && (await targets.next()));
+  expect(await store.obituaries(all, 9)).toHaveLength(1);
+});
+
 test("who told sources, and could not bury the obituary, leaves it to the next one (N3)", async () => {
   await take(sources, line(b1));
   await dies();
