@@ -2,10 +2,12 @@ import type { ShardId } from "../../proto/ids.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
 import type { Checker } from "./checker.ts";
 import type { Line } from "./ledger.ts";
-import { flagsOf, hookIds, isDenied, isDoubtful, isMember, isOrdered, partnerOf, placeOf } from "./load.ts";
+import type { LinkChecks } from "./link-checks.ts";
+import { linkAct, linkAttributes, stopCreatedMs, stopSeenMs } from "./link-load.ts";
+import { flagsOf, hookIds, isDenied, isDoubtful, isMember, isOrdered, model, partnerOf, placeOf } from "./load.ts";
 
 /** What must be true when everything has come to rest: the logs, all that was derived, and the records as the logs make them. */
-export function checkEnd(checker: Checker, database: MemoryStore): void {
+export function checkEnd(checker: Checker, database: MemoryStore, links: LinkChecks): void {
   const { ledger } = checker;
   for (const [shard, lines] of ledger.lines) {
     lines.sort((a, b) => a.seq - b.seq);
@@ -25,7 +27,7 @@ export function checkEnd(checker: Checker, database: MemoryStore): void {
   for (const [key, lines] of ledger.derived)
     if (lines.length > 1) checker.add("derived", `${key} was derived ${lines.length} times`);
   checkOrder(checker);
-  const expected = new Expected(checker, database);
+  const expected = new Expected(checker, database, links);
   for (const lines of ledger.lines.values()) expected.fold(lines);
   expected.check();
   checkTicks(checker);
@@ -72,6 +74,10 @@ interface Life {
   readonly order: string[];
   readonly answered: string[];
   history: number;
+  /** Those of its links. */
+  links: Line[];
+  /** When its life is over, Unix ms. */
+  untilMs: number;
 }
 
 /** Runs the log as an entity would, and knows what every hook must have derived. */
@@ -83,9 +89,11 @@ class Expected {
   readonly #deletions = new Map<string, number>();
   readonly #found = new Map<string, number>();
   readonly #letters: ReadonlySet<string>;
+  readonly #links: LinkChecks;
 
-  constructor(checker: Checker, database: MemoryStore) {
+  constructor(checker: Checker, database: MemoryStore, links: LinkChecks) {
     this.#checker = checker;
+    this.#links = links;
     this.#database = database;
     const open = [...database.shards.values()].flatMap(({ letters }) => [...letters.values()]);
     this.#letters = new Set(
@@ -97,12 +105,13 @@ class Expected {
     for (const line of lines) {
       if (line.kind === "other") continue;
       const life = this.#lifeOf(line);
-      if (line.kind === "delete") {
-        this.#found.set(line.eid, (this.#found.get(line.eid) ?? 0) + 1);
+      if (line.kind === "delete") this.#found.set(line.eid, (this.#found.get(line.eid) ?? 0) + 1);
+      if (line.kind === "delete" || endsLife(life, line)) {
         life.exists = false;
         life.attributes = new Map();
         life.history = 0;
-      } else if (!this.#isRefused(life, line)) this.#apply(life, line);
+        life.links = [];
+      } else if (line.kind !== "link" && !this.#isRefused(life, line)) this.#apply(life, line);
     }
   }
 
@@ -117,7 +126,8 @@ class Expected {
     const key = `${type} ${eid}`;
     const known = this.#lives.get(key);
     if (known !== undefined) return known;
-    const made = { shard, type, eid, attributes: new Map(), exists: false, order: [], answered: [], history: 0 };
+    const none = { attributes: new Map(), order: [], answered: [], history: 0, links: [], untilMs: 0 };
+    const made = { ...none, shard, type, eid, exists: false };
     this.#lives.set(key, made);
     return made;
   }
@@ -126,12 +136,17 @@ class Expected {
     const { shard, seq, task, attr, v, type, eid } = line;
     if (!life.exists) {
       life.exists = true;
+      life.untilMs = line.at + stopCreatedMs;
       if (type === "item") {
         this.#keys.add(`born ${shard}-${task}-${hookIds.born}`);
         this.#keys.add(`births ${shard}-${task}-${hookIds.born}`);
       }
     }
-    const plain = attr === "order" || attr === "born";
+    if (line.kind === "tokens") life.untilMs = Math.max(life.untilMs, line.untilMs);
+    if (line.kind !== "datapoint") return;
+    if (type === "stop") life.untilMs = Math.max(life.untilMs, line.at + stopSeenMs);
+    if (linkAttributes.has(attr)) life.links.push(line);
+    const plain = model.entities.get(type)?.attributes.get(attr)?.kind === "plain";
     const known = life.attributes.get(attr) ?? { v, t1: Number.NEGATIVE_INFINITY, n: 0 };
     const t1 = line.t1 ?? line.at;
     if (plain || t1 >= known.t1) Object.assign(known, { v, t1 });
@@ -151,9 +166,18 @@ class Expected {
     if (/[lo]/.test(flags)) this.#keys.add(`late ${key}${hookIds.late}`);
     if (flags.includes("o")) this.#keys.add(`later ${key}${hookIds.later}`);
     if (flags.includes("f")) this.#keys.add(`mended ${key}${hookIds.fragile}`);
+    this.#expectLinks(v, key);
     for (const gone of [...(flags.includes("d") ? [eid] : []), ...(flags.includes("p") ? [partnerOf(eid)] : [])]) {
       this.#deletions.set(gone, (this.#deletions.get(gone) ?? 0) + 1);
     }
+  }
+
+  #expectLinks(v: string, key: string): void {
+    const act = linkAct(v);
+    if (act?.kind === "stop") for (const attr of ["to", "named"]) this.#keys.add(`${attr} ${key}${hookIds.link}`);
+    if (act?.kind === "line")
+      for (const attr of ["via", "at", "called"]) this.#keys.add(`${attr} ${key}${hookIds.link}`);
+    if (act?.kind === "delete") this.#deletions.set(act.line, (this.#deletions.get(act.line) ?? 0) + 1);
   }
 
   check(): void {
@@ -173,6 +197,7 @@ class Expected {
       if (life.order.join() !== life.answered.join())
         checker.add("order", `hooks of ${life.eid} ran as ${life.answered.join()}, the log says ${life.order.join()}`);
       this.#checkState(life);
+      if (life.type === "item") this.#links.check(life.shard, life.eid, life.links);
     }
   }
 
@@ -193,8 +218,15 @@ class Expected {
   }
 }
 
+/** Whether the collector's entry finds a life over. */
+function endsLife({ type, exists, untilMs }: Life, { change, at }: Line): boolean {
+  return change?.kind === "expire" && exists && type === "stop" && untilMs < at;
+}
+
+/** Without links, which {@link LinkChecks} knows better, and without tokens. */
 function write(attributes: Record<string, Attribute>): string {
   return Object.entries(attributes)
+    .filter(([attr]) => !linkAttributes.has(attr) && !attr.startsWith("#"))
     .map(([attr, { v, n }]) => `${attr}=${v} of ${n}`)
     .sort()
     .join(" ");

@@ -1,4 +1,5 @@
 import { outboxJoint, unescapeText } from "../../actors/line.ts";
+import { type LinkChange, readLinkChange } from "../../actors/link-change.ts";
 import type { Segment } from "../../actors/store/store.ts";
 import { messageAttr } from "../../modules/behaviour.ts";
 import type { ShardId } from "../../proto/ids.ts";
@@ -10,14 +11,20 @@ export interface Line {
   readonly seq: number;
   /** Seq of its task's first line. */
   readonly task: number;
-  readonly kind: "datapoint" | "delete" | "other";
+  readonly kind: "datapoint" | "delete" | "tokens" | "link" | "other";
   readonly at: number;
   readonly type: string;
   readonly eid: string;
   readonly attr: string;
-  /** A text, as all values of the simulation. */
+  /** A text, as all values of the simulation; of a link the text that it carries. */
   readonly v: string;
   readonly t1: number | null;
+  /** Whom a link names. */
+  readonly target: string | null;
+  /** Of `tokens`: until when the newest of them lasts, Unix ms. */
+  readonly untilMs: number;
+  /** Of `link`. */
+  readonly change: LinkChange | null;
 }
 
 /** Everything that was ever committed to the logs, also what retention has dropped since. */
@@ -68,15 +75,18 @@ export class Ledger {
       if (!message.sender.includes(">")) push(this.sentIn, `${at.shard} ${segment}`, nameOf(message));
     }
     const isDatapoint = isTask && !isMessage;
-    const v = isDatapoint ? readText(json) : "";
+    const { v, target } = isDatapoint ? readValue(json) : { v: "", target: null };
     const line: Line = {
       ...at,
-      kind: isDatapoint ? "datapoint" : kind === "x" ? "delete" : "other",
+      kind: isDatapoint ? "datapoint" : (kinds.get(kind) ?? "other"),
       type,
       eid: unescapeText(eid),
       attr: isDatapoint ? attr : "",
       v,
       t1: t1 === "" ? null : Number(t1),
+      target,
+      untilMs: kind === "t" ? Math.max(...Object.values(JSON.parse(attr) as Record<string, number>)) : 0,
+      change: kind === "l" ? readLinkChange(attr) : null,
     };
     push(this.lines, line.shard, line);
     if (!isDatapoint) return line;
@@ -89,14 +99,22 @@ export class Ledger {
     const content = fields.slice(6).join("\t");
     for (const task of content.split(outboxJoint)) {
       const [, target = "", , , , , , , value] = task.split("\t");
-      if (value !== undefined && !target.startsWith("@")) this.outbox.add(keyOf(readText(value)));
+      if (value !== undefined && !target.startsWith("@")) this.outbox.add(keyOf(readValue(value).v));
     }
   }
 }
 
-/** A JSON text, mostly without an escape. */
-function readText(json: string): string {
-  return json.includes("\\") ? (JSON.parse(json) as string) : json.slice(1, -1);
+const kinds: ReadonlyMap<string, Line["kind"]> = new Map([
+  ["x", "delete"],
+  ["t", "tokens"],
+  ["l", "link"],
+]);
+
+/** A JSON text, mostly without an escape, or a link that carries one. */
+function readValue(json: string): Pick<Line, "v" | "target"> {
+  if (json.startsWith('"') && !json.includes("\\")) return { v: json.slice(1, -1), target: null };
+  const value = JSON.parse(json) as string | { readonly eid: string; readonly data: string };
+  return typeof value === "string" ? { v: value, target: null } : { v: value.data, target: value.eid };
 }
 
 /** The `ctx.key` that a derived value begins with. */

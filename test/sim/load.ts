@@ -5,8 +5,14 @@ import { createRegistrar } from "../../modules/registrar.ts";
 import { type ScheduledCallback, type ScheduleRun, scheduleActor } from "../../modules/schedule.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
 import type { Clock } from "../../proto/clock.ts";
+import { configModel } from "../support/config-model.ts";
 import type { Random } from "../support/random.ts";
-import { testModel } from "../support/test-model.ts";
+import { linkHookId, linkTypes, registerLinkHook } from "./link-load.ts";
+import { textHash } from "./text-hash.ts";
+
+const observed = "observations string";
+const plain = "plain string";
+const observedAll = (...attrs: string[]) => Object.fromEntries(attrs.map((attr) => [attr, observed]));
 
 /*
  * What is sent, and what hooks make of it. Every datapoint that is sent has a value of its own, `session:batch:index:flags`,
@@ -21,21 +27,11 @@ import { testModel } from "../support/test-model.ts";
  *
  * Entities that begin with `no` are never created, and of those that begin with `may` each process thinks otherwise.
  */
-export const model = testModel({
-  item: {
-    x: { kind: "observations", type: "string" },
-    order: { kind: "plain", type: "string" },
-    born: { kind: "plain", type: "string" },
-  },
-  group: {
-    member: { kind: "observations", type: "string" },
-    late: { kind: "observations", type: "string" },
-    later: { kind: "observations", type: "string" },
-    mended: { kind: "observations", type: "string" },
-    births: { kind: "observations", type: "string" },
-    tick: { kind: "observations", type: "string" },
-  },
-  world: { sum: { kind: "observations", type: "string" } },
+export const model = configModel({
+  item: { x: observed, order: plain, born: plain, ...linkTypes.item, "#": "snapshot: no" },
+  group: { ...observedAll("member", "late", "later", "mended", "births", "tick"), "#": "snapshot: no" },
+  world: { sum: observed, "#": "snapshot: no" },
+  ...linkTypes.targets,
 });
 
 export const hookIds = {
@@ -47,6 +43,7 @@ export const hookIds = {
   remove: "sim/on_new_attr/item.x/remove",
   born: "sim/on_entity_creation/item/born",
   sum: "sim/on_new_attr/group.member/sum",
+  link: linkHookId,
 } as const;
 
 const groups = 7;
@@ -132,19 +129,24 @@ export function createModule(surroundings: HookSurroundings): SimModule {
     { name: "born" },
   );
   const on = module.registerOnNewAttrHook;
+  const expectLife = (v: string, ctx: HookContext): void => {
+    if (ctx.record === null) onWrongCall(`a hook ran for ${v}, which is of a life that has ended`);
+  };
   const own = (eid: string, v: string, ctx: HookContext) => {
-    if (ctx.record === null) onWrongCall(`a hook of ${eid} ran for ${v}, which is of a life that has ended`);
+    expectLife(v, ctx);
     return isOrdered(v) ? [derive("item", eid, "order", ctx, v)] : null;
   };
   on((eid, { v }, ctx) => own(String(eid), String(v), ctx), "item", "x", { name: "own" });
   const cross = (v: string, ctx: HookContext) => (isMember(v) ? [derive("group", groupOf(v), "member", ctx, v)] : null);
   on((_, { v }, ctx) => cross(String(v), ctx), "item", "x", { name: "cross" });
   const late = async (v: string, ctx: HookContext) => {
+    expectLife(v, ctx);
     await rest(flagsOf(v).includes("o") ? 900 + (textHash(v) % 600) : textHash(v) % 400, ctx.signal);
     return [derive("group", groupOf(`late ${v}`), "late", ctx, v)];
   };
   on((_, { v }, ctx) => (/[lo]/.test(flagsOf(String(v))) ? late(String(v), ctx) : null), "item", "x", { name: "late" });
   const later = async (v: string, ctx: HookContext) => {
+    expectLife(v, ctx);
     await rest(300 + (textHash(v) % 700), ctx.signal);
     return [derive("group", groupOf(`later ${v}`), "later", ctx, v)];
   };
@@ -170,6 +172,7 @@ export function createModule(surroundings: HookSurroundings): SimModule {
     "member",
     { name: "sum" },
   );
+  registerLinkHook(module);
   module.behaviour<Tally, TallyMessage>("tally", {
     initial: () => ({ seen: [] }),
     receive: async ({ seen }, message, ctx) => {
@@ -229,12 +232,6 @@ export function flagsOf(value: string): string {
 export function placeOf(value: string): { readonly session: string; readonly number: number; readonly index: number } {
   const [session = "", number = "0", index = "0"] = value.split(":");
   return { session, number: Number(number), index: Number(index) };
-}
-
-function textHash(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return (hash ^ (hash >>> 15)) >>> 0;
 }
 
 const startAt = 1_767_225_600_000;

@@ -13,6 +13,7 @@ import { Checker, type Violation } from "./checker.ts";
 import { FaultPlan, Faults } from "./faults.ts";
 import { KeyedCalls } from "./keyed-calls.ts";
 import { LetterReplays } from "./letter-replays.ts";
+import { LinkChecks } from "./link-checks.ts";
 import { drawBatch, unstorable } from "./load.ts";
 import { MessageLoad } from "./message-load.ts";
 import { Reads } from "./reads.ts";
@@ -56,6 +57,9 @@ export const countNames = [
   "ticks",
   "cuts",
   "refusedAppends",
+  "obituaries",
+  "unlinks",
+  "livesOver",
 ] as const;
 
 export const entityShards = 8;
@@ -101,6 +105,7 @@ class Run {
   readonly #ackedBatches = new Set<string>();
   readonly #letters: LetterReplays;
   readonly #reads: Reads;
+  readonly #links: LinkChecks;
 
   constructor(seed: number, trace: boolean) {
     this.#seed = seed;
@@ -108,6 +113,7 @@ class Run {
     const { clock } = this.#scheduler;
     const database = () => this.#database;
     this.#checker = new Checker({ database, entityShards, now: clock.now });
+    this.#links = new LinkChecks(this.#checker, database);
     const say = (text: string): void => this.#say(text);
     this.#isTraced = trace;
     const network = createMemoryNetwork({ clock, random: () => this.#random.next(), latencyMs: [1, 8] });
@@ -126,6 +132,7 @@ class Run {
         this.#scheduler.note(`${commit.kind} ${commit.node}`);
         this.#checker.onCommit(commit);
         this.#ticks.onCommit(commit);
+        this.#links.onCommit(commit);
       },
     });
     const world: SimWorld = {
@@ -207,7 +214,7 @@ class Run {
     const unrest = failed() ? null : this.#unrest();
     if (unrest !== null) this.#checker.add("liveness", `${quietWithinMs} ms after the last fault ${unrest}`);
     else if (!failed()) {
-      checkEnd(this.#checker, this.#database);
+      checkEnd(this.#checker, this.#database, this.#links);
       this.#messages.check(this.#database);
       this.#ticks.check();
     }
@@ -291,7 +298,7 @@ class Run {
       if (shard.obligations.size > 0) return `shard ${index} has an obligation`;
     }
     if (this.#letters.open.length > 0) return "a dead letter is open";
-    return this.#ticks.unrest;
+    return this.#ticks.unrest ?? this.#links.unrest;
   }
 
   #result(nodes: number): SimResult {
@@ -331,6 +338,9 @@ class Run {
         cuts: this.#ticks.ticks,
         ticks: [...ledger.derived.keys()].filter((key) => key.startsWith("tick ")).length,
         refusedAppends: this.#refused,
+        obituaries: this.#links.obituaries,
+        unlinks: [...ledger.lines.values()].flat().filter(({ change }) => change?.kind === "unlink").length,
+        livesOver: of("lives_over"),
       },
     };
   }

@@ -1,8 +1,10 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { CallSession } from "../../actors/call-session.ts";
+import { startCollector } from "../../actors/collector.ts";
 import { createCounters } from "../../actors/counters.ts";
 import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
 import type { LaneLimits } from "../../actors/lane.ts";
+import { startLinkKeeper } from "../../actors/link-keeper.ts";
 import { createMessenger, type Messenger } from "../../actors/messenger.ts";
 import { startScheduleDriver } from "../../actors/schedule-driver.ts";
 import { type ClusterEngine, startEngine } from "../../actors/start-engine.ts";
@@ -14,7 +16,8 @@ import { anyone } from "../../node/grpc/gate.ts";
 import { IngestService } from "../../node/grpc/ingest-service.ts";
 import { defaultGrpcLimits } from "../../node/grpc/server.ts";
 import { type SendRequest, SendRequestSchema } from "../../proto/gen/starling_pb.ts";
-import { type NodeId, toNodeId } from "../../proto/ids.ts";
+import { groupOf, type NodeId, type ShardId, toNodeId } from "../../proto/ids.ts";
+import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryNetwork } from "../support/memory-links.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
@@ -91,6 +94,8 @@ export const laneLimits: LaneLimits = {
   obligationAfterSeqs: 10_000,
 };
 
+const collectEveryMs = 700;
+
 /** Starts a node; it joins by itself. */
 export function startSimNode(world: SimWorld, name: string): SimNode {
   const { scheduler, network, database, random } = world;
@@ -158,6 +163,17 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     ...{ scheduled, engine, messenger, clock, wall, counters, log: () => log },
     owns: (shard) => world.isScheduling() && engine.ownsNow(shard),
   });
+  const upkeep = {
+    ...{ calls, model: actorModel, clock, wall, counters, log },
+    shardOf: (type: string, eid: string) => shardOf("entity", type, eid, world.entityShards),
+    shards: (): ShardId[] =>
+      engine.status().shards.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : [])),
+  };
+  const written = counters.counter("obituaries_written");
+  const keepers = [
+    startLinkKeeper({ ...upkeep, obituaries: store, news: () => written.value }),
+    startCollector({ ...upkeep, lifetimes: store, next: (after) => after + collectEveryMs }),
+  ];
   const { helloMs, stalledMs, maxStreams } = limits;
   const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, maxStreams });
   engine.onSessionTaken((session, opening) => ingest.take(session, opening));
@@ -205,6 +221,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     stop: async () => {
       ingest.leave(world.addresses().filter((other) => other !== address));
       await driver.close();
+      await Promise.all(keepers.map((keeper) => keeper.close()));
       await engine.handOver(20_000);
       ingest.close(new StarlingError("UNAVAILABLE", "the node is stopping"));
       await engine.close();

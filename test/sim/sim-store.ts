@@ -1,4 +1,5 @@
-import type { Queries, Store } from "../../actors/store/store.ts";
+import type { Lifetimes, Queries, Store } from "../../actors/store/store.ts";
+import type { Obituaries } from "../../actors/store/stored-link.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
@@ -28,7 +29,7 @@ export interface SimStoreOptions {
 const deadlineMs = 3000;
 
 /** A node's way to the database: calls take time, and may fail before or after they had their effect. */
-export function connectSimStore(options: SimStoreOptions): Store & Queries {
+export function connectSimStore(options: SimStoreOptions): Store & Queries & Obituaries & Lifetimes {
   const { database } = options;
   const wrap =
     <A extends unknown[], T>(name: string, call: (...args: A) => Promise<T>) =>
@@ -47,6 +48,10 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries {
     places: wrap("places", database.places),
     readTickPage: wrap("readTickPage", database.readTickPage),
     links: wrap("links", database.links),
+    obituaries: wrap("obituaries", database.obituaries),
+    referrers: wrap("referrers", database.referrers),
+    bury: wrap("bury", database.bury),
+    toLookAt: wrap("toLookAt", database.toLookAt),
     readChannel: wrap("readChannel", database.readChannel),
     openSession: wrap("openSession", database.openSession),
     closeSession: wrap("closeSession", database.closeSession),

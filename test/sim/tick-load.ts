@@ -17,8 +17,8 @@ export interface TickLoadOptions {
 }
 
 /** How often the table is looked at, and how long a shard's page is looked at until its visit ends. */
-const lookEveryMs = 100;
-const looksMin = 3;
+const lookEveryMs = 150;
+const looksMin = 2;
 
 /**
  * Ticks, one after another, as a run would make them: a row says that one runs, and owners read it. Pages are read again and
