@@ -56,7 +56,7 @@ export const schemaSteps: readonly string[] = [
     obituaryFunctions,
     lifetimeFunctions,
   ].join("\n"),
-  [snapshotPageFunctions, tickPageFunctions, seenLinkFunctions].join("\\n"),
+  [snapshotPageFunctions, tickPageFunctions, seenLinkFunctions].join("\n"),
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */
