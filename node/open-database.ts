@@ -139,7 +139,7 @@ export function readersOf({ etcd }: Pick<Settings, "etcd">): number {
 
 async function openStore(
   url: string,
-  { settings, log, signal, counters }: DatabaseOptions,
+  { settings, log, signal, counters, node }: DatabaseOptions,
   onOtherWorld: (error: StarlingError) => void,
 ): Promise<PostgresStore> {
   for (let attempt = 0; ; attempt++) {
@@ -149,7 +149,9 @@ async function openStore(
       const readers = readersOf(settings);
       const onError = (errorClass: string) => counters.add(`database_errors/${errorClass}`);
       const on = { onOtherWorld, onError };
-      return await openPostgresStore({ url, lanes, readers, shards, statementTimeoutMs: storeTimeoutMs, ...on });
+      // So that who looks into pg_stat_activity sees whose sessions they are.
+      const named = { application: `starling ${node}`, statementTimeoutMs: storeTimeoutMs };
+      return await openPostgresStore({ url, lanes, readers, shards, ...named, ...on });
     } catch (error) {
       if (!(error instanceof StarlingError) || !error.retryable) throw error;
       if (attempt === 0) log.warn({ problem: error.message }, "waiting for postgresql");

@@ -19,7 +19,10 @@ export const faultKinds = [
   "reset-etcd",
 ] as const;
 
-export type FaultKind = (typeof faultKinds)[number];
+/** What takes longer than a run of the others: each has a run of its own. */
+export const longKinds = ["etcd-away", "freeze-in-commit"] as const;
+
+export type FaultKind = (typeof faultKinds)[number] | (typeof longKinds)[number];
 
 export interface Fault {
   readonly kind: FaultKind;
@@ -32,6 +35,8 @@ export interface Fault {
   /** A gentle or a rude way of it: of a cut whether bytes come late or never, of a restart whether it is a crash. */
   readonly manner: "gentle" | "rude";
 }
+
+type ShortKind = (typeof faultKinds)[number];
 
 /** How many runs it takes for every pair of kinds. */
 export const pairsCount = (faultKinds.length * (faultKinds.length + 1)) / 2;
@@ -47,6 +52,12 @@ export function planFaults(seed: number, run: number, nodes: number): Fault[] {
   const fourth = drawFault(random, rest, third.atMs + random.between(0, 4_000), nodes);
   const faults = random.next() < 0.7 ? [first, second, third, fourth] : [first, second, third];
   return faults.sort((a, b) => a.atMs - b.atMs);
+}
+
+/** The fault of run `run` of the long ones: etcd is away for a minute, or a node is frozen for half of one in a commit. */
+export function planLongFaults(seed: number, run: number, nodes: number): Fault[] {
+  const random = createRandom(seed * 100_003 + run);
+  return [drawFault(random, longKinds[(run - 1) % longKinds.length] ?? "etcd-away", 8_000, nodes)];
 }
 
 /** A fault in words. */
@@ -67,6 +78,8 @@ const durations: Readonly<Record<FaultKind, readonly [number, number]>> = {
   "restart-postgres": [0, 2_000],
   "restart-etcd": [0, 6_000],
   "reset-etcd": [0, 0],
+  "etcd-away": [60_000, 60_000],
+  "freeze-in-commit": [30_000, 30_000],
 };
 
 function drawFault(random: Random, kind: FaultKind, atMs: number, nodes: number): Fault {
@@ -75,7 +88,7 @@ function drawFault(random: Random, kind: FaultKind, atMs: number, nodes: number)
   return { kind, atMs, lastsMs, nodes: [first, second], manner: random.next() < 0.5 ? "gentle" : "rude" };
 }
 
-function pairOf(index: number): readonly [FaultKind, FaultKind] {
+function pairOf(index: number): readonly [ShortKind, ShortKind] {
   const pairs = faultKinds.flatMap((one, at) => faultKinds.slice(at).map((other) => [one, other] as const));
   return pairs[index % pairs.length] ?? ["kill", "kill"];
 }

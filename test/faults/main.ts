@@ -2,40 +2,46 @@ import { appendFile, mkdtemp, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type RunResult, runFaults } from "./fault-run.ts";
+import { faultText, longKinds, planFaults, planLongFaults } from "./fault-plan.ts";
+import { nodesCount, type RunResult, runFaults } from "./fault-run.ts";
 import { summaryOf } from "./summary.ts";
 
 /*
- * `npm run faults -- --runs N --seed S [--run R] [--json] [--resume FILE]`: runs of a real cluster under load, each with faults
- * drawn from the seed. `--run R` repeats one of them; `--resume FILE` keeps results in a file and leaves out what stands in it.
+ * `npm run faults -- --runs N --seed S [--run R] [--long] [--json] [--resume FILE]`: runs of a real cluster under load, each
+ * with faults drawn from the seed. `--long` plays what takes longer instead: a minute without etcd, half a minute's freeze. `--run R` repeats one of them; `--resume FILE` keeps results in a file and leaves out what stands in it.
  */
 
 const { values } = parseArgs({
   options: {
-    runs: { type: "string", default: "1" },
+    runs: { type: "string" },
     seed: { type: "string" },
     run: { type: "string" },
+    long: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     resume: { type: "string" },
   },
 });
-process.exitCode = await main();
+process.exit(await main()); // whatever a run that failed has left open
 
 async function main(): Promise<number> {
   const seed = Number(values.seed ?? Date.now() % 1_000_003);
   const first = Number(values.run ?? 1);
-  const last = values.run === undefined ? Number(values.runs) : first;
+  const last = values.run === undefined ? Number(values.runs ?? (values.long ? longKinds.length : 1)) : first;
   if (![seed, first, last].every((number) => Number.isInteger(number) && number >= 0)) {
     process.stderr.write("--runs, --seed and --run are whole numbers\n");
     return 2;
   }
   const folder = await mkdtemp(join(tmpdir(), "starling-faults-"));
-  const results = values.resume === undefined ? [] : await readResults(values.resume, seed);
+  const planOf = (run: number) => (values.long ? planLongFaults : planFaults)(seed, run, nodesCount);
+  const stored = values.resume === undefined ? [] : await readResults(values.resume);
+  const results = stored.filter((one) => {
+    return one.seed === seed && String(one.plan) === String(planOf(one.run).map(faultText));
+  });
   const done = new Set(results.map(({ run }) => run));
   process.stderr.write(`faults: seed ${seed}, runs ${first} to ${last}, ${done.size} of them done before\n`);
   for (let run = first; run <= last; run++) {
     if (done.has(run)) continue;
-    const result = await runFaults({ seed, run, folder });
+    const result = await runFaults({ seed, run, plan: planOf(run), folder });
     results.push(result);
     process.stderr.write(`${lineOf(result)}\n`);
     if (values.resume !== undefined) await appendFile(values.resume, `${JSON.stringify(result)}\n`);
@@ -45,17 +51,16 @@ async function main(): Promise<number> {
   return results.every(({ violations }) => violations.length === 0) ? 0 : 1;
 }
 
-/** Results of this seed; a last line that was cut off is left out. */
-async function readResults(file: string, seed: number): Promise<RunResult[]> {
+/** A last line that was cut off is left out. */
+async function readResults(file: string): Promise<RunResult[]> {
   const text = await readFile(file, "utf8").catch(() => "");
-  const results = text.split("\n").flatMap((line): RunResult[] => {
+  return text.split("\n").flatMap((line): RunResult[] => {
     try {
       return [JSON.parse(line) as RunResult];
     } catch {
       return [];
     }
   });
-  return results.filter((result) => result.seed === seed);
 }
 
 function lineOf({ run, plan, datapoints, loadMs, caughtUpMs, violations }: RunResult): string {

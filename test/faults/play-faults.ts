@@ -1,4 +1,5 @@
 import { setTimeout } from "node:timers/promises";
+import { createConnection } from "../../actors/store/connection.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import type { ClusterNode } from "../support/cluster/cluster-node.ts";
 import type { TestCluster } from "../support/cluster/test-cluster.ts";
@@ -124,7 +125,14 @@ async function play(cluster: TestCluster, fault: Fault, stage: Stage): Promise<s
       ]);
     case "restart-postgres":
       return await stage.withServer("postgres", () => cluster.restartPostgres(isRude ? "immediate" : "fast", lastsMs));
+    case "freeze-in-commit":
+      return await stage.withNode(fault, async (node) => {
+        await inCommit(cluster.databaseUrl, cluster.nodes.length, () => node.freeze());
+        await setTimeout(lastsMs);
+        if (node.process !== null) node.thaw();
+      });
     case "restart-etcd":
+    case "etcd-away":
       return await stage.withServer("etcd", async () => {
         await (isRude ? etcd.kill() : etcd.stop());
         await setTimeout(lastsMs);
@@ -135,5 +143,30 @@ async function play(cluster: TestCluster, fault: Fault, stage: Stage): Promise<s
       return null;
     default:
       return unreachable(kind);
+  }
+}
+
+const commitsWithinMs = 30_000;
+
+/** Holds all commits up, does something when each node has one on its way, and lets them go on. */
+async function inCommit(url: string, nodes: number, run: () => void): Promise<void> {
+  const options = { url, application: "faults", statementTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
+  const blocker = createConnection(options);
+  const watcher = createConnection(options);
+  const waiting = `select count(distinct application_name)::int as n from pg_stat_activity
+    where query like '%append%' and wait_event_type = 'Lock'`;
+  try {
+    await blocker.script("begin; lock table starling.log in exclusive mode");
+    const untilMs = performance.now() + commitsWithinMs;
+    for (;;) {
+      const [row] = await watcher.query<{ n: number }>(waiting);
+      if ((row?.n ?? 0) >= nodes) break;
+      if (performance.now() > untilMs) throw new Error(`of ${nodes} nodes ${row?.n} have a commit on their way`);
+      await setTimeout(20);
+    }
+    run();
+  } finally {
+    await blocker.close(); // ends the transaction
+    await watcher.close();
   }
 }

@@ -1,9 +1,10 @@
-import { faultKinds, pairsCount } from "./fault-plan.ts";
+import { faultKinds, longKinds, pairsCount } from "./fault-plan.ts";
 import type { RunResult } from "./fault-run.ts";
 
 /** What all runs came to, as text. */
 export function summaryOf(results: readonly RunResult[]): string {
-  const rows = faultKinds.map((kind) => {
+  const played = new Set(results.flatMap(({ faults }) => faults.map(({ kind }) => kind)));
+  const rows = [...faultKinds, ...longKinds.filter((kind) => played.has(kind))].map((kind) => {
     const runs = results.filter(({ faults }) => faults.some((one) => one.kind === kind && one.skipped === null));
     const faults = results.flatMap((result) => result.faults.filter((one) => one.kind === kind));
     const hits = faults.filter(({ skipped }) => skipped === null);

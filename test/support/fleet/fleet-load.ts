@@ -59,7 +59,7 @@ export async function startFleetLoad({ addresses, seed, reach = {} }: FleetLoadO
     finish: async () => {
       stop.abort();
       await Promise.all(running);
-      await Promise.all([counting.close(), linking.close()]);
+      await Promise.all([counting.close(), linking.close()]); // of a client that is closed nothing is left to do
     },
   };
 }

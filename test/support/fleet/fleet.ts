@@ -12,7 +12,7 @@ import { checkRun, checkSequence, type ToldRun } from "./run-checker.ts";
 import { type RunReader, startRunReader } from "./run-reader.ts";
 
 /** A load of links, lifetimes and snapshot runs on a cluster with the types of `fleet-config`, and those who read the runs. */
-export interface Fleet {
+export interface Fleet extends AsyncDisposable {
   readonly load: FleetLoad;
   readonly reader: RunReader;
   /** Ends the load. */
@@ -58,11 +58,14 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const reader = startRunReader(options);
   const stop = new AbortController();
   const asking = askForRuns(options, stop.signal);
+  const finish = async (): Promise<void> => {
+    stop.abort();
+    await Promise.all([load.finish(), asking]);
+  };
   return {
-    ...{ load, reader },
-    finish: async () => {
-      stop.abort();
-      await Promise.all([load.finish(), asking]);
+    ...{ load, reader, finish },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([finish(), reader.close()]);
     },
     settle: async (withinMs) => {
       const late = (what: string) => (found: readonly string[]) => found.slice(0, 5).map((one) => `${what}: ${one}`);
@@ -73,10 +76,11 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         return stored.filter((eid) => load.sent.passing.has(eid));
       }, withinMs);
       const tick = await client.snapshots.run({ full: seed % 2 === 0 }).catch((error: unknown) => error);
-      if (typeof tick !== "number") return [`a run could not be asked for: ${toStarlingError(tick).message}`];
-      const open = await untilNothing(() => database.openUpTo(tick), withinMs);
+      const asked = typeof tick === "number" ? [] : [`a run could not be asked for: ${toStarlingError(tick).message}`];
+      const last = typeof tick === "number" ? tick : Number.MAX_SAFE_INTEGER;
+      const open = await untilNothing(() => database.openUpTo(last), asked.length > 0 ? 0 : withinMs);
       await reader.finish();
-      return [...late("guests after their time")(guests), ...late("a run is not done")(open)];
+      return [...late("guests after their time")(guests), ...asked, ...late("a run is not done")(open)];
     },
     check: async (facts) => {
       await using client = await connect({ ...reach, addresses });
@@ -108,7 +112,7 @@ async function askForRuns({ addresses, seed, reach = {} }: FleetOptions, signal:
 
 interface FleetDatabase extends AsyncDisposable {
   guests(): Promise<string[]>;
-  /** Runs that are not over, and tasks that are on their way, of ticks up to this one. */
+  /** Runs that are not over, with the shards that they wait for, and tasks that are on their way, of ticks up to this one. */
   openUpTo(tick: number): Promise<string[]>;
   references(): Promise<FleetFacts["references"]>;
 }
@@ -122,8 +126,12 @@ function openDatabase(url: string): FleetDatabase {
       return (await connection.query<{ eid: string }>(text)).map(({ eid }) => eid);
     },
     openUpTo: async (tick) => {
-      const text = `select format('run %s is %s in phase %s', tick, status, phase) as open
-          from starling.snapshot_run where tick <= $1 and status = 'running'
+      const text = `select format('run %s in phase %s waits for %s', r.tick, r.phase, (
+            select string_agg(format('shard %s of %s epoch %s %s', s.shard, s.owner, s.epoch,
+                case when m.shard is null then 'without a mark' else format('at %s/%s', m.seq, m.eid) end), ', ')
+              from starling.shard s left join starling.snapshot_mark m on m.shard = s.shard and m.tick = r.tick
+              where m.done is not true)) as open
+          from starling.snapshot_run r where r.tick <= $1 and r.status = 'running'
         union all select format('tasks of run %s in shard %s', tick, shard) from starling.snapshot_task where tick <= $1`;
       return (await connection.query<{ open: string }>(text, [tick])).map(({ open }) => open);
     },

@@ -22,6 +22,8 @@ export interface RunReader {
   readonly refused: number;
   /** Reads every finished run once more, and ends. */
   finish(): Promise<void>;
+  /** Ends. Idempotent. */
+  close(): Promise<void>;
 }
 
 export interface RunReaderOptions {
@@ -47,8 +49,12 @@ export function startRunReader({ addresses, reach = {} }: RunReaderOptions): Run
       await setTimeout(everyMs);
     }
   });
+  const close = async (): Promise<void> => {
+    stop.abort();
+    await Promise.all(running);
+  };
   return {
-    ...{ runs: book.runs, failed: book.failed, problems: book.problems },
+    ...{ runs: book.runs, failed: book.failed, problems: book.problems, close },
     get told() {
       return book.told;
     },
@@ -56,8 +62,7 @@ export function startRunReader({ addresses, reach = {} }: RunReaderOptions): Run
       return book.refused;
     },
     finish: async () => {
-      stop.abort();
-      await Promise.all(running);
+      await close();
       await using client = await connect({ ...reach, addresses, callMs: 30_000 });
       const untilMs = performance.now() + finishWithinMs;
       const left = new Set((await client.snapshots.runs({ limit: listMax })).map(({ tick }) => tick));
