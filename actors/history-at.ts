@@ -1,12 +1,12 @@
 import type { EntitySpec } from "../modules/model.ts";
 import { historyRuleOf } from "./history-rule.ts";
-import type { Run } from "./history-run.ts";
+import type { Piece } from "./history-run.ts";
 import { currentValues, isComplete, keepNewest } from "./history-value.ts";
 
 /** The history of one attribute as it is stored, everything merged. */
 export interface StoredHistory {
-  /** All of it, or at least what an instant needs. */
-  readonly runs: readonly Run[];
+  /** All of it, or at least what an instant needs; that has no gaps. */
+  readonly runs: readonly Piece[];
   /** Runs that ended up to here (Unix ms) are gone; minus infinity: none are. */
   readonly cut: number;
 }
@@ -47,9 +47,12 @@ export function observedAt(
     const { runs, cut } = histories.get(attribute.id) ?? noHistory;
     const rule = historyRuleOf(attribute);
     const kept = keepNewest(rule, runs, now, cut);
-    const values = currentValues(rule, kept.runs, at).map(({ run, c }) => ({
-      json: run.value,
-      ...{ c, t1: run.t1, t2: run.t2, n: run.n },
+    const values = currentValues(rule, kept.runs, at).map(({ run: { value: json, t1, t2, n }, c }) => ({
+      json,
+      c,
+      t1,
+      t2,
+      n,
     }));
     const complete = isComplete(rule, kept, at);
     return values.length === 0 && complete ? [] : [{ attr: attribute.id, values, complete }];

@@ -1,5 +1,5 @@
-import { compareRuns, type Gap, type Run } from "./history-run.ts";
-import { timeText } from "./number-text.ts";
+import { compareRuns, type Gap, type Piece, type Run } from "./history-run.ts";
+import { readNumber, timeText } from "./number-text.ts";
 
 /*
  * How runs are stored: in pages of one attribute each, a line for every run, fields separated by tabs:
@@ -46,21 +46,37 @@ export function readPages(bodies: readonly string[]): Run[] {
   return runs.sort(compareRuns);
 }
 
-/** Of these the ones that end at `from` or later and begin at `until` or earlier: most lines need not be read for that. */
-export function readPagesWithin(bodies: readonly string[], { from, until }: { from: number; until: number }): Run[] {
-  const runs: Run[] = [];
+/**
+ * Of these the ones that end at `from` or later and begin at `until` or earlier, without their gaps: most of the text need not
+ * be read for that.
+ */
+export function readPagesWithin(bodies: readonly string[], { from, until }: { from: number; until: number }): Piece[] {
+  const pieces: Piece[] = [];
   for (const body of bodies) {
     for (let start = 0; start < body.length; ) {
       const newline = body.indexOf("\n", start);
       const end = newline < 0 ? body.length : newline;
-      const tab = body.indexOf("\t", start);
-      const next = body.indexOf("\t", tab + 1);
-      const outside = Number(body.slice(tab + 1, next)) < from || Number(body.slice(start, tab)) > until;
-      if (!outside) runs.push(readRun(body.slice(start, end)));
+      const t1End = body.indexOf("\t", start);
+      const t2End = body.indexOf("\t", t1End + 1);
+      const t2 = readNumber(body, t1End + 1, t2End);
+      if (t2 >= from) {
+        const t1 = readNumber(body, start, t1End);
+        if (t1 <= until) pieces.push(readPiece(body, t1, t2, { from: t2End + 1, until: end }));
+      }
       start = end + 1;
     }
   }
-  return runs.sort(compareRuns);
+  return bodies.length === 1 ? pieces : pieces.sort(compareRuns);
+}
+
+/** A line of which the times are read. */
+function readPiece(body: string, t1: number, t2: number, rest: { from: number; until: number }): Piece {
+  const nEnd = body.indexOf("\t", rest.from);
+  const cEnd = body.indexOf("\t", nEnd + 1);
+  const gapsEnd = body.indexOf("\t", cEnd + 1);
+  const n = readNumber(body, rest.from, nEnd);
+  const c = cEnd === nEnd + 1 ? n * fullC : readNumber(body, nEnd + 1, cEnd);
+  return { value: body.slice(gapsEnd + 1, rest.until), t1, t2, n, c };
 }
 
 function writeRun({ value, t1, t2, n, c, gaps }: Run): string {

@@ -29,21 +29,22 @@ export async function readHistories(
   keys: readonly EntityKey[],
   part: HistoryPart,
 ): Promise<Histories[]> {
-  const rows = groupBy(keys, await queries.historyRows(keys, null));
+  const rows = groupByEid(keys, await queries.historyRows(keys, null));
   const windows = keys.flatMap((key, i) => planWindows(spec, key, rows[i] ?? [], part));
   const [found, horizons] = await Promise.all([queries.historyPages(windows), queries.historyHorizons(spec.id)]);
-  const pages = groupBy(keys, found);
+  const pages = groupByEid(keys, found);
   return keys.map((_, i) => mergeHistories(spec, { rows: rows[i] ?? [], pages: pages[i] ?? [], horizons }, part));
 }
 
-function groupBy<T extends EntityKey>(keys: readonly EntityKey[], items: readonly T[]): T[][] {
-  const groups = new Map(keys.map((key): [string, T[]] => [textOf(key), []]));
-  for (const item of items) groups.get(textOf(item))?.push(item);
-  return keys.map((key) => groups.get(textOf(key)) ?? []);
-}
-
-function textOf({ type, eid }: EntityKey): string {
-  return `${type}\t${eid}`;
+/** Items by entity, all of one type. */
+function groupByEid<T extends EntityKey>(keys: readonly EntityKey[], items: readonly T[]): readonly T[][] {
+  const groups = new Map<string, T[]>();
+  for (const item of items) {
+    const group = groups.get(item.eid);
+    if (group === undefined) groups.set(item.eid, [item]);
+    else group.push(item);
+  }
+  return keys.map(({ eid }) => groups.get(eid) ?? []);
 }
 
 /** The observations of rows, by attribute. */

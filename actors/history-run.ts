@@ -1,3 +1,4 @@
+import assert from "node:assert";
 import { type HistoryRule, reachOf } from "./history-rule.ts";
 
 /*
@@ -92,6 +93,16 @@ export function mergeRuns(rule: HistoryRule, runs: readonly Run[], added: readon
   if (far.length > 0) merged.push(...far);
   merged.sort(compareRuns);
   return before === 0 ? merged : runs.slice(0, before).concat(merged);
+}
+
+/** The runs of a history that was read as a whole. */
+export function wholeRuns(runs: readonly Piece[]): readonly Run[] {
+  assert(runs.every(isRun), "runs without their gaps cannot be merged");
+  return runs;
+}
+
+function isRun(piece: Piece): piece is Run {
+  return "gaps" in piece;
 }
 
 /** The time in which runs may change when observations are added. */

@@ -1,9 +1,9 @@
 import type { HistoryRule } from "./history-rule.ts";
-import { compareStarts, confidenceOf, type Run } from "./history-run.ts";
+import { compareStarts, confidenceOf, type Piece } from "./history-run.ts";
 
 /** A value that is current at an instant. */
 export interface CurrentValue {
-  readonly run: Run;
+  readonly run: Piece;
   /** Its confidence at that instant, above 0 and at most 1. */
   readonly c: number;
 }
@@ -12,7 +12,7 @@ export interface CurrentValue {
  * The values that are current at `at` (Unix ms), in the order of their beginnings; of single values the most confident one, and of
  * equally confident ones the first (reference 6.1). `runs` may be any part of a history that holds all within {@link relevance}.
  */
-export function currentValues(rule: HistoryRule, runs: readonly Run[], at: number): CurrentValue[] {
+export function currentValues(rule: HistoryRule, runs: readonly Piece[], at: number): CurrentValue[] {
   const [only] = runs;
   if (runs.length === 1 && only !== undefined) {
     const c = confidenceAt(rule, only, at, only.t1 <= at);
@@ -38,7 +38,7 @@ export function currentValues(rule: HistoryRule, runs: readonly Run[], at: numbe
  * post-validity; before t1 rising over the pre-validity. An expire time ends it for every value, and makes the last one last
  * so long.
  */
-export function confidenceAt(rule: HistoryRule, run: Run, at: number, isLast: boolean): number {
+export function confidenceAt(rule: HistoryRule, run: Piece, at: number, isLast: boolean): number {
   const { preMs, postMs, expireMs } = rule;
   if (at < run.t1) return at <= run.t1 - preMs ? 0 : confidenceOf(run) * (1 - (run.t1 - at) / preMs);
   if (at <= run.t2) return confidenceOf(run);
@@ -55,7 +55,7 @@ export function confidenceAt(rule: HistoryRule, run: Run, at: number, isLast: bo
  */
 export function nextChange(
   rule: HistoryRule,
-  runs: readonly Run[],
+  runs: readonly Piece[],
   at: number,
   current = currentValues(rule, runs, at),
 ): number | null {
@@ -77,7 +77,12 @@ export function nextChange(
 }
 
 /** The next instant at which a run's own confidence changes; infinity: it never does. */
-function nextChangeOf({ preMs, postMs, expireMs }: HistoryRule, { t1, t2 }: Run, at: number, isLast: boolean): number {
+function nextChangeOf(
+  { preMs, postMs, expireMs }: HistoryRule,
+  { t1, t2 }: Piece,
+  at: number,
+  isLast: boolean,
+): number {
   if (at < t1) return Math.max(at, t1 - preMs);
   if (at <= t2) return t2;
   if (expireMs !== null && at > t2 + expireMs) return Number.POSITIVE_INFINITY;
@@ -86,8 +91,8 @@ function nextChangeOf({ preMs, postMs, expireMs }: HistoryRule, { t1, t2 }: Run,
 }
 
 /** Of the runs that have begun, the one that ends last: of each value, or of all. */
-function lastBegun(rule: HistoryRule, runs: readonly Run[], at: number): Map<string, Run> {
-  const last = new Map<string, Run>();
+function lastBegun(rule: HistoryRule, runs: readonly Piece[], at: number): Map<string, Piece> {
+  const last = new Map<string, Piece>();
   for (const run of runs) {
     if (run.t1 > at) continue;
     const key = rule.multiValue ? run.value : "";
@@ -105,25 +110,25 @@ export function relevance(rule: HistoryRule, at: number): { from: number; until:
 }
 
 /** What of a history is kept at `now`, and up to where some of it may be missing. */
-export interface Kept {
-  readonly runs: readonly Run[];
+export interface Kept<R extends Piece> {
+  readonly runs: readonly R[];
   /** Runs that ended up to here may be gone; minus infinity: none are. */
   readonly cut: number;
 }
 
 /** Takes off what is too old, or too much. `cut`: as it was. */
-export function keepNewest(rule: HistoryRule, runs: readonly Run[], now: number, cut: number): Kept {
+export function keepNewest<R extends Piece>(rule: HistoryRule, runs: readonly R[], now: number, cut: number): Kept<R> {
   const { maxAgeMs, maxItems } = rule;
   const horizon = maxAgeMs === null ? Number.NEGATIVE_INFINITY : now - maxAgeMs;
   let gone = 0;
   if (maxItems !== null) gone = Math.max(0, runs.length - maxItems);
-  while (gone < runs.length && (runs[gone] as Run).t2 < horizon) gone++;
+  while (gone < runs.length && (runs[gone] as R).t2 < horizon) gone++;
   const lost = runs[gone - 1]?.t2 ?? Number.NEGATIVE_INFINITY;
   return { runs: gone === 0 ? runs : runs.slice(gone), cut: Math.max(cut, lost, horizon) };
 }
 
 /** Whether nothing that retention took could change what is current at `at`; `runs`: what is kept. */
-export function isComplete(rule: HistoryRule, { runs, cut }: Kept, at: number): boolean {
+export function isComplete(rule: HistoryRule, { runs, cut }: Kept<Piece>, at: number): boolean {
   const { postMs, expireMs, multiValue } = rule;
   if (expireMs === null) return at > cut && at >= cut + postMs;
   if (at > cut + expireMs) return true;

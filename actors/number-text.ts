@@ -11,6 +11,20 @@ export function timeText(ms: number): string {
   return `${high}${digits3[seconds - high * 1000]}${digits3[ms - seconds * 1000]}`;
 }
 
+/** Reads the number at a place in a text, several times faster than the engine does if it is a whole one and not negative. */
+export function readNumber(text: string, from: number, until: number): number {
+  let value = 0;
+  for (let at = from; at < until; at++) {
+    const digit = text.charCodeAt(at) - 48;
+    if (digit < 0 || digit > 9 || value > exactMax) return Number(text.slice(from, until));
+    value = 10 * value + digit;
+  }
+  return value;
+}
+
+/** Ten times this, and nine, is still exact. */
+const exactMax = 9e14;
+
 const digits3: readonly string[] = Array.from({ length: 1000 }, (_, i) => String(i).padStart(3, "0"));
 
 /** Appends {@link timeText}. */

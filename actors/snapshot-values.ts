@@ -7,7 +7,7 @@ import type { EntityAt } from "./entity-at.ts";
 import type { StoredHistory } from "./history-at.ts";
 import { type FoundHistory, type HistoryPart, mergeHistories } from "./history-read.ts";
 import { historyRuleOf } from "./history-rule.ts";
-import { compareStarts, confidenceOf, mergeRuns, observe, type Run } from "./history-run.ts";
+import { compareStarts, confidenceOf, mergeRuns, observe, type Piece, wholeRuns } from "./history-run.ts";
 import { currentValues, keepNewest, nextChange } from "./history-value.ts";
 import { type LargeValue, splitState } from "./store/large-value.ts";
 
@@ -77,7 +77,7 @@ export function addDatapoints(draft: ValuesDraft, datapoints: readonly CheckedDa
     }
     const { runs, cut } = draft.histories.get(spec.id) ?? noHistory;
     const piece = observe(json, t1 ?? atMs, t2 ?? t1 ?? atMs, c);
-    draft.histories.set(spec.id, { runs: mergeRuns(historyRuleOf(spec), runs, [piece]), cut });
+    draft.histories.set(spec.id, { runs: mergeRuns(historyRuleOf(spec), wholeRuns(runs), [piece]), cut });
   }
 }
 
@@ -152,7 +152,7 @@ function arrivalOf(state: string, at: number): number {
   return Number.parseFloat(state.slice(at + 5, at + 30));
 }
 
-function keptRuns(histories: ValuesDraft["histories"], spec: AttributeSpec, atMs: number): Run[] {
+function keptRuns(histories: ValuesDraft["histories"], spec: AttributeSpec, atMs: number): Piece[] {
   const { runs, cut } = histories.get(spec.id) ?? noHistory;
   return [...keepNewest(historyRuleOf(spec), runs, atMs, cut).runs].sort(compareStarts);
 }

@@ -162,15 +162,35 @@ export async function readHistoryPages(reads: Pool, windows: readonly PageWindow
         order by p.t2 desc, p.seq desc, p.place desc limit w.max
     ) p`;
   type Row = Omit<HistoryPage, keyof EntityKey | "attr"> & { readonly i: number };
-  const found = new Map<string, HistoryPage>();
-  for (const { i, ...page } of await reads.query<Row>(text, [escaped, ...packed])) {
+  const overlaps = findOverlaps(windows);
+  const pages: HistoryPage[] = [];
+  for (const { i, t2, seq, place, t1, cut, body } of await reads.query<Row>(text, [escaped, ...packed])) {
     const { shard, type, eid, attr } = windows[i] as PageWindow;
-    found.set(`${shard}\t${type}\t${attr}\t${page.t2}\t${page.seq}\t${page.place}\t${eid}`, {
-      ...{ shard, type, eid, attr },
-      ...page,
-    });
+    const known = overlaps[i] ?? null;
+    if (known !== null) {
+      const name = `${t2}\t${seq}\t${place}`;
+      if (known.has(name)) continue;
+      known.add(name);
+    }
+    pages.push({ shard, type, eid, attr, t2, seq, place, t1, cut, body });
   }
-  return [...found.values()];
+  return pages;
+}
+
+/** For each window of a history that has several of them: which of its pages are found already. Most have one. */
+function findOverlaps(windows: readonly PageWindow[]): (Set<string> | null)[] {
+  const first = new Map<string, number>();
+  const sets: (Set<string> | null)[] = windows.map(() => null);
+  for (const [i, { shard, type, eid, attr }] of windows.entries()) {
+    const name = `${shard}\t${type}\t${attr}\t${eid}`;
+    const known = first.get(name);
+    if (known === undefined) first.set(name, i);
+    else {
+      sets[known] ??= new Set();
+      sets[i] = sets[known] ?? null;
+    }
+  }
+  return sets;
 }
 
 /** See {@link Queries.historyHorizons}. */

@@ -1,6 +1,6 @@
 import type { Histories } from "../../actors/history-read.ts";
 import { historyRuleOf } from "../../actors/history-rule.ts";
-import { confidenceOf, type Run } from "../../actors/history-run.ts";
+import { confidenceOf, type Piece } from "../../actors/history-run.ts";
 import { keepNewest } from "../../actors/history-value.ts";
 import type { EntitySpec } from "../../modules/model.ts";
 
@@ -19,6 +19,6 @@ export function historyJson(entity: EntitySpec, histories: Histories, limit: num
   return `{${members.join(",")}}`;
 }
 
-function runJson(run: Run): string {
+function runJson(run: Piece): string {
   return `{"t1":${run.t1},"t2":${run.t2},"v":${run.value},"c":${confidenceOf(run)},"n":${run.n}}`;
 }

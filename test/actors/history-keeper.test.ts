@@ -15,6 +15,7 @@ import { testDatabase } from "../support/postgres.ts";
 import type { TestDatabase } from "../support/postgres-server.ts";
 import { createRandom, seedOfRun } from "../support/random.ts";
 import { testModel } from "../support/test-model.ts";
+import { pieceOf } from "./history-rules.ts";
 import { entityOf, fencesOf, flushOf, nodeA, shard1 } from "./store/samples.ts";
 
 /* Histories in PostgreSQL: what flushes add, folded into pages at any time, is what merging everything at once gives. */
@@ -107,7 +108,8 @@ it(`folded at any time, in any order, histories read as if merged at once (seed 
       const pieces = (all.get(eid) ?? []).filter(({ attr }) => attr === id).map(({ piece }) => piece);
       const wanted = mergeRuns(rule, [], pieces);
       expect([round, id, whole?.get(id)?.runs ?? []]).toEqual([round, id, wanted]);
-      expect([at, currentValues(rule, part?.get(id)?.runs ?? [], at)]).toEqual([at, currentValues(rule, wanted, at)]);
+      const current = currentValues(rule, (part?.get(id)?.runs ?? []).map(pieceOf), at);
+      expect([at, current]).toEqual([at, currentValues(rule, wanted.map(pieceOf), at)]);
     }
   }
   await keeper.fold();
@@ -205,6 +207,14 @@ describe("a fold", () => {
     const pages = await store.historyPages([windowOf(keyOf("u"), "unknown", {})]);
     expect(pages.map(({ body }) => body)).toEqual(["0\t5\t1\t\t\t1\n5\t6\t1\t\t\t1"]);
   });
+});
+
+it("a page that several windows show is told once", async () => {
+  for (const eid of ["w", "x"]) await add(eid, [one("1", 0, 5), { attr: "many", piece: observe("1", 0, 5, 1) }]);
+  await keeperOf(specOf({})).fold();
+  const windows = ["one", "many", "one"].flatMap((attr) => ["w", "x"].map((eid) => windowOf(keyOf(eid), attr, {})));
+  const pages = await store.historyPages(windows);
+  expect(pages.map(({ eid, attr }) => `${eid} ${attr}`).sort()).toEqual(["w many", "w one", "x many", "x one"]);
 });
 
 describe("retention", () => {

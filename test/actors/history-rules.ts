@@ -13,6 +13,11 @@ export function shortOf(run: Run): (string | number)[] {
   return run.n === 1 ? short : [...short, run.n];
 }
 
+/** A run as a part of a history has it, without its gaps. */
+export function pieceOf({ value, t1, t2, n, c }: Piece): Piece {
+  return { value, t1, t2, n, c };
+}
+
 /** What {@link mergeRuns} promises, word for word and without regard for time: see the head of `history-run.ts`. */
 export function mergeNaively(rule: HistoryRule, observed: readonly Piece[]): Piece[][] {
   if (!rule.merges) return observed.map((piece) => [piece]);

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { HistoryRule } from "../../actors/history-rule.ts";
-import { compareRuns, gapsMax, mergeRuns, observe, type Piece, type Run } from "../../actors/history-run.ts";
+import { compareRuns, gapsMax, mergeRuns, observe, type Piece, type Run, wholeRuns } from "../../actors/history-run.ts";
 import { createRandom, type Random, seedOfRun } from "../support/random.ts";
-import { mergeNaively, ruleOf, shortOf } from "./history-rules.ts";
+import { mergeNaively, pieceOf, ruleOf, shortOf } from "./history-rules.ts";
 
 type Short = readonly [t1: number, t2: number, v: string, c?: number];
 
@@ -187,6 +187,16 @@ describe("merging", () => {
     );
     expect(many).toEqual([{ value: "a", t1: 0, t2: 1, n: 10, c: 1e9, gaps: [] }]);
   });
+});
+
+it("runs of which the gaps were not read are never merged", () => {
+  const points: Short[] = [
+    [0, 1, "a"],
+    [2, 3, "a"],
+  ];
+  const runs = merge(ruleOf({ postMs: 1 }), points);
+  expect(wholeRuns(runs)).toBe(runs);
+  expect(() => wholeRuns(runs.map(pieceOf))).toThrow("without their gaps");
 });
 
 const seed = seedOfRun();
