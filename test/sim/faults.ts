@@ -15,7 +15,7 @@ interface FaultsOptions {
   readonly node: (name: string) => SimNode | undefined;
 }
 
-type StoreTrouble = "cut" | "answers lost" | "slow" | "killed" | "stuck";
+type StoreTrouble = "cut" | "answers lost" | "slow" | "killed" | "stuck" | "appends stuck";
 
 /** What befalls the calls of nodes now. */
 export class Faults {
@@ -61,7 +61,8 @@ export class Faults {
       if (process?.status === "dead" || trouble === "cut") return "kill";
       return "commit";
     }
-    if (trouble !== "stuck") return trouble === "killed" ? "kill" : "commit";
+    if (trouble !== "stuck" && !(trouble === "appends stuck" && call === "append"))
+      return trouble === "killed" ? "kill" : "commit";
     // Longer than its caller waits, who repeats it meanwhile.
     await pause(3500);
     return random.next() < 0.5 ? "commit" : "kill";
@@ -224,14 +225,10 @@ export class FaultPlan {
     leave: (name, forMs) => this.#leave(name, forMs),
     "reset client": () => this.#options.resetClient(this.#options.random.between(0, 10)),
     // A stuck transaction and the death of who began it: only the next owner can end it.
-    "stuck and killed": (name, forMs) => {
-      this.#options.faults.store.set(name, "stuck");
-      this.#options.clock.after(20, () => {
-        this.#options.faults.store.delete(name);
-        this.#kill(name);
-      });
-      this.#lasting(name, forMs + 100, () => this.#options.start(name));
-    },
+    "stuck and killed": (name, forMs) => this.#stick(name, "stuck", 20, forMs),
+    // Answers of hooks wait while all else goes on, and die with their node.
+    "appends stuck and killed": (name, forMs) =>
+      this.#stick(name, "appends stuck", 200 + 600 * this.#options.random.next(), forMs),
     "killed while acquiring": (name, forMs) => {
       this.#pin(name);
       this.#whenCalls(name, "acquire", 0, () => {
@@ -240,6 +237,23 @@ export class FaultPlan {
       });
     },
   };
+
+  #stick(name: string, trouble: StoreTrouble, stuckMs: number, forMs: number): void {
+    const { faults, clock, start } = this.#options;
+    let status: "stuck" | "killed" = "stuck";
+    const kill = (): void => {
+      if (status === "killed") return;
+      status = "killed";
+      faults.store.delete(name);
+      this.#kill(name);
+    };
+    faults.store.set(name, trouble);
+    clock.after(stuckMs, kill);
+    this.#lasting(name, forMs + stuckMs + 80, () => {
+      kill();
+      start(name);
+    });
+  }
 
   #other(name: string): string {
     const others = this.#names.filter((one) => one !== name);

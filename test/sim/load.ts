@@ -259,7 +259,8 @@ function drawEid(session: string, pick: number, random: Random): string {
 function drawFlags(eid: string, random: Random): string {
   const draw = random.next();
   const removes = eid.startsWith("gone") ? (draw < 0.12 ? "d" : draw < 0.3 ? "p" : "") : "";
-  const next = random.next();
+  // Slow hooks of what is deleted are open, or their answers on the way, when the deletion is due.
+  const next = removes === "" ? random.next() : random.next() ** 3;
   const rest =
     next < 0.1 ? "l" : next < 0.109 ? "o" : next < 0.13 ? "f" : next < 0.15 ? "b" : next < 0.153 ? unstorable : "";
   return rest === "b" ? rest : removes + rest;
