@@ -1,24 +1,15 @@
-import type { Model } from "../modules/model.ts";
-import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
-import type { ShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { sendTasks, type TaskSender } from "./call-tasks.ts";
+import { sendTasks } from "./call-tasks.ts";
 import type { Counters } from "./counters.ts";
 import { linkTask } from "./link-change.ts";
 import { repeat } from "./repeat.ts";
 import type { NextDeadline } from "./schedule-cron.ts";
-import type { DueLook, Lifetimes } from "./store/store.ts";
+import type { DueLook } from "./store/store.ts";
+import { collectWeak, type WeakCollectorOptions } from "./weak-collector.ts";
 
-export interface CollectorOptions extends TaskSender {
-  readonly lifetimes: Lifetimes;
-  readonly model: Model;
-  /** The shards whose entities this node collects; two nodes with the same one ask twice, which changes nothing. */
-  readonly shards: () => readonly ShardId[];
+export interface CollectorOptions extends WeakCollectorOptions {
   readonly next: NextDeadline | null;
-  readonly clock: Clock;
-  /** Unix ms. */
-  readonly wall: () => number;
   readonly counters: Counters;
   readonly log: {
     info(fields: object, message: string): void;
@@ -27,9 +18,9 @@ export interface CollectorOptions extends TaskSender {
 }
 
 /**
- * Ends the lives of entities whose time has come. It decides nothing: it asks every entity that PostgreSQL names, by an entry
- * in its log (R21), and the entity itself knows whether its life is over when its turn comes (`lifetime.ts`). So nothing here
- * has to survive; who is asked twice, or too early, says no.
+ * Ends the lives of entities whose time has come. It asks every entity that PostgreSQL names, by an entry in its log (R21), and
+ * the entity itself knows whether its life is over when its turn comes (`lifetime.ts`). So nothing here has to survive; who is
+ * asked twice, or too early, says no. Weak entities, which know nothing of the links to them, are found by `weak-collector.ts`.
  */
 export interface Collector {
   /** Asks everybody whose time has come by now; returns how many. What cannot be read or sent raises its error. */
@@ -46,7 +37,12 @@ const closeWithinMs = 10_000;
 export function startCollector(options: CollectorOptions): Collector {
   const { next, clock, wall, counters, log } = options;
   const stop = new AbortController();
-  const collect = () => collectAll(options, stop.signal);
+  const collect = async (): Promise<number> => {
+    const asked = (await collectAged(options, stop.signal)) + (await collectWeak(options, stop.signal));
+    counters.add("lifetimes_looked_at", asked);
+    if (asked > 0) log.info({ entities: asked }, "lifetimes looked at");
+    return asked;
+  };
   const timer = repeat({
     ...{ next, run: collect, clock, wall },
     onFailure: (error) => {
@@ -64,21 +60,20 @@ export function startCollector(options: CollectorOptions): Collector {
   };
 }
 
-async function collectAll(options: CollectorOptions, signal: AbortSignal): Promise<number> {
-  const { lifetimes, model, shards, wall, counters, log } = options;
+/** Asks those that have a time to live. */
+async function collectAged(options: CollectorOptions, signal: AbortSignal): Promise<number> {
+  const { lifetimes, model, shards, wall } = options;
   // Whoever has to be looked at again later has a later time then: everybody is asked once.
   const by = wall();
   let asked = 0;
   let after: DueLook | null = null;
   while (!signal.aborted) {
     const page: readonly DueLook[] = await lifetimes.toLookAt(shards(), by, after, pageMax);
-    const tasks = page.flatMap(({ type, eid }) => linkTask(model, type, eid, { kind: "expire" }) ?? []);
+    const tasks = page.flatMap(({ type, eid }) => linkTask(model, type, eid, { kind: "expire", bornBy: null }) ?? []);
     await sendTasks(options, tasks, signal);
     asked += tasks.length;
     after = page.at(-1) ?? null;
     if (page.length < pageMax) break;
   }
-  counters.add("lifetimes_looked_at", asked);
-  if (asked > 0) log.info({ entities: asked }, "lifetimes looked at");
   return asked;
 }

@@ -3,11 +3,13 @@ import { applyTtl, type Entity } from "./entity.ts";
 import type { Entry } from "./entry.ts";
 import { historyRuleOf } from "./history-rule.ts";
 import type { Lane } from "./lane.ts";
+import type { Expire } from "./link-change.ts";
 import type { PartTask } from "./part.ts";
 
 /**
  * How long entities of a type with lifetime `ttl` live: as long as one of their tokens says, each of which only grows
- * (reference 9.1). The token `base` is set at the creation, `data` by datapoints, others by whoever wants to.
+ * (reference 9.1). The token `base` is set at the creation, `data` by datapoints, others by whoever wants to. Weak entities live
+ * as long as something links to them, which the collector knows (`weak-collector.ts`).
  *
  *  L1  Whether a life is over is decided in the log's order, by the arrival time of an entry that the collector sends
  *      (`collector.ts`): what extended it before, also in memory alone, counts; what comes later finds a new life.
@@ -36,7 +38,7 @@ export function prolongLife(entity: Entity, { datapoints, ttlTokens }: PartTask,
 
 /** Whether the collector's entry finds the life of its entity over: then it goes on as a deletion. */
 export function endsLife({ world }: Lane, entity: Entity, entry: Entry, task: PartTask): boolean {
-  if (task.link?.kind !== "expire" || !isLifeOver(entity, entry.at)) return false;
+  if (task.link?.kind !== "expire" || !isLifeOver(entity, entry.at, task.link)) return false;
   entry.task = { ...task, link: null, delete: true };
   world.counters.add("lives_over");
   return true;
@@ -57,9 +59,11 @@ export function takeLookAt(entity: Entity): number | null | undefined {
   return entity.tombstone || entity.ttlTokens === null ? null : Math.max(...Object.values(entity.ttlTokens));
 }
 
-/** Whether it is over at an instant, Unix ms; that of an entity without tokens goes on for ever. */
-function isLifeOver({ spec, exists, ttlTokens }: Entity, at: number): boolean {
-  if (!exists || spec.lifetime.type !== "ttl" || ttlTokens === null) return false;
+/** Whether it is over at an instant, Unix ms; that of an entity that has a time to live, but no tokens, goes on for ever. */
+function isLifeOver({ spec, exists, created, ttlTokens }: Entity, at: number, { bornBy }: Expire): boolean {
+  if (!exists) return false;
+  if (spec.lifetime.type === "weak") return bornBy !== null && created <= bornBy;
+  if (spec.lifetime.type !== "ttl" || ttlTokens === null) return false;
   for (const end of Object.values(ttlTokens)) if (end >= at) return false;
   return true;
 }

@@ -1,5 +1,6 @@
 import { readEid } from "../modules/eid.ts";
 import type { Model } from "../modules/model.ts";
+import { type Seq, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { PartTask } from "./part.ts";
 
@@ -11,7 +12,13 @@ import type { PartTask } from "./part.ts";
  *
  * Or what the collector asks of an entity, by itself: `expire`, to end its life if that is over (`lifetime.ts`).
  */
-export type LinkChange = Unlink | { readonly kind: "told" } | { readonly kind: "expire" };
+export type LinkChange = Unlink | Expire | { readonly kind: "told" };
+
+export interface Expire {
+  readonly kind: "expire";
+  /** Of a weak entity: the life that began by this seq of its shard is over, as nothing links to it; null: tokens decide. */
+  readonly bornBy: Seq | null;
+}
 
 export interface Unlink {
   readonly kind: "unlink";
@@ -34,19 +41,23 @@ export function linkTask(model: Model, type: string, eid: string, change: LinkCh
 /** As JSON text, for a line of the log. */
 export function writeLinkChange(change: LinkChange): string {
   if (change.kind === "told") return '["refer"]';
-  if (change.kind === "expire") return '["expire"]';
+  if (change.kind === "expire") return JSON.stringify(change.bornBy === null ? ["expire"] : ["expire", change.bornBy]);
   const { kind, attr, type, eid, before } = change;
   return JSON.stringify(before === null ? [kind, attr, type, eid] : [kind, attr, type, eid, before]);
 }
 
 /** The opposite of {@link writeLinkChange}. Raises MODEL_CHANGED for what a newer version wrote. */
 export function readLinkChange(text: string): LinkChange {
-  const [kind, attr, type, eid, before = null] = JSON.parse(text) as [string, string, string, string, number?];
+  const [kind, ...rest] = JSON.parse(text) as [string, ...unknown[]];
   switch (kind) {
-    case "unlink":
+    case "unlink": {
+      const [attr, type, eid, before = null] = rest as [string, string, string, number?];
       return { kind, attr, type, eid, before };
-    case "expire":
-      return { kind };
+    }
+    case "expire": {
+      const [bornBy] = rest as [number?];
+      return { kind, bornBy: bornBy === undefined ? null : toSeq(bornBy) };
+    }
     case "refer":
     case "unrefer":
       return { kind: "told" };

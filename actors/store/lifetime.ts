@@ -1,7 +1,7 @@
 import { toShardId } from "../../proto/ids.ts";
 import type { Pool } from "./connection.ts";
 import { type Packer, packNumbers } from "./pack.ts";
-import type { DueLook, FlushRequest } from "./store.ts";
+import type { DueLook, EntityKey, FlushRequest, InhabitantsRequest } from "./store.ts";
 
 /*
  * When the collector has to look at the lifetime of an entity (`actors/lifetime.ts`): a row for each that may end by itself,
@@ -68,4 +68,16 @@ export async function readLooks(
     ],
   );
   return rows.map(({ shard, ...rest }) => ({ ...rest, shard: toShardId(shard) }));
+}
+
+/** See `Lifetimes.inhabitants`. */
+export async function listInhabitants(pool: Pool, request: InhabitantsRequest): Promise<EntityKey[]> {
+  const { shards, type, after, limit } = request;
+  if (shards.length === 0) return [];
+  const rows = await pool.query<{ shard: number; eid: string }>(
+    `select shard, eid from starling.entity
+      where type = $1 and eid > $2 and shard = any($3) and not tombstone order by type, eid limit $4`,
+    [type, after, packNumbers(shards), limit],
+  );
+  return rows.map(({ shard, eid }) => ({ shard: toShardId(shard), type, eid }));
 }

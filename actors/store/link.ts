@@ -1,7 +1,7 @@
 import type { Pool } from "./connection.ts";
 import { type Packer, packNumbers } from "./pack.ts";
 import type { EntityKey } from "./store.ts";
-import type { LinkAt, LinkEnd, LinkRow, LinkSegment, LinksQuery, SeenLink } from "./stored-link.ts";
+import type { LinkAt, LinkEnd, LinkRow, LinkSegment, LinksQuery, ReferredQuery, SeenLink } from "./stored-link.ts";
 
 /*
  * Links, a row each in the shard of the source. A flush writes them with the entity's record; what comes late has an older
@@ -311,6 +311,23 @@ export async function findReferrers(
   return reads.query<{ attr: string; type: string; eid: string }>(text, [
     ...[target.eid, target.type, after?.attr ?? null, after?.type ?? null, after?.eid ?? null, limit],
   ]);
+}
+
+/** See `Lifetimes.referred`. For each by the index alone, and of many links no more than one that holds. */
+export async function findReferred(pool: Pool, { type, eids, at, attributes }: ReferredQuery): Promise<string[]> {
+  if (eids.length === 0) return [];
+  const text = `select t.eid from json_array_elements_text($1::text::json) t(eid) cross join lateral (
+      select from starling.reference l
+        join json_to_recordset($3::text::json) a(type text, attr text, first bigint)
+          on a.attr = l.attr and a.type = l.type
+        where l.target = t.eid and l.target_type = $2 and (l.spans is null or upper(l.spans) > a.first)
+        limit 1
+    ) l`;
+  const rules = attributes.map((rule) => {
+    return { type: rule.type, attr: rule.attr, first: firstEnd(at, rule.postValidityMs) };
+  });
+  const rows = await pool.query<{ eid: string }>(text, [JSON.stringify(eids), type, JSON.stringify(rules)]);
+  return rows.map(({ eid }) => eid);
 }
 
 /**

@@ -67,11 +67,12 @@ export function packObituaries({ rows, text }: Packer, { obituaries = [], places
 
 /** See {@link Store.places}. */
 export async function readPlaces(pool: Pool): Promise<ShardPlace[]> {
-  const rows = await pool.query<{ shard: number; seq: number; at: number; settled: number }>(
-    "select shard, seq, at, settled from starling.places_1()",
+  const rows = await pool.query<{ shard: number; seq: number; at: number; settled: number; delivered: number }>(
+    `select shard, l.seq, l.at, l.settled, coalesce(p.delivered, 0)::float8 as delivered
+      from starling.places_1() l left join starling.progress p using (shard)`,
   );
-  return rows.map(({ shard, seq, at, settled }) => {
-    return { shard: toShardId(shard), seq: toSeq(seq), at, settled: toSeq(settled) };
+  return rows.map(({ shard, seq, at, settled, delivered }) => {
+    return { shard: toShardId(shard), seq: toSeq(seq), at, settled: toSeq(settled), delivered: toSeq(delivered) };
   });
 }
 

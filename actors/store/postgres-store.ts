@@ -9,8 +9,8 @@ import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "
 import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
 import { cleanHistory, foldHistory, listUnfolded, readHistoryPages, readHistoryRows, readHorizons } from "./history.ts";
-import { readLooks } from "./lifetime.ts";
-import { findLinks, findReferrers } from "./link.ts";
+import { listInhabitants, readLooks } from "./lifetime.ts";
+import { findLinks, findReferred, findReferrers } from "./link.ts";
 import { load } from "./load.ts";
 import { type ClusterExpectation, migrate } from "./migrations.ts";
 import { bury, readObituaries, readPlaces } from "./obituary.ts";
@@ -185,6 +185,8 @@ function createStore(parts: {
     referrers: (target, after, limit) => findReferrers(reads, target, after, limit),
     bury: (obituary) => bury(control, obituary),
     toLookAt: (shards, by, after, limit) => readLooks(control, shards, { by, after, limit }),
+    inhabitants: (request) => listInhabitants(control, request),
+    referred: (query) => findReferred(control, query),
     deadLetters: (request) => listDeadLetters(reads, request),
     deadLetter: (id) => readDeadLetter(reads, id),
     countDeadLetters: () => countDeadLetters(reads),

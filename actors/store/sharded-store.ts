@@ -181,6 +181,18 @@ export function createShardedLifetimes(
       );
       return (await Promise.all(asked)).flat().sort(compareLooks).slice(0, limit);
     },
+    inhabitants: async ({ shards, ...request }) => {
+      const asked = stores.map((store) =>
+        store.inhabitants({ ...request, shards: shards.filter((shard) => storeOf(shard) === store) }),
+      );
+      return (await Promise.all(asked))
+        .flat()
+        .sort((a, b) => compareText(a.eid, b.eid))
+        .slice(0, request.limit);
+    },
+    // Sources may be anywhere.
+    referred: async (query) => [...new Set((await Promise.all(stores.map((store) => store.referred(query)))).flat())],
+    places: () => placesOf(stores),
   };
 }
 

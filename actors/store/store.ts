@@ -1,7 +1,7 @@
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts";
 import type { LargeValue } from "./large-value.ts";
 import type { SessionOpening } from "./session.ts";
-import type { LinkAt, LinkSegment, LinksQuery, NewObituary, ShardPlace } from "./stored-link.ts";
+import type { LinkAt, LinkSegment, LinksQuery, NewObituary, ReferredQuery, ShardPlace } from "./stored-link.ts";
 import type { StoredImage, StoredMark, TickReads } from "./tick.ts";
 import type { Unpassed } from "./unpassed.ts";
 
@@ -319,13 +319,25 @@ export interface LookAt extends EntityKey {
 }
 
 /** The upkeep of lifetimes. */
-export interface Lifetimes {
+export interface Lifetimes extends Pick<Store, "places"> {
   /** Entities of shards whose lifetimes are to be looked at by an instant, in the order of their times, those after `after`. */
   toLookAt(shards: readonly ShardId[], by: number, after: DueLook | null, limit: number): Promise<DueLook[]>;
+  /** Entities of one type in shards, by eid, those after `after`. */
+  inhabitants(request: InhabitantsRequest): Promise<EntityKey[]>;
+  /** Those of the asked eids to which a link leads, from whatever shard, that holds at the instant or will. */
+  referred(query: ReferredQuery): Promise<string[]>;
 }
 
 export interface DueLook extends LookAt {
   readonly at: number;
+}
+
+export interface InhabitantsRequest {
+  readonly shards: readonly ShardId[];
+  readonly type: string;
+  /** An eid; "": from the beginning. */
+  readonly after: string;
+  readonly limit: number;
 }
 
 /** Questions that PostgreSQL answers directly, not the owner. */

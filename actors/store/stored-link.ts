@@ -64,6 +64,8 @@ export interface ShardPlace extends LogEnd {
   readonly shard: ShardId;
   /** Up to here everything is applied and flushed: the watermark, or what entities owe below it (R16). */
   readonly settled: Seq;
+  /** Up to here everything that was derived for other shards is durable there. */
+  readonly delivered: Seq;
 }
 
 /** The upkeep of links: what comes of obituaries. */
@@ -93,6 +95,16 @@ export interface LinkAttribute {
   readonly attr: string;
   readonly preValidityMs: number;
   readonly postValidityMs: number;
+}
+
+/** Whether entities of one type are linked to. */
+export interface ReferredQuery {
+  readonly type: string;
+  readonly eids: readonly string[];
+  /** Unix ms. */
+  readonly at: number;
+  /** The attributes that count: those that may lead to the type. */
+  readonly attributes: readonly LinkAttribute[];
 }
 
 /** A link that holds at an instant, named by its other end. */

@@ -1,8 +1,9 @@
 import type { Engine } from "../../actors/engine.ts";
-import type { LinkAt, LinkAttribute, LinksQuery } from "../../actors/store/stored-link.ts";
+import { linksOf, linksTo } from "../../actors/link-attributes.ts";
+import type { LinkAt, LinksQuery } from "../../actors/store/stored-link.ts";
 import { checkEid, findEntity } from "../../modules/check-datapoint.ts";
 import { eidText } from "../../modules/eid.ts";
-import type { EntitySpec, Model } from "../../modules/model.ts";
+import type { Model } from "../../modules/model.ts";
 import type { LinksRequest } from "../../proto/gen/starling_pb.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
@@ -30,23 +31,6 @@ export async function findLinks({ engine, model, now }: LinksOptions, request: L
   const found = attributes.length === 0 ? [] : await engine.queries.links(query);
   const last = found.length === limit ? found.at(-1) : undefined;
   return { links: found.map(onWire), cursor: last === undefined ? "" : writeCursor(last), asOf, at };
-}
-
-function linksOf({ id, attributeList }: EntitySpec): LinkAttribute[] {
-  return attributeList
-    .filter(({ relation, readOnly }) => relation !== null && !readOnly)
-    .map(({ id: attr, history }) => ({
-      type: id,
-      attr,
-      preValidityMs: history?.preValidityMs ?? 0,
-      postValidityMs: history?.postValidityMs ?? 0,
-    }));
-}
-
-function linksTo(model: Model, { id }: EntitySpec): LinkAttribute[] {
-  return [...model.entities.values()].flatMap((source) =>
-    linksOf(source).filter(({ attr }) => source.attributes.get(attr)?.relation?.target === id),
-  );
 }
 
 function onWire({ attr, type, eid, span }: LinkAt) {

@@ -125,12 +125,13 @@ export async function keepLinks(
   store: Obituaries,
   nodes: readonly SimulatedNode[],
   session = "keeper",
+  of = model,
 ): Promise<number> {
   let number = 0;
   const keeper = startLinkKeeper({
     obituaries: store,
     calls: { send: (split) => sendCall(nodes, split({ channel: `c:${session}`, number: ++number, homeShard })) },
-    model,
+    model: of,
     shardOf: (type, eid) => shardOf("entity", type, eid, shards),
     shards: () => nodes.flatMap(({ lane }) => [...lane.shards.keys()]),
     news: () => 0,

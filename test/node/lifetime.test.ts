@@ -8,7 +8,7 @@ import { testDatabase } from "../support/postgres.ts";
 import type { TestDatabase } from "../support/postgres-server.ts";
 import { repository } from "../support/repository.ts";
 
-/** The collector of a node on a real PostgreSQL, every second. */
+/** The collector of a node on a real PostgreSQL, as often as it can. */
 let dataDir = "";
 let database: TestDatabase;
 let node: NodeProcess;
@@ -48,3 +48,22 @@ test("an entity is deleted when its time is over, and those that link to it forg
   await expect.poll(async () => (await entities.get({ type: "host", eid: "h" })).attributes, within).toEqual({});
   expect(await codeOf("long")).toBe("there");
 }, 90_000);
+
+test("a weak entity is deleted when the last link to it is gone, and those that are linked to stay", async () => {
+  await using client = await connect({ address: node.address, level: "processed" });
+  const { entities } = client;
+  const name = (eid: string) => ({ type: "net", eid, attr: "name", v: eid });
+  await client.send([
+    ...["left", "kept", "never"].map(name),
+    { type: "host", eid: "a", attr: "net", v: { eid: "left" } },
+    { type: "host", eid: "b", attr: "net", v: { eid: "kept" } },
+  ]);
+  const there = async () => (await entities.list({ type: "net" })).records.map(({ eid }) => eid);
+  const within = { timeout: 60_000, interval: 100 };
+  await expect.poll(there, within).toEqual(["kept", "left"]);
+  await client.send([{ type: "host", eid: "a", attr: "net", v: { eid: "kept" } }]);
+  await expect.poll(there, within).toEqual(["kept"]);
+  await client.send([name("left"), { type: "host", eid: "a", attr: "net", v: { eid: "left" } }]);
+  await entities.delete({ type: "host", eid: "b" });
+  await expect.poll(there, within).toEqual(["left"]);
+}, 180_000);

@@ -52,6 +52,8 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries & Obi
     referrers: wrap("referrers", database.referrers),
     bury: wrap("bury", database.bury),
     toLookAt: wrap("toLookAt", database.toLookAt),
+    inhabitants: wrap("inhabitants", database.inhabitants),
+    referred: wrap("referred", database.referred),
     readChannel: wrap("readChannel", database.readChannel),
     openSession: wrap("openSession", database.openSession),
     closeSession: wrap("closeSession", database.closeSession),

@@ -10,8 +10,17 @@ export function flushLook(shard: MemoryShard | undefined, { at, ...key }: LookAt
 }
 
 /** Reads lifetimes as PostgreSQL does. */
-export function memoryLifetimes(shards: ReadonlyMap<ShardId, MemoryShard>): Lifetimes {
+export function memoryLifetimes(
+  shards: ReadonlyMap<ShardId, MemoryShard>,
+): Pick<Lifetimes, "toLookAt" | "inhabitants"> {
   return {
+    inhabitants: async ({ shards: ids, type, after, limit }) =>
+      ids
+        .flatMap((shard) => [...(shards.get(shard)?.entities.values() ?? [])])
+        .filter((one) => one.type === type && !one.tombstone && compareText(one.eid, after) > 0)
+        .sort((a, b) => compareText(a.eid, b.eid))
+        .slice(0, limit)
+        .map(({ shard, eid }) => ({ shard, type, eid })),
     toLookAt: async (ids, by, after, limit) =>
       ids
         .flatMap((id) => [...(shards.get(id)?.looks.values() ?? [])])

@@ -77,6 +77,14 @@ export function memoryLinkReads(
   const isAfter = (end: LinkEnd, after: LinkEnd | null) => after === null || compareEnds(end, after) > 0;
   return {
     ...memoryLifetimes(shards),
+    referred: async ({ type, eids, at, attributes }) =>
+      eids.filter((eid) =>
+        toTarget(type, eid).some(({ row, end }) => {
+          const rule = attributes.find((one) => one.type === end.type && one.attr === end.attr);
+          if (rule === undefined) return false;
+          return row.spans === null || (row.spans.at(-1)?.to ?? 0) >= firstEnd(at, rule.postValidityMs);
+        }),
+      ),
     links: async (query) => {
       const own = (shards.get(query.shard)?.links.get(keyOf(query)) ?? []).map((row) => ({ row, end: row }));
       const rows = query.reverse ? toTarget(query.type, query.eid) : own;
@@ -100,7 +108,7 @@ export function memoryLinkReads(
 }
 
 function placesOf(shards: ReadonlyMap<ShardId, MemoryShard>): ShardPlace[] {
-  return [...shards].map(([shard, { log, watermark, at, obligations }]) => {
+  return [...shards].map(([shard, { log, watermark, delivered, at, obligations }]) => {
     const last = log.at(-1);
     const owed = [...obligations.values()].map(firstOf);
     const settled = toSeq(Math.min(watermark, ...owed.map((seq) => seq - 1)));
@@ -109,6 +117,7 @@ function placesOf(shards: ReadonlyMap<ShardId, MemoryShard>): ShardPlace[] {
       seq: toSeq(Math.max(watermark, last?.lastSeq ?? 0)),
       at: Math.max(at, last?.at ?? 0),
       settled,
+      delivered: toSeq(delivered),
     };
   });
 }

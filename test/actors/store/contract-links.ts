@@ -191,7 +191,7 @@ export function describeLinks(current: () => Store & Queries & Obituaries & Life
     await flush({ obituaries, progress: [progressOf(2)] });
     await append(3, shard1);
     await flush({
-      progress: [progressOf(2, { shard: shard2 })],
+      progress: [progressOf(2, { shard: shard2, delivered: toSeq(1) })],
       obligations: [{ shard: shard2, type: "ip", eid: "a", held, firstWaiting: null }],
     });
     const found = await current().obituaries([shard1, shard2, shard3], 9);
@@ -210,10 +210,15 @@ export function describeLinks(current: () => Store & Queries & Obituaries & Life
       expect([...places]).toContainEqual([shard2, { seq: 2, at: noon + 1 }]);
     }
     const places = await current().places();
-    expect(places.find(({ shard }) => shard === shard1)).toEqual({ shard: shard1, seq: 4, at: noon + 3, settled: 2 });
+    expect(places.find(({ shard }) => shard === shard1)).toMatchObject({
+      seq: 4,
+      at: noon + 3,
+      settled: 2,
+      delivered: 2,
+    });
     // What an entity owes below the watermark is not settled.
-    expect(places.find(({ shard }) => shard === shard2)).toMatchObject({ seq: 2, settled: 1 });
-    expect(places.find(({ shard }) => shard === shard3)).toMatchObject({ seq: 0, settled: 0 });
+    expect(places.find(({ shard }) => shard === shard2)).toMatchObject({ seq: 2, settled: 1, delivered: 1 });
+    expect(places.find(({ shard }) => shard === shard3)).toMatchObject({ seq: 0, settled: 0, delivered: 0 });
     await current().bury({ shard: shard1, seq: toSeq(2) });
     expect((await current().obituaries([shard1, shard2], 9)).map(({ shard }) => shard)).toEqual([shard2]);
     expect(await current().obituaries([shard1], 9)).toEqual([]);
@@ -239,6 +244,46 @@ export function describeLinks(current: () => Store & Queries & Obituaries & Life
     await flush([look("c", 7), look("a", null, shard2)]);
     expect(eids(await found(6))).toEqual([odd]);
     expect(eids(await found(99))).toEqual([odd, "c", "late"]);
+  });
+
+  it("names the entities of a type in shards, by eid, without those that are deleted", async () => {
+    const fences = fencesOf(await current().acquire(nodeA, [shard1, shard2]));
+    const entities = [
+      ...[entityOf("b\u001e\u001f", 1), entityOf("C", 1), entityOf("gone", 1, { tombstone: true })],
+      ...[entityOf("a", 1, { shard: shard2 }), entityOf("other", 1, { type: "net" })],
+    ];
+    await current().flush(nodeA, flushOf(fences, { order: { lane: 18, number: ++number }, entities }));
+    const found = async (change: object = {}) =>
+      current().inhabitants({ shards: [shard1, shard2, shard3], type: "ip", after: "", limit: 9, ...change });
+    const eids = async (change?: object) => (await found(change)).map(({ eid }) => eid);
+    expect(await found()).toEqual([
+      { shard: shard1, type: "ip", eid: "C" },
+      { shard: shard2, type: "ip", eid: "a" },
+      { shard: shard1, type: "ip", eid: "b\u001e\u001f" },
+    ]);
+    expect(await eids({ after: "C", limit: 1 })).toEqual(["a"]);
+    expect(await eids({ shards: [shard1] })).toEqual(["C", "b\u001e\u001f"]);
+    expect(await eids({ shards: [] })).toEqual([]);
+  });
+
+  it("tells who is linked to, by links that hold or will, over the attributes that count", async () => {
+    const fences = await own();
+    const odd = "a\u001eb\u001f\u001d,{}\"'\\\t\n☃";
+    await write(
+      fences,
+      rows(plain(odd), plain("p"), seen("s", [0, minute], [5 * minute, 6 * minute]), seen("late", [9, 9])),
+    );
+    await write(fences, { ...key, eid: "2", cleared: false, rows: [plain("p")] });
+    const query = { type: "net", eids: [odd, "none", "p", "s", "late"], at: 16 * minute, attributes: attributes() };
+    const referred = async (change: object = {}) => (await current().referred({ ...query, ...change })).sort();
+    expect(await referred()).toEqual([odd, "p"]);
+    expect(await referred({ attributes: attributes(0, 10 * minute + 1) })).toEqual([odd, "p", "s"]);
+    expect(await referred({ attributes: attributes(0, 10 * minute) })).toEqual([odd, "p"]);
+    expect(await referred({ at: 3 * minute })).toEqual([odd, "p", "s"]);
+    expect(await referred({ eids: ["none", "p"] })).toEqual(["p"]);
+    expect(await referred({ eids: [] })).toEqual([]);
+    expect(await referred({ type: "ip" })).toEqual([]);
+    expect(await referred({ at: 0, attributes: attributes().slice(1, 2) })).toEqual(["late", "s"]);
   });
 
   it("takes ids with any character", async () => {

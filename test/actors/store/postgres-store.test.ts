@@ -2,7 +2,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type Connection, createConnection } from "../../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
 import { fenceLockClass } from "../../../actors/store/schema.ts";
-import { createShardedObituaries, createShardedStore } from "../../../actors/store/sharded-store.ts";
+import {
+  createShardedLifetimes,
+  createShardedObituaries,
+  createShardedStore,
+} from "../../../actors/store/sharded-store.ts";
 import type { LinkRow, LinkSegment } from "../../../actors/store/stored-link.ts";
 import { toSeq, toShardId } from "../../../proto/ids.ts";
 import { testDatabase } from "../../support/postgres.ts";
@@ -323,6 +327,14 @@ describe("PostgreSQL itself", () => {
         ]),
       );
     }
+    const lifetimes = createShardedLifetimes([store, other], storeOf);
+    const asked = { type: "net", eids: ["x", "z", "y"], at: 0, attributes: [rule] };
+    expect((await lifetimes.referred(asked)).sort()).toEqual(["x", "y"]);
+    expect((await lifetimes.places()).map(({ shard }) => shard)).toEqual([shard1, shard2]);
+    const entities = [entityOf("b", 1), entityOf("a", 1, { shard: shard2 })];
+    await spread.flush(nodeA, flushOf(fences, { entities }));
+    const inhabitants = { shards: [shard1, shard2], type: "ip", after: "", limit: 9 };
+    expect(eids(await lifetimes.inhabitants(inhabitants))).toEqual(["a", "b"]);
     await keeping.bury({ shard: shard2, seq: toSeq(1) });
     expect(await keeping.obituaries([shard2], 9)).toEqual([]);
     await other.close();
