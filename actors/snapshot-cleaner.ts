@@ -17,7 +17,10 @@ export interface SnapshotCleanerOptions {
   readonly log: SnapshotLog;
 }
 
-/** Drops runs and snapshots that are too old; the newest finished run is never. */
+/**
+ * Drops runs that are too old, but for the newest finished one, and the snapshots that are seen by no run that is left. Runs go
+ * first: so whoever reads as of a run finds all of it.
+ */
 export interface SnapshotCleaner {
   /** Cleans if it is due. Raises what the store raises. */
   look(owner: ShardWriter, signal: AbortSignal): Promise<void>;
@@ -34,34 +37,36 @@ export function createSnapshotCleaner(options: SnapshotCleanerOptions): Snapshot
       const now = wall();
       if (due === null || now < due) return;
       due = cleanAt?.(now) ?? null;
-      const before = now - options.olderThanMs;
-      const oldest = await findOldest(store, before);
-      if (oldest === null) return;
+      const first = await findFirst(store, now - options.olderThanMs);
+      if (first === null) return;
+      // One run goes on at a time: those before it ended before it began.
+      const runs = await store.dropRuns(owner, first.startedAt);
+      // Which may be an older one, if the coordinator's shard was lost meanwhile.
+      const left = await findFirst(store, Number.NEGATIVE_INFINITY);
       let rows = 0;
       for (const shard of options.entityShards) {
         for (let gone = rowsMax; gone === rowsMax && !signal.aborted; rows += gone) {
-          gone = await store.cleanSnapshots(shard, oldest.tick, rowsMax);
+          gone = await store.cleanSnapshots(shard, left?.tick ?? 0, rowsMax);
         }
       }
-      const runs = signal.aborted ? 0 : await store.dropRuns(owner, Math.min(before, oldest.at));
       counters.add("snapshot_cleaned", rows);
       if (rows > 0 || runs > 0) log.info({ rows, runs }, "old snapshots dropped");
     },
   };
 }
 
-/** The oldest finished run that stays: what ended with it or before is seen by none that stays. Null: nothing is too old. */
-async function findOldest(store: SnapshotCleanerOptions["store"], before: number): Promise<SnapshotRun | null> {
-  let oldest: SnapshotRun | null = null;
+/** The oldest finished run of an instant or after it, or else the newest finished one; null: none has finished. */
+async function findFirst(store: SnapshotCleanerOptions["store"], from: number): Promise<SnapshotRun | null> {
+  let first: SnapshotRun | null = null;
   for (let place: number | null = null; ; ) {
     const runs: readonly SnapshotRun[] = await store.readRuns({ before: place, limit: runsMax });
     for (const run of runs) {
       if (run.status !== "finished") continue;
-      if (oldest !== null && run.at < before) return oldest;
-      oldest = run;
+      if (first !== null && run.at < from) return first;
+      first = run;
     }
     const last = runs.at(-1);
-    if (last === undefined || runs.length < runsMax) return null;
+    if (last === undefined || runs.length < runsMax) return first;
     place = last.tick;
   }
 }
