@@ -4,13 +4,15 @@ import type { HookOutcome } from "./hook-outcome.ts";
 
 /**
  * How long a tick puts up with a hook that fails: a tick calls it for every entity, and must end. A hook that fails over and over
- * is not tried again; one that hangs over and over is not called any more in this tick.
+ * is not tried again; one that hangs over and over, or that did not yield, is not called any more in this tick.
  */
 export interface HookPatience {
   /** Attempts after the first one that a call has now; null: the hook is given up. */
   retriesOf(hook: Hook): number | null;
   /** Tells how a call ended. */
   note(hook: Hook, outcome: HookOutcome): void;
+  /** A call did not yield: there is no other one in this tick. */
+  giveUp(hook: Hook): void;
 }
 
 /** In a row. */
@@ -27,6 +29,7 @@ export function createHookPatience(): HookPatience {
       if (own.hangs >= hangsMax) return null;
       return own.failures >= failuresMax ? 0 : hook.retries;
     },
+    giveUp: (hook) => void failing.set(hook, { failures: failuresMax, hangs: hangsMax }),
     note: (hook, outcome) => {
       const known = failing.get(hook);
       if (known === undefined && outcome.kind !== "failed") return;
@@ -48,7 +51,7 @@ export function createHookPatience(): HookPatience {
 export function givenUp({ id }: Hook): HookOutcome {
   const error = new StarlingError(
     "HOOK_FAILED",
-    `hook ${id} was given up for this run: it did not answer ${hangsMax} times in a row`,
+    `hook ${id} was given up for this run: it did not answer, or did not yield`,
   );
   return { kind: "failed", error, attempts: 0 };
 }

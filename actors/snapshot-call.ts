@@ -3,6 +3,8 @@ import type { Hook, RecordView } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
 import type { Seq, ShardId } from "../proto/ids.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+import type { CallGuard } from "./call-guard.ts";
 import type { Call } from "./hook-call.ts";
 import type { HookOutcome } from "./hook-outcome.ts";
 import { givenUp, type HookPatience } from "./hook-patience.ts";
@@ -22,9 +24,16 @@ export interface TickScope {
   readonly runner: Pick<HookRunner, "run" | "abandonCalls">;
   /** Of this tick. */
   readonly patience: HookPatience;
+  /** Over each call, where a node may have died of one; null: nothing speaks for it. */
+  readonly guard: SnapshotGuard | null;
   readonly clock: Clock;
   /** Ends the computing. To be aborted when the shard is lost: its hooks are, and do not answer any more. */
   readonly signal: AbortSignal;
+}
+
+export interface SnapshotGuard extends CallGuard {
+  /** Told of a call that did not yield. */
+  onStuck(call: SnapshotCall): void;
 }
 
 /** A task that a hook returned, and the entity that it was called for. */
@@ -85,7 +94,17 @@ export abstract class SnapshotCall implements Call {
   }
 
   invoke(_by: unknown, run: HookRun): unknown {
-    return this.attempt(run);
+    const { guard, patience } = this.scope;
+    if (guard === null) return this.attempt(run);
+    try {
+      return guard.run(() => this.attempt(run));
+    } catch (error) {
+      if (error instanceof StarlingError && error.code === "DEADLINE") {
+        patience.giveUp(this.hook);
+        guard.onStuck(this);
+      }
+      throw error;
+    }
   }
 
   /** Calls the hook, each attempt with arguments of its own. */

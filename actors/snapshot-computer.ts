@@ -3,11 +3,12 @@ import type { Model } from "../modules/model.ts";
 import type { SnapshotHooks } from "../modules/snapshot-hook.ts";
 import type { Clock } from "../proto/clock.ts";
 import type { ShardId } from "../proto/ids.ts";
+import { createCallGuard } from "./call-guard.ts";
 import { type EntityAt, entityKey, keyOf, readEntityAt, writeEntityAt } from "./entity-at.ts";
 import { planWindows } from "./history-read.ts";
 import { createHookPatience, type HookPatience } from "./hook-patience.ts";
 import { callNodeHooks } from "./node-hook-call.ts";
-import type { HookYield } from "./snapshot-call.ts";
+import type { HookYield, SnapshotGuard } from "./snapshot-call.ts";
 import { type SnapshotGroups, writeLinks } from "./snapshot-groups.ts";
 import { addYield, computeSnapshots, computeValues, type SnapshotScope } from "./snapshot-hooks.ts";
 import { activeHooks, pairsOf, planSnapshotLinks, type SnapshotLinks, setMirrors } from "./snapshot-link.ts";
@@ -50,6 +51,8 @@ export interface SnapshotInstant {
   /** Unix ms. */
   readonly atMs: number;
   readonly shard: ShardId;
+  /** Whether a node may have died of it: then hooks that never yield are ended. */
+  readonly careful: boolean;
   /** Aborted when the shard or the run is lost. */
   readonly signal: AbortSignal;
 }
@@ -89,9 +92,13 @@ export interface SnapshotComputerOptions {
   readonly keepEmpty: boolean;
   readonly queries: Pick<Queries, "historyHorizons">;
   readonly clock: Clock;
+  readonly log: { error(fields: object, message: string): void };
   /** Where an entity lives. */
   readonly shardOf: (type: string, eid: string) => ShardId;
 }
+
+/** How long a hook may hold the loop where a node may have died of it: less than the watchdog bears with. */
+const yieldWithinMs = 5_000;
 
 /** The computing of a node. */
 export function createSnapshotComputer(options: SnapshotComputerOptions): SnapshotComputer {
@@ -101,8 +108,16 @@ export function createSnapshotComputer(options: SnapshotComputerOptions): Snapsh
   const linked = planSnapshotLinks(model, options.hooks);
   const hooksOf = createActiveHooks(options.hooks);
   const patienceOf = createPatience();
+  const guard: SnapshotGuard = {
+    ...createCallGuard(yieldWithinMs),
+    onStuck: ({ hook, type, eid, scope: { tick, shard } }) => {
+      const where = { hook: hook.id, type, eid, tick, shard };
+      options.log.error(where, "a snapshot hook did not yield: it was ended, and is given up for this run");
+    },
+  };
   const scopeOf = (instant: SnapshotInstant): SnapshotScope => {
     return {
+      guard: instant.careful ? guard : null,
       ...{
         model,
         hooks: hooksOf(instant.tick),

@@ -93,7 +93,7 @@ async function joinPage(
   { batch, isLast, cursor, counts, groups, signal }: JoinPage,
 ): Promise<{ readonly cursor: EntityPlace; readonly counts: SnapshotMark["counts"] } | "lost"> {
   const { computer, store, limits } = options;
-  const instant = { tick: run.tick, atMs: run.at, shard: writer.shard, signal };
+  const instant = { tick: run.tick, atMs: run.at, shard: writer.shard, careful: options.careful, signal };
   const isLarge = batch.some(({ bytes }) => bytes > limits.groupMaxBytes);
   const keys = batch.flatMap(({ members }) => members);
   const made = isLarge

@@ -27,6 +27,8 @@ export interface VisitOptions {
   /** Told of places up to which nothing has to be kept any more; null: the shard is visited. */
   readonly onPassed: (place: EntityPlace | null) => void;
   readonly computer: SnapshotComputer;
+  /** See {@link SnapshotInstant}. */
+  readonly careful: boolean;
   readonly limits: VisitLimits;
   readonly counters: Counters;
 }
@@ -55,7 +57,7 @@ export async function visitShard(
     options.onPassed(null);
     return "visited";
   }
-  const instant = { tick: run.tick, atMs: run.at, shard: writer.shard, signal };
+  const instant = { tick: run.tick, atMs: run.at, shard: writer.shard, careful: options.careful, signal };
   const { baseSeq } = opened;
   const changed =
     run.kind === "full" || baseSeq === null ? null : { since: baseSeq, at: run.at, always: options.computer.impure };

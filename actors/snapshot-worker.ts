@@ -16,6 +16,10 @@ import type { TickReads } from "./store/tick.ts";
  * What every node does for a running tick: its hooks at the beginning, the visits of its shards, their components, its hooks
  * at the end, and, at any time, the tasks of its shards' hooks. Nothing here has to survive: the store says how far all is,
  * and what was lost half-way is begun again from there.
+ *
+ * A hook that never yields ends its node, by the watchdog (R17). So that it ends each node at most once, whoever goes on with
+ * what another process has begun is careful: it ends such a hook itself, and gives it up for this tick. That costs some time
+ * at every call, which a node without a death does not pay.
  */
 export interface SnapshotWorkerOptions {
   readonly store: SnapshotStore;
@@ -72,6 +76,10 @@ interface Round {
   readonly tick: number;
   /** Aborted when the tick is over. */
   readonly abort: AbortController;
+  /** Whether this process came to it when it was running already. */
+  readonly isLate: boolean;
+  /** Shards that were here from the beginning, by their epochs: nobody else has computed anything of them. */
+  readonly own: ReadonlyMap<ShardId, number>;
   /** What is done and need not be looked at again. */
   readonly ended: Set<string>;
   /** Of the last look: what may begin as soon as there is room. */
@@ -95,7 +103,9 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   const jobs = new Map<string, Promise<void>>();
   /** Of them those of shards. */
   let visits = 0;
-  let round = createRound(0);
+  let round = createRound(0, null);
+  /** A tick that is running at the first look began before this process did. */
+  let hasLooked = false;
 
   /** Runs work under a name unless it runs already, or is done with in its round; null: it belongs to none. */
   const start = (name: string, of: Round | null, work: Work, onDone = kick): void => {
@@ -131,7 +141,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   const writerOf = ({ shard, epoch }: OwnShard): ShardWriter => ({ node: options.self(), shard, epoch });
 
   const runForNode = async (run: SnapshotRun, of: Round, step: "init" | "finalize"): Promise<"done"> => {
-    const instant = { tick: run.tick, atMs: run.at, shard: options.home, signal: signalOf(of) };
+    const instant = { tick: run.tick, atMs: run.at, shard: options.home, careful: of.isLate, signal: signalOf(of) };
     const { hooks, answers } = await computer.runForNode(step, instant);
     const bodies = answers.map(({ hook, tasks }) => ({ hook, body: writeSnapshotTasks(tasks) }));
     await store.noteNode({ tick: run.tick, node: options.self(), step, hooks, answers: bodies });
@@ -140,7 +150,8 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
 
   const visit = async (run: SnapshotRun, of: Round, own: OwnShard): Promise<"done" | "again"> => {
     const onPassed = (place: EntityPlace | null): void => options.ticks.passed(own.shard, run.tick, place);
-    const outcome = await visitShard({ ...options, onPassed }, writerOf(own), run, signalOf(of));
+    const careful = isCareful(of, own);
+    const outcome = await visitShard({ ...options, careful, onPassed }, writerOf(own), run, signalOf(of));
     return outcome === "visited" ? "done" : "again";
   };
 
@@ -151,14 +162,15 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       of.groups = null;
       throw error;
     });
-    const outcome = await joinShard(options, writerOf(own), run, { groups: await of.groups, signal });
+    const careful = isCareful(of, own);
+    const outcome = await joinShard({ ...options, careful }, writerOf(own), run, { groups: await of.groups, signal });
     return outcome === "done" ? "done" : "again";
   };
 
   const lookAtRun = (run: SnapshotRun): void => {
     if (run.tick !== round.tick) {
       end(round);
-      round = createRound(run.tick);
+      round = createRound(run.tick, hasLooked ? options.shards() : null);
     }
     const of = round;
     if (run.fingerprint !== options.fingerprint) {
@@ -239,6 +251,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       if (stop.signal.aborted) return;
       if (run === null) end(round);
       else lookAtRun(run);
+      hasLooked = true;
       start("tasks", null, findTasks);
       const owner = options.coordinates();
       if (owner === null) return;
@@ -255,6 +268,21 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   };
 }
 
-function createRound(tick: number): Round {
-  return { tick, abort: new AbortController(), ended: new Set(), queue: [], groups: null };
+/** `shards`: those that are here as it begins; null: it began before. */
+function createRound(tick: number, shards: readonly OwnShard[] | null): Round {
+  const own = new Map((shards ?? []).map(({ shard, epoch }) => [shard, epoch]));
+  return {
+    tick,
+    abort: new AbortController(),
+    isLate: shards === null,
+    own,
+    ended: new Set(),
+    queue: [],
+    groups: null,
+  };
+}
+
+/** Whether the owner before may have died of what is to be computed. */
+function isCareful({ own }: Round, { shard, epoch }: OwnShard): boolean {
+  return own.get(shard) !== epoch;
 }

@@ -39,7 +39,7 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
   const { entityShards, systemShards } = settings;
   const cleaning = platform.historyManager?.snapshotCleaning ?? null;
   const computer = createSnapshotComputer({
-    ...{ model, hooks, runner: parts.runner, queries: database.queries, clock: systemClock },
+    ...{ model, hooks, runner: parts.runner, queries: database.queries, clock: systemClock, log },
     keepEmpty: platform.snapshots.keepEmpty,
     shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
   });

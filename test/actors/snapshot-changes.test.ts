@@ -84,6 +84,7 @@ beforeAll(async () => {
   computer = createSnapshotComputer({
     ...{ model, hooks: scope.hooks, runner: scope.runner, keepEmpty: true, queries: world.store, clock: systemClock },
     shardOf: (type, eid) => shardOf("entity", type, eid, 4),
+    log: { error: () => {} },
   });
   node = await world.start({ computer, wall: () => wall });
 });

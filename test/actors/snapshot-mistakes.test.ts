@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { createCallGuard } from "../../actors/call-guard.ts";
 import type { Value } from "../../modules/datapoint.ts";
 import type { CorrelationHook } from "../../modules/snapshot-hook.ts";
 import { createManualClock } from "../support/manual-clock.ts";
@@ -28,6 +29,36 @@ describe("what hooks do wrong", () => {
       problems: ["eid", "y", "zz"].map(
         (attr) => `lone a: changed '${attr}', which 'mayChange' does not name: left as it was`,
       ),
+    });
+  });
+
+  it("is told when they do not yield where a node may have died of it: they are ended, and called no more", async () => {
+    const stuck: string[] = [];
+    const called: unknown[] = [];
+    const scope = play((door) => {
+      const spin: CorrelationHook = (_, values) => {
+        called.push(values.eid);
+        values.y = 9;
+        while (values.x === 1);
+      };
+      reads(door, "lone", spin, [["x"]], [["y"]]);
+      reads(
+        door,
+        "lone",
+        sets("z", (values) => Number(values.y ?? 0)),
+        [["y"]],
+        [["z"]],
+        "next",
+      );
+    });
+    const guard = { ...createCallGuard(100), onStuck: ({ eid }: { readonly eid: string }) => void stuck.push(eid) };
+    const records = { lone: ["a", "b", "c"].map((eid) => record("lone", eid, { x: eid === "b" ? 1 : 0 })) };
+    const tick = await playTick({ ...scope, guard }, records);
+    expect(["a", "b", "c"].map((eid) => bodyOf(tick, "lone", eid))).toMatchObject([{ y: 9, z: 9 }, { z: 0 }, { z: 0 }]);
+    expect([called, stuck]).toEqual([["a", "b"], ["b"]]);
+    expect(tick.report.get(id)).toMatchObject({
+      ...{ calls: 3, failures: 2 },
+      problems: [expect.stringContaining("lone b: "), expect.stringContaining("given up for this run")],
     });
   });
 

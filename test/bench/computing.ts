@@ -123,7 +123,14 @@ function scopeOf(hooks: readonly Registration[]): SnapshotScope {
   });
   return {
     ...{ model, runner, hooks: snapshot, links: planSnapshotLinks(model, snapshot), patience: createHookPatience() },
-    ...{ tick: 1, atMs: epochMs + laterMs, shard: shardId("entity", 0), keepEmpty: true, clock: systemClock },
+    ...{
+      tick: 1,
+      atMs: epochMs + laterMs,
+      shard: shardId("entity", 0),
+      keepEmpty: true,
+      clock: systemClock,
+      guard: null,
+    },
     signal: new AbortController().signal,
   };
 }

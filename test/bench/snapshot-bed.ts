@@ -56,7 +56,7 @@ export async function openSnapshotBed(
   const place = (type: string, eid: string) => shardOf("entity", type, eid, entityShards);
   const computer = createSnapshotComputer({
     ...{ model, hooks: hooks.snapshot ?? none, runner, keepEmpty: true, queries: store, clock: systemClock },
-    shardOf: place,
+    ...{ shardOf: place, log: silent },
   });
   let applied = 0;
   let wall = 0;

@@ -48,6 +48,7 @@ export function snapshotScope(play: SnapshotPlay): SnapshotScope {
       links: planSnapshotLinks(model, hooks),
       runner,
       patience: createHookPatience(),
+      guard: null,
       clock,
       tick: 3,
       shard: shardId("entity", 0),
