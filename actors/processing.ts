@@ -3,7 +3,7 @@ import type { Hook } from "../modules/hook.ts";
 import { type Seq, toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { appendAnswer, createAnswer, recordMessage } from "./answer-block.ts";
-import { wasAllowed } from "./creation-answer.ts";
+import { refuseCreation, wasAllowed, wasRefused } from "./creation-answer.ts";
 import { applyDatapoint, applyState, clearEntity, type Entity } from "./entity.ts";
 import { applyUnlink, clearLinks, noteLinks } from "./entity-links.ts";
 import { viewOf } from "./entity-view.ts";
@@ -120,7 +120,8 @@ function runPhases(lane: Lane, shard: Shard, entity: Entity, entry: Entry): bool
       case "allow":
         // A creation that is stored already was allowed then, as was one that has been answered to (R18).
         if (!entity.exists && !wasAllowed(lane, shard, entry, task)) {
-          if (!runHooks(lane, shard, entry, hooks.allowEntityCreation.get(type))) return false;
+          if (wasRefused(lane, shard, entity, entry)) refuseCreation(lane, shard, entry);
+          else if (!runHooks(lane, shard, entry, hooks.allowEntityCreation.get(type))) return false;
         }
         // A refusal has ended the entry; the answers write `phase`, which the compiler cannot see.
         if ((entry.phase as string) === "ended") break;
@@ -372,13 +373,6 @@ function take(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: HookO
       letterOfHook(shard, entry, cause, hook.id, outcome.error);
       return;
   }
-}
-
-function refuseCreation(lane: Lane, shard: Shard, entry: Entry): void {
-  entry.phase = "ended";
-  const { seq, entity } = entry;
-  shard.refused.push({ shard: shard.id, type: entity?.spec.id ?? "", eid: entity?.eid ?? "", seq });
-  lane.world.counters.add("creation_refused");
 }
 
 function recordAnswer(

@@ -94,6 +94,34 @@ test("a creation stands once it was answered to, whatever the hook says the next
   expect([...state.keys()].sort()).toEqual(["src e a", "src e own"]);
 });
 
+test("a refusal stands once a later task was answered to as the entity's creation, and one life is begun once (R18)", async () => {
+  const store = createMemoryStore();
+  const hooks: HookTable = { ...onAllow, onEntityCreation: onCreation.onEntityCreation };
+  const judge =
+    (isAllowed: (v: unknown) => boolean) =>
+    ({ name }: Hook, { task: cause }: HookCall): HookOutcome => {
+      const v = Number(cause.datapoints[0]?.v);
+      if (name === "allow") return { kind: "decision", allowed: v > 9 || isAllowed(v) };
+      return v > 9 ? empty : { kind: "answer", tasks: [task("src", "e", "own", 10 + v)] };
+    };
+  const withoutFlushes: Store = {
+    ...store,
+    flush: () => Promise.reject(new StarlingError("STORE", "connection closed")),
+  };
+  let flushes = 0;
+  const dies = (effect: string): boolean => effect === "flush" && ++flushes === 2;
+  const first = await start(withoutFlushes, { hooks, runHook: judge((v) => v !== 1), dies });
+  createClient([[task("src", "e", "a", 1)], [task("src", "e", "a", 2)]]).offer(first, 0, 2);
+  await first.run();
+  expect(await store.load([key])).toEqual([]);
+  const next = await start(store, { name: "next", hooks, runHook: judge(() => true) });
+  const { logged, state } = await inspect(store);
+  expect([...logged.keys()]).toEqual(["src e a 1", "src e a 2", "src e own 12"]);
+  expect(state.get("src e a")).toBe("2 of 1");
+  expect((await store.raw({ ...key, attr: "a", limit: 9 })).map(({ json }) => json)).toEqual(["2"]);
+  expect(next.lane.world.counters.read()).toMatchObject({ record_created: 1, creation_refused: 1 });
+});
+
 test("a refusal stands, whatever the hook says the next time, and what was refused is no raw data (R18)", async () => {
   const store = createMemoryStore();
   const allow = (allowed: boolean) => (): HookOutcome => ({ kind: "decision", allowed });

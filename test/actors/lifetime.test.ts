@@ -38,6 +38,7 @@ let node: SimulatedNode;
 let collector: Collector;
 let now = 0;
 let number = 0;
+let behind: () => void;
 
 async function start(name: string, onEffect: () => void = () => {}): Promise<void> {
   const runHook = () => ({ kind: "answer", tasks: [] }) as const;
@@ -53,8 +54,15 @@ async function start(name: string, onEffect: () => void = () => {}): Promise<voi
   collector = startCollector({
     lifetimes: store,
     calls: {
-      send: (split) =>
-        sendCall([node], split({ channel: `c:${session}`, number: ++calls, homeShard: shardOf("entity", "", "", 1) })),
+      send: (split) => {
+        const sent = sendCall(
+          [node],
+          split({ channel: `c:${session}`, number: ++calls, homeShard: shardOf("entity", "", "", 1) }),
+        );
+        // What is offered here stands behind it in the log.
+        behind();
+        return sent;
+      },
     },
     model,
     shardOf: (type, eid) => shardOf("entity", type, eid, shards),
@@ -70,6 +78,7 @@ async function start(name: string, onEffect: () => void = () => {}): Promise<voi
 beforeEach(async () => {
   durable = createMemoryDurable();
   number = 0;
+  behind = () => {};
   await start("first");
   now = node.lane.world.now();
 });
@@ -144,7 +153,7 @@ test("who has outlived all its tokens is deleted, nobody else, and is asked no m
   expect(await collector.collect()).toBe(0);
 });
 
-test("what extends a life in memory alone counts, and says when to look next (L1, L2)", async () => {
+test("what extends a life in memory alone counts, and says when to look next (L1, L2; reference 15.1, number 9)", async () => {
   await take("ip", "a", value("name", "x"));
   node.elapse(0.9 * hour);
   await take("ip", "a", value("seen", 1));
@@ -157,6 +166,16 @@ test("what extends a life in memory alone counts, and says when to look next (L1
   expect(looks().map(({ at }) => hoursAfter(at))).toEqual([4]);
   node.elapse(2 * hour);
   expect(await collector.collect()).toBe(0);
+});
+
+test("what comes behind the end of a life, and is in no flush, begins the next one (L1; reference 15.1, number 9)", async () => {
+  await take("ip", "a", value("name", "old"));
+  node.elapse(1.5 * hour);
+  behind = () => offer("ip", "a", value("seen", 7));
+  expect(await collector.collect()).toBe(1);
+  expect(stored()).toEqual({ a: { base: 2.5, data: 3.5 } });
+  const [{ state = "" } = {}] = [...durable.shards.values()].flatMap(({ entities }) => [...entities.values()]);
+  expect(Object.keys(JSON.parse(state) as object)).toEqual(["seen", "#ttl"]);
 });
 
 test("a node that dies after any single effect ends the same lives, and no others", async () => {
