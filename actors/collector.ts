@@ -69,7 +69,7 @@ async function collectAged(options: CollectorOptions, signal: AbortSignal): Prom
   let after: DueLook | null = null;
   while (!signal.aborted) {
     const page: readonly DueLook[] = await lifetimes.toLookAt(shards(), by, after, pageMax);
-    const tasks = page.flatMap(({ type, eid }) => linkTask(model, type, eid, { kind: "expire", bornBy: null }) ?? []);
+    const tasks = page.flatMap(({ type, eid }) => linkTask(model, type, eid, { kind: "expire", since: null }) ?? []);
     await sendTasks(options, tasks, signal);
     asked += tasks.length;
     after = page.at(-1) ?? null;

@@ -60,9 +60,9 @@ export function takeLookAt(entity: Entity): number | null | undefined {
 }
 
 /** Whether it is over at an instant, Unix ms; that of an entity that has a time to live, but no tokens, goes on for ever. */
-function isLifeOver({ spec, exists, created, ttlTokens }: Entity, at: number, { bornBy }: Expire): boolean {
+function isLifeOver({ spec, exists, applied, ttlTokens }: Entity, at: number, { since }: Expire): boolean {
   if (!exists) return false;
-  if (spec.lifetime.type === "weak") return bornBy !== null && created <= bornBy;
+  if (spec.lifetime.type === "weak") return since !== null && applied <= since;
   if (spec.lifetime.type !== "ttl" || ttlTokens === null) return false;
   for (const end of Object.values(ttlTokens)) if (end >= at) return false;
   return true;

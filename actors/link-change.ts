@@ -16,8 +16,8 @@ export type LinkChange = Unlink | Expire | { readonly kind: "told" };
 
 export interface Expire {
   readonly kind: "expire";
-  /** Of a weak entity: the life that began by this seq of its shard is over, as nothing links to it; null: tokens decide. */
-  readonly bornBy: Seq | null;
+  /** Of a weak entity: nothing links to it, and its life is over unless it changed after this seq; null: tokens decide. */
+  readonly since: Seq | null;
 }
 
 export interface Unlink {
@@ -41,7 +41,7 @@ export function linkTask(model: Model, type: string, eid: string, change: LinkCh
 /** As JSON text, for a line of the log. */
 export function writeLinkChange(change: LinkChange): string {
   if (change.kind === "told") return '["refer"]';
-  if (change.kind === "expire") return JSON.stringify(change.bornBy === null ? ["expire"] : ["expire", change.bornBy]);
+  if (change.kind === "expire") return JSON.stringify(change.since === null ? ["expire"] : ["expire", change.since]);
   const { kind, attr, type, eid, before } = change;
   return JSON.stringify(before === null ? [kind, attr, type, eid] : [kind, attr, type, eid, before]);
 }
@@ -55,8 +55,8 @@ export function readLinkChange(text: string): LinkChange {
       return { kind, attr, type, eid, before };
     }
     case "expire": {
-      const [bornBy] = rest as [number?];
-      return { kind, bornBy: bornBy === undefined ? null : toSeq(bornBy) };
+      const [since] = rest as [number?];
+      return { kind, since: since === undefined ? null : toSeq(since) };
     }
     case "refer":
     case "unrefer":

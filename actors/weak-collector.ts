@@ -18,8 +18,8 @@ import type { ShardPlace } from "./store/stored-link.ts";
  *      of a hook before the first, wherever it is on its way. For where every log ended is read first; then comes the first
  *      look; then all shards are waited for until they have settled up to there and what they derived for others up to there is
  *      durable. Where every log ends is read again, which is behind all of these; and the second look is when that is settled.
- *  W3  The entity itself is asked, by an entry in its log (R21): it ends if its life began before the first look. So who was
- *      deleted meanwhile, and came back, stays.
+ *  W3  The entity itself is asked, by an entry in its log (R21): it ends if nothing has changed it since before the first look.
+ *      So who came back meanwhile stays, and so does who is written to together with a link that comes later than W2 says.
  *  W4  It ends as by any deletion. So a link that came after what W2 speaks of, and was not written at the second look, is
  *      forgotten by its source, as are those that were set before a person deletes their target (`link-keeper.ts`): none is
  *      left that leads to what is gone. One that is set later stays, and leads to the next life.
@@ -115,8 +115,8 @@ async function endAll(
   for (let index = 0; index < suspects.length && !signal.aborted; index += batchMax) {
     const weak = await unreferred(options, spec, suspects.slice(index, index + batchMax));
     const tasks = weak.flatMap(({ shard, type, eid }) => {
-      const bornBy = places.get(shard)?.seq;
-      return (bornBy !== undefined && linkTask(model, type, eid, { kind: "expire", bornBy })) || [];
+      const since = places.get(shard)?.seq;
+      return (since !== undefined && linkTask(model, type, eid, { kind: "expire", since })) || [];
     });
     await sendTasks(options, tasks, signal);
     asked += tasks.length;

@@ -231,18 +231,20 @@ test("a link that a hook has derived is waited for, wherever it is on its way (W
   expect(stored("stop")).toEqual(["s1"]);
 });
 
-test("who was deleted meanwhile and came back stays (W3)", async () => {
+test("who is written to meanwhile stays, and who was deleted and came back (W3)", async () => {
   const node = await startNode(all);
-  await take(node, stop("s1"), stop("s2"));
+  await take(node, stop("s1"), stop("s2"), stop("s3"));
   const collector = collectorOf([node], {
     onWait: async (count) => {
       if (count > 1) return;
       await take(node, deletionOf("stop", "s1"));
-      await take(node, stop("s1"));
+      await take(node, stop("s1"), stop("s3"));
     },
   });
-  expect(await collector.collect()).toBe(2);
-  expect(stored("stop")).toEqual(["s1"]);
+  expect(await collector.collect()).toBe(3);
+  expect(stored("stop")).toEqual(["s1", "s3"]);
+  expect(await collectorOf([node]).collect()).toBe(2);
+  expect(stored("stop")).toEqual([]);
 });
 
 test("a source whose link crosses the end of its target forgets it, and one that is set later keeps it (W4)", async () => {
