@@ -32,13 +32,14 @@ export interface WeakCollectorOptions extends TaskSender {
   readonly model: Model;
   /** The shards whose entities this node collects. */
   readonly shards: () => readonly ShardId[];
+  /** Between the two looks; default 5 s. */
+  readonly patienceMs?: number;
   readonly clock: Clock;
   /** Unix ms. */
   readonly wall: () => number;
 }
 
-/** Between the two looks. */
-const patienceMs = 5_000;
+const defaultPatienceMs = 5_000;
 /** How often to look whether the shards have settled, and for how long. */
 const lookEveryMs = 500;
 const settleWithinMs = 60_000;
@@ -107,7 +108,7 @@ async function endAll(
   places: ReadonlyMap<ShardId, ShardPlace>,
   signal: AbortSignal,
 ): Promise<number> {
-  const { lifetimes, model, clock } = options;
+  const { lifetimes, model, clock, patienceMs = defaultPatienceMs } = options;
   await pause(clock, patienceMs, signal);
   await settled(options, [...places.values()], ({ settled, delivered }) => Math.min(settled, delivered), signal);
   await settled(options, await lifetimes.places(), ({ settled }) => settled, signal);

@@ -78,6 +78,8 @@ interface Life {
   links: Line[];
   /** When its life is over, Unix ms. */
   untilMs: number;
+  /** The last seq that changed it. */
+  applied: number;
 }
 
 /** Runs the log as an entity would, and knows what every hook must have derived. */
@@ -126,7 +128,7 @@ class Expected {
     const key = `${type} ${eid}`;
     const known = this.#lives.get(key);
     if (known !== undefined) return known;
-    const none = { attributes: new Map(), order: [], answered: [], history: 0, links: [], untilMs: 0 };
+    const none = { attributes: new Map(), order: [], answered: [], history: 0, links: [], untilMs: 0, applied: 0 };
     const made = { ...none, shard, type, eid, exists: false };
     this.#lives.set(key, made);
     return made;
@@ -134,6 +136,7 @@ class Expected {
 
   #apply(life: Life, line: Line): void {
     const { shard, seq, task, attr, v, type, eid } = line;
+    life.applied = seq;
     if (!life.exists) {
       life.exists = true;
       life.untilMs = line.at + stopCreatedMs;
@@ -177,6 +180,7 @@ class Expected {
     if (act?.kind === "stop") for (const attr of ["to", "named"]) this.#keys.add(`${attr} ${key}${hookIds.link}`);
     if (act?.kind === "line")
       for (const attr of ["via", "at", "called"]) this.#keys.add(`${attr} ${key}${hookIds.link}`);
+    if (act?.kind === "place") for (const attr of ["in", "marked"]) this.#keys.add(`${attr} ${key}${hookIds.link}`);
     if (act?.kind === "delete") this.#deletions.set(act.line, (this.#deletions.get(act.line) ?? 0) + 1);
   }
 
@@ -219,8 +223,9 @@ class Expected {
 }
 
 /** Whether the collector's entry finds a life over. */
-function endsLife({ type, exists, untilMs }: Life, { change, at }: Line): boolean {
-  return change?.kind === "expire" && exists && type === "stop" && untilMs < at;
+function endsLife({ type, exists, untilMs, applied }: Life, { change, at }: Line): boolean {
+  if (change?.kind !== "expire" || !exists) return false;
+  return type === "stop" ? untilMs < at : change.since !== null && applied <= change.since;
 }
 
 /** Without links, which {@link LinkChecks} knows better, and without tokens. */

@@ -56,10 +56,23 @@ export class LinkChecks {
   get unrest(): string | null {
     for (const [shard, { obituaries, entities }] of this.#database().shards) {
       if (obituaries.size > 0) return `shard ${shard} has an obituary that nobody buried`;
-      for (const { type, eid, tombstone } of entities.values())
+      for (const { type, eid, tombstone } of entities.values()) {
         if (type === "stop" && !tombstone) return `stop ${eid} lives on`;
+        if (type === "place" && !tombstone && !this.#isLinked(eid)) return `place ${eid} lives on without a link`;
+      }
     }
     return null;
+  }
+
+  #isLinked(place: string): boolean {
+    for (const { links } of this.#database().shards.values())
+      for (const rows of links.values()) if (rows.some((row) => row.type === "place" && row.eid === place)) return true;
+    return false;
+  }
+
+  #isThere(place: string): boolean {
+    const all = [...this.#database().shards.values()];
+    return all.some(({ entities }) => entities.get(`place\t${place}`)?.tombstone === false);
   }
 
   /** Once the cluster is at rest. `logged`: the links of the present life of an item, in the order of its log. */
@@ -74,6 +87,9 @@ export class LinkChecks {
       const value = (state[attr] as { readonly v: { readonly eid: string; readonly data: string } } | undefined)?.v;
       if (attr === "at") this.#checkObserved(eid, own, found, value?.data);
       else this.#checkPlain(`${eid} ${attr}`, own.at(-1), found, value);
+      // Whoever links to a place tells it so: it is there, unless it ended with a link on its way.
+      if (attr === "in" && value !== undefined && !this.#isThere(value.eid))
+        this.#say(`${eid} is in ${value.eid}, which has ended`);
     }
   }
 
@@ -109,7 +125,8 @@ export class LinkChecks {
   /** What arrived until a deletion was written, and was appended only then, may be forgotten with it or stay. */
   #fateOf({ shard, seq, at, attr, target }: Line): "dead" | "alive" | "either" {
     let fate: "alive" | "either" = "alive";
-    for (const ends of this.#deaths.get(`${attr === "to" ? "stop" : "line"} ${target}`) ?? []) {
+    for (const ends of this.#deaths.get(`${attr === "to" ? "stop" : attr === "in" ? "place" : "line"} ${target}`) ??
+      []) {
       const end = ends.get(shard);
       if (end === undefined) continue;
       if (end.seq >= seq) return "dead";

@@ -172,7 +172,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   const written = counters.counter("obituaries_written");
   const keepers = [
     startLinkKeeper({ ...upkeep, obituaries: store, news: () => written.value }),
-    startCollector({ ...upkeep, lifetimes: store, next: (after) => after + collectEveryMs }),
+    startCollector({ ...upkeep, lifetimes: store, patienceMs: 200, next: (after) => after + collectEveryMs }),
   ];
   const { helloMs, stalledMs, maxStreams } = limits;
   const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, maxStreams });
