@@ -48,7 +48,7 @@ $$;
 
 -- Kinds: b a body, c the snapshot ends, k it stands. One statement: the texts are split and parsed once. The old rows are
 -- closed before new ones come, as of one entity only one may be open. Plans are made once and before the tables have
--- their size: without the settings they might read them whole.
+-- their size: without the settings, and where rows are found otherwise than by key or place, they might read them whole.
 create function starling.snapshot_rows_2(p_tick bigint, p_places int[], p_escaped boolean, p_row_places int[],
   p_shards int[], p_types text, p_eids text, p_dues bigint[], p_kinds text, p_bodies text)
   returns table (place int, written int, closed int) language plpgsql
@@ -63,13 +63,17 @@ begin
         n(place, shard, type, eid, due, kind, body)
       where n.kind <> 'k' and n.place = any(p_places)
   ), o as materialized (
-    select n.*, s.ctid as row, s.due as was_due, s.from_tick < p_tick and (n.kind = 'c' or s.body <> n.body) as ends
-      from n left join starling.snapshot s
-        on s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null
+    select n.*, s.row, s.due as was_due, s.from_tick < p_tick and (n.kind = 'c' or s.body <> n.body) as ends
+      from n left join lateral (
+        select s.ctid as row, s.due, s.from_tick, s.body from starling.snapshot s
+          where s.shard = n.shard and s.eid = n.eid and s.type = n.type and s.to_tick is null offset 0
+      ) s on true
   ), u as (
-    update starling.snapshot s set to_tick = case when o.ends then p_tick end, due = case when o.ends then s.due else o.due end
-      from o where s.ctid = o.row and (o.ends or (o.kind = 'b' and o.was_due is distinct from o.due))
-      returning 1
+    update starling.snapshot s set to_tick = p_tick where s.ctid = any(array(select o.row from o where o.ends)) returning 1
+  ), d as (
+    update starling.snapshot s set due = o.due from o
+      where o.kind = 'b' and not o.ends and o.was_due is distinct from o.due
+        and s.shard = o.shard and s.eid = o.eid and s.type = o.type and s.to_tick is null
   ), i as (
     insert into starling.snapshot (shard, type, eid, from_tick, due, body)
       select o.shard, o.type, o.eid, p_tick, o.due, o.body from o

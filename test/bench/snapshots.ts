@@ -41,7 +41,7 @@ export const snapshots: Benchmark = {
 
 const texts = 5;
 const numbers = 4;
-const model = configModel({
+export const model = configModel({
   host: {
     ...Object.fromEntries(Array.from({ length: texts }, (_, i) => [`text${i}`, "plain string"])),
     ...Object.fromEntries(Array.from({ length: numbers }, (_, i) => [`number${i}`, "plain int"])),
@@ -57,7 +57,7 @@ const start = Date.UTC(2026, 0, 1);
 const firstMax = 10;
 
 /** The level of every tenth entity is in its decay from the first run on; that of the others has ended long before. */
-function host(number: number, version: number): { eid: string; datapoints: Told[] } {
+export function host(number: number, version: number): { eid: string; datapoints: Told[] } {
   const datapoints: Told[] = [];
   for (let i = 0; i < texts; i++) datapoints.push({ attr: `text${i}`, v: `text ${i} of host ${number}, ${version}` });
   for (let i = 0; i < numbers; i++) datapoints.push({ attr: `number${i}`, v: number * 10 + i + version });
