@@ -27,7 +27,8 @@ interface Peer {
   service: PeerService | null;
 }
 
-const tellEveryMs = 1_000;
+/** Below the time after which a quiet link needs a beat: this is what is said on it. */
+const tellEveryMs = 2_000;
 /** A peer that was not heard for so long no longer counts for {@link Peers.flushedUpTo}. */
 const forgetAfterMs = 5_000;
 

@@ -3,11 +3,15 @@ import { type Frame, FrameSchema, type Hello as WireHello } from "../proto/gen/l
 import { toNodeId } from "../proto/ids.ts";
 import { type ErrorCode, errorCodes, StarlingError } from "../proto/starling-error.ts";
 import { unreachable } from "../proto/unreachable.ts";
+import { readFrequentFrame, writeFrequentFrame } from "./frequent-frame.ts";
 import type { Hello, LinkFrame } from "./link-frame.ts";
 
 /** A frame as bytes; grpc-js wants a Buffer. */
 export function encodeFrame(frame: LinkFrame): Buffer {
-  const bytes = toBinary(FrameSchema, create(FrameSchema, toInit(frame)));
+  const bytes =
+    frame.kind === "beat" || frame.kind === "batch"
+      ? writeFrequentFrame(frame)
+      : toBinary(FrameSchema, create(FrameSchema, toInit(frame)));
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
@@ -15,7 +19,8 @@ export function encodeFrame(frame: LinkFrame): Buffer {
 export function decodeFrame(bytes: Uint8Array): LinkFrame {
   try {
     // A Buffer would make Buffers of all that is cut out of it.
-    return fromFrame(fromBinary(FrameSchema, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)));
+    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    return readFrequentFrame(plain) ?? fromFrame(fromBinary(FrameSchema, plain));
   } catch (error) {
     if (error instanceof StarlingError) throw error;
     throw new StarlingError("INVALID_ARGUMENT", "a frame that cannot be read", { cause: error });

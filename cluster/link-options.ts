@@ -38,7 +38,7 @@ export interface LinkLimits {
   readonly heartbeatMs: number;
   /** A control wire on which nothing was heard for so long is broken. */
   readonly silentMs: number;
-  /** The same of a data wire, where heartbeats wait behind messages. */
+  /** The same of a data wire, where heartbeats wait behind messages, and are needed only where there are none. */
   readonly dataHeartbeatMs: number;
   readonly dataSilentMs: number;
   /** Until both wires are greeted. */
@@ -64,10 +64,10 @@ export const defaultLinkLimits: LinkLimits = {
   creditBytes: 16 * 1024 * 1024,
   frameBytes: 256 * 1024,
   messageMaxBytes: 7 * 1024 * 1024,
-  heartbeatMs: 300,
-  silentMs: 1_200,
-  dataHeartbeatMs: 2_000,
-  dataSilentMs: 5_000,
+  heartbeatMs: 700,
+  silentMs: 1_600,
+  dataHeartbeatMs: 3_000,
+  dataSilentMs: 6_000,
   dialTimeoutMs: 1_000,
   backoffMinMs: 50,
   backoffMaxMs: 1_000,

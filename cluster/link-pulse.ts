@@ -2,7 +2,8 @@ import type { Beat } from "./link-frame.ts";
 
 /**
  * Heartbeats of one wire, both ways: what the peer sends must be heard, and what is sent must be echoed. So either end
- * notices a wire that carries bytes in one direction only. Time in which this node itself stood still counts for nobody.
+ * notices a wire that carries bytes in one direction only. Whatever else is sent is a sign of life, too: no beat need go
+ * beside it, unless it owes the peer an echo. Time in which this node itself stood still counts for nobody.
  */
 export interface Pulse {
   /** Whether a beat is due. */
@@ -15,6 +16,8 @@ export interface Pulse {
   readonly roundTripMs: number | null;
   /** Anything else was heard of the peer. */
   alive(nowMs: number): void;
+  /** Anything else was sent to the peer. */
+  sent(nowMs: number): void;
   /** The peer has heard what was sent lately: beats may wait behind it. */
   answered(nowMs: number): void;
   /** This node stood still for so long. */
@@ -32,19 +35,22 @@ export interface PulseLimits {
 export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): Pulse {
   let heardMs = nowMs;
   let beatMs = Number.NEGATIVE_INFINITY;
+  let sentMs = Number.NEGATIVE_INFINITY;
   let number = 0;
   let echo = 0;
+  let echoed = 0;
   let echoHeardMs = nowMs;
   let roundTripMs: number | null = null;
   /** Beats that were not echoed yet: since when each waits. */
   const unechoed = new Map<number, number>();
   const oldest = (): number => unechoed.values().next().value ?? Number.POSITIVE_INFINITY;
   return {
-    // Ticks come twice in an interval: one that is a little early is on time.
-    due: (now) => now - beatMs >= everyMs * 0.75,
+    // Ticks come four times in an interval: one that is a little early is on time.
+    due: (now) => now - (echo > echoed ? beatMs : Math.max(beatMs, sentMs)) >= everyMs * 0.9,
     beat: (now) => {
       beatMs = now;
       number += 1;
+      echoed = echo;
       unechoed.set(number, now);
       return { number, echo, heldMs: echo === 0 ? null : now - echoHeardMs };
     },
@@ -54,8 +60,8 @@ export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): 
         echo = beat.number;
         echoHeardMs = now;
       }
-      const sentMs = unechoed.get(beat.echo);
-      if (sentMs !== undefined && beat.heldMs !== null) roundTripMs = Math.max(0, now - sentMs - beat.heldMs);
+      const leftMs = unechoed.get(beat.echo);
+      if (leftMs !== undefined && beat.heldMs !== null) roundTripMs = Math.max(0, now - leftMs - beat.heldMs);
       for (const known of unechoed.keys()) {
         if (known > beat.echo) break;
         unechoed.delete(known);
@@ -66,6 +72,9 @@ export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): 
     },
     alive: (now) => {
       heardMs = now;
+    },
+    sent: (now) => {
+      sentMs = now;
     },
     answered: (now) => {
       for (const known of unechoed.keys()) unechoed.set(known, now);

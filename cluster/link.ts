@@ -224,6 +224,7 @@ export class Link {
     const { data, events } = this.#parts;
     while (this.#flushing !== "blocked" && (this.#taken < this.#queue.length || this.#returnedBytes > 0)) {
       const frame = this.#nextFrame();
+      if (frame.kind !== "beat") this.#dataPulse.sent(this.#parts.clock.now());
       if (!data.write(frame)) this.#flushing = "blocked";
       if (frame.kind === "batch") events.count("link_messages_sent", frame.bodies.length);
     }

@@ -11,7 +11,8 @@ export const metricsMediaType = Registry.PROMETHEUS_CONTENT_TYPE;
 export async function exposeMetrics(metrics: readonly Metric[], world: MetricWorld): Promise<string> {
   const registry = new Registry();
   const status = world.node?.engine.status() ?? starting;
-  const scene = { ...world, status, counts: world.counters.read() };
+  const usage = world.usage();
+  const scene = { ...world, usage: () => usage, status, counts: world.counters.read() };
   for (const { name, help, type, read } of metrics) {
     const values = read(scene).flatMap((sample) => linesOf(name, sample));
     // Of a metric the registry asks nothing but these; its own classes would count a second time what is counted already.

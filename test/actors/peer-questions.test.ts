@@ -195,7 +195,7 @@ describe("what nodes tell one another", () => {
     one.local.flushed = 300;
     two.local.flushed = 100;
     three.local.flushed = 200;
-    await world.clock.advance(1_100);
+    await world.clock.advance(2_100);
     await world.settle();
     expect(one.router.flushedUpTo()).toBe(100);
     world.net.down(a, b);

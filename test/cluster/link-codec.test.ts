@@ -1,6 +1,9 @@
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
+import { readFrequentFrame } from "../../cluster/frequent-frame.ts";
 import { decodeFrame, encodeFrame } from "../../cluster/link-codec.ts";
 import type { LinkFrame } from "../../cluster/link-frame.ts";
+import { FrameSchema } from "../../proto/gen/link_pb.ts";
 import { toNodeId } from "../../proto/ids.ts";
 
 const [a, b] = [toNodeId("a-1"), toNodeId("b-1")];
@@ -35,6 +38,20 @@ describe("frames", () => {
       expect(back).toEqual(frame);
     });
   }
+
+  it("that come again and again have the bytes of protobuf-es, and what it alone accepts is left to it", () => {
+    const many = frames.filter((frame) => frame.kind === "beat" || frame.kind === "batch");
+    expect(many).toHaveLength(3);
+    for (const frame of many) {
+      const bytes = new Uint8Array(encodeFrame(frame));
+      expect(readFrequentFrame(bytes)).toEqual(frame);
+      expect(toBinary(FrameSchema, fromBinary(FrameSchema, bytes))).toEqual(bytes);
+      const length = bytes[1] ?? 0;
+      const withUnknownField = new Uint8Array([bytes[0] ?? 0, length + 2, ...bytes.subarray(2), 0x78, 1]);
+      expect(readFrequentFrame(withUnknownField)).toBe(null);
+      expect(decodeFrame(withUnknownField)).toEqual(frame);
+    }
+  });
 
   it("hand messages over as plain bytes, never as Buffers", () => {
     const back = decodeFrame(encodeFrame(batch));

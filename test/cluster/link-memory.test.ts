@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { defaultLinkLimits } from "../../cluster/link-options.ts";
 import { toNodeId } from "../../proto/ids.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { createMemoryNetwork, memorySelf } from "../support/memory-links.ts";
@@ -134,7 +135,7 @@ describe("a relayed link", () => {
     expect([a.links.pathOf(b.id), b.links.pathOf(a.id)]).toEqual(["relayed", "relayed"]);
     const downs = countNews(a, b, "down");
     network.reset("b", "c");
-    await clock.advance(500);
+    await clock.advance(defaultLinkLimits.heartbeatMs + 200);
     expect(b.links.pathOf(c.id)).toBe("direct");
     expect(countNews(a, b, "down")).toBe(downs + 1);
     const closed = Promise.all(nodes.map(({ links }) => links.close()));

@@ -34,6 +34,21 @@ describe("a pulse", () => {
     expect(pulse.beat(20)).toEqual({ number: 1, echo: 7, heldMs: 10 });
   });
 
+  it("needs no beat beside what else is sent, but for an echo that it owes", () => {
+    const pulse = createPulse(limits, 0);
+    expect(pulse.due(0)).toBe(true);
+    pulse.beat(0);
+    expect([pulse.due(200), pulse.due(300)]).toEqual([false, true]);
+    pulse.sent(290);
+    expect([pulse.due(300), pulse.due(590)]).toEqual([false, true]);
+    pulse.sent(580);
+    pulse.heard({ number: 1, echo: 1, heldMs: 0 }, 585);
+    expect(pulse.due(590)).toBe(true);
+    expect(pulse.beat(590)).toMatchObject({ echo: 1 });
+    pulse.sent(880);
+    expect(pulse.due(890)).toBe(false);
+  });
+
   it("knows how long a beat was on its way, without the time in which the peer had it", () => {
     const [one, other] = [createPulse(limits, 0), createPulse(limits, 0)];
     expect(one.roundTripMs).toBe(null);
