@@ -23,6 +23,7 @@ export function startCommit(lane: Lane): void {
   if (lane.commit !== null || lane.waiting.size === 0) return;
   const built: BuiltSegment[] = [];
   const at = lane.world.now();
+  lane.paceMs += (Math.min(lane.now - lane.quietSince, lane.world.limits.flushIntervalMs) - lane.paceMs) / paceWeight;
   lane.quietSince = lane.now;
   let room = lane.world.limits.appendMaxDatapoints;
   for (const shard of lane.waiting) {
@@ -36,6 +37,9 @@ export function startCommit(lane: Lane): void {
   lane.commit = { request: requestOf(built), built, attempts: 0 };
   lane.effects.push({ kind: "append", request: lane.commit.request, delayMs: 0 });
 }
+
+/** How many appends the pace is a mean of, about. */
+const paceWeight = 4;
 
 /** The longest segment that one row of the log takes, in lines; a block is never split. */
 const segmentMaxLines = 500;

@@ -296,8 +296,9 @@ export function onFlushFailed(lane: Lane, error: StarlingError): void {
   lane.effects.push({ kind: "flush", request: flush.request, delayMs: storeDelayMs(flush.attempts) });
 }
 
-/** A lane that has had nothing to append for so long is quiet: its flushes need not wait. */
+/** A lane that has had nothing to append for so long, and for longer than usual, is quiet: its flushes need not wait. */
 const quietMs = 100;
+const quietPaces = 3;
 /** How many times as long as a flush took the next one waits, as long as little waits for it. */
 const restFactor = 9;
 /** What fewer entities changed is written the sooner the fewer they are, but not at once. */
@@ -313,7 +314,8 @@ const napMs = 200;
  */
 function flushDueAt(lane: Lane, newsSince: number): number {
   const { limits } = lane.world;
-  const idle = lane.commit === null && lane.waiting.size === 0 && lane.quietSince + quietMs <= lane.now;
+  const quietAt = lane.quietSince + Math.min(Math.max(quietMs, quietPaces * lane.paceMs), limits.flushIntervalMs);
+  const idle = lane.commit === null && lane.waiting.size === 0 && quietAt <= lane.now;
   if (idle || needsMark(lane) || lane.status === "closing") return lane.now;
   const ease = Math.max(0, 1 - (2 * lane.backlogBytes) / limits.backlogMaxBytes);
   if (lane.dirtyEntities < fewEntities) {

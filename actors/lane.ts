@@ -68,8 +68,9 @@ export interface Lane {
   loading: number;
   /** Reads whose entity is being activated. */
   parkedGets: Extract<LaneMessage, { kind: "get" }>[];
-  /** When the last append was begun (monotonic ms). */
+  /** When the last append was begun (monotonic ms), and how far apart they are lately. */
   quietSince: number;
+  paceMs: number;
   /** Since when there is something to flush, and when the timer for it ends (monotonic ms); null: nothing, none. */
   newsSince: number | null;
   flushWakeAt: number | null;
@@ -312,6 +313,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     loading: 0,
     parkedGets: [],
     quietSince: 0,
+    paceMs: 0,
     newsSince: null,
     flushWakeAt: null,
     lastFlush: { endedAt: 0, tookMs: 0 },
