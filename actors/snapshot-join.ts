@@ -1,3 +1,4 @@
+import type { ByteRoom } from "./byte-room.ts";
 import { addReports, type Computed, type SnapshotInstant } from "./snapshot-computer.ts";
 import { comparePlaces, type SnapshotGroup, type SnapshotGroups } from "./snapshot-groups.ts";
 import { writeSnapshotTasks } from "./snapshot-tasks.ts";
@@ -21,6 +22,8 @@ import type { EntityKey } from "./store/store.ts";
 export interface JoinOptions extends Omit<VisitOptions, "store" | "reads" | "onPassed"> {
   readonly store: Pick<SnapshotStore, "openVisit" | "writePage" | "findRefused" | "readValues" | "writeValues">;
   readonly limits: JoinLimits;
+  /** What this node's groups may take together. */
+  readonly room: ByteRoom;
   /** Names an attempt as no other one. */
   readonly newId: () => string;
 }
@@ -56,7 +59,11 @@ export async function joinShard(
     const batch = takeBatch(all, next, options.limits);
     next += batch.length;
     const page = { batch, isLast: next >= all.length, cursor, counts };
-    const written = await joinPage(options, writer, run, { ...page, groups, signal });
+    const bytes = Math.min(
+      options.limits.groupMaxBytes,
+      batch.reduce((sum, group) => sum + group.bytes, 0),
+    );
+    const written = await options.room.with(bytes, () => joinPage(options, writer, run, { ...page, groups, signal }));
     if (written === "lost" || signal.aborted) return "lost";
     if (page.isLast) return "done";
     ({ cursor, counts } = written);

@@ -1,5 +1,6 @@
 import { groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
+import { createByteRoom } from "./byte-room.ts";
 import type { Counters } from "./counters.ts";
 import type { EngineStatus } from "./engine.ts";
 import type { SnapshotCleaner } from "./snapshot-cleaner.ts";
@@ -68,6 +69,8 @@ export interface SnapshotWorker {
   close(): Promise<void>;
 }
 
+/** Groups of the greatest size that are computed at once; of smaller ones more. */
+const largestGroupsAtOnce = 2;
 /** Rows of tasks that are looked for at once. */
 const taskRowsMax = 100;
 
@@ -100,6 +103,7 @@ interface ShardWork {
 export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () => void): SnapshotWorker {
   const { store, computer, log, counters } = options;
   const stop = new AbortController();
+  const room = createByteRoom(largestGroupsAtOnce * options.limits.groupMaxBytes);
   const jobs = new Map<string, Promise<void>>();
   /** Of them those of shards. */
   let visits = 0;
@@ -163,7 +167,10 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       throw error;
     });
     const careful = isCareful(of, own);
-    const outcome = await joinShard({ ...options, careful }, writerOf(own), run, { groups: await of.groups, signal });
+    const outcome = await joinShard({ ...options, room, careful }, writerOf(own), run, {
+      groups: await of.groups,
+      signal,
+    });
     return outcome === "done" ? "done" : "again";
   };
 
@@ -198,8 +205,8 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     while (visits < options.limits.visitsMax && !stop.signal.aborted && !of.abort.signal.aborted) {
       const next = of.queue.shift();
       if (next === undefined) return;
-      visits++;
       const work = async (): Promise<"done" | "again"> => {
+        visits++;
         const outcome = await next.work().finally(() => visits--);
         pull(of);
         return outcome;

@@ -42,6 +42,8 @@ export async function openSnapshotBed(
   const database = await bed.createDatabase();
   const shards = { entity: entityShards, system: 1 };
   const store = await openPostgresStore({ url: database.url, lanes: 2, shards, statementTimeoutMs: 600_000 });
+  // As a node has them: they stand for most of what a snapshot costs.
+  await store.indexSnapshots(model);
   const ids = Array.from({ length: entityShards }, (_, index) => shardId("entity", index));
   const acquired = await store.acquire(node, [...ids, shardId("system", 0)]);
   const registrar = createRegistrar(model, { concurrency: 8, timeoutMs: 10_000, retries: 0 });
@@ -78,7 +80,7 @@ export async function openSnapshotBed(
     ...{ isRefreshing: () => false, isLinked: computer.linked.types.size > 0, fingerprint: "bench", next: null },
     ...{ stallMs: 600_000, cleanAt: null, olderThanMs: 0, send: async () => {} },
     shards: () => acquired.map(({ shard, epoch }) => ({ ...noLoad, shard, epoch })),
-    limits: { visitsMax: 16, pageMaxEntities: 500, pageMaxBytes: 4 * 1024 * 1024, groupMaxBytes: 64 * 1024 * 1024 },
+    limits: { visitsMax: 16, pageMaxEntities: 125, pageMaxBytes: 1024 * 1024, groupMaxBytes: 64 * 1024 * 1024 },
   });
   return {
     url: database.url,
