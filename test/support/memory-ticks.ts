@@ -76,13 +76,19 @@ function recordAt(shard: MemoryShard, tick: number, place: TickPlace): TickRecor
   const rows = shard.history.get(keyOf(place)) ?? [];
   if (image !== undefined) {
     if (image.state === null) return null;
-    const { tick: _, copied, state, ...rest } = image;
-    return { ...rest, state, rows: copied ?? rows.filter(({ seq }) => seq <= image.applied), pages: [] };
+    return recordOf(image, image.state, image.copied ?? rows.filter(({ seq }) => seq <= image.applied));
   }
   const entity = shard.entities.get(keyOf(place));
   if (entity === undefined || entity.tombstone) return null;
-  const { tombstone: _, large, state, ...rest } = entity;
-  return { ...rest, state: wholeState(state, large), rows, pages: [] };
+  return recordOf(entity, wholeState(entity.state, entity.large), rows);
+}
+
+function recordOf(
+  { shard, type, eid, created, createdAt, applied }: Omit<TickRecord, "state" | "rows" | "pages">,
+  state: string,
+  rows: readonly HistorySegment[],
+): TickRecord {
+  return { shard, type, eid, created, createdAt, applied, state, rows, pages: [] };
 }
 
 function bytesOf({ state, rows }: TickRecord): number {
