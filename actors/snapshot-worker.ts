@@ -1,3 +1,4 @@
+import type { Clock } from "../proto/clock.ts";
 import { groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { createByteRoom } from "./byte-room.ts";
@@ -10,7 +11,15 @@ import { findGroups, type SnapshotGroups } from "./snapshot-groups.ts";
 import { type JoinLimits, joinShard } from "./snapshot-join.ts";
 import { type SendSnapshotTasks, writeSnapshotTasks } from "./snapshot-tasks.ts";
 import { visitShard } from "./snapshot-visit.ts";
-import type { EntityPlace, ShardWriter, SnapshotRun, SnapshotStore, SnapshotTasks } from "./store/snapshot-store.ts";
+import type {
+  EntityPlace,
+  ShardWriter,
+  SnapshotRun,
+  SnapshotStore,
+  SnapshotTasks,
+  SnapshotTicks,
+} from "./store/snapshot-store.ts";
+import type { Fence } from "./store/store.ts";
 import type { TickReads } from "./store/tick.ts";
 
 /**
@@ -40,6 +49,7 @@ export interface SnapshotWorkerOptions {
   readonly send: SendSnapshotTasks;
   /** Ids that nobody else has. */
   readonly newId: () => string;
+  readonly clock: Clock;
   readonly limits: SnapshotLimits;
   readonly counters: Counters;
   readonly log: SnapshotLog;
@@ -62,7 +72,7 @@ export interface SnapshotLimits extends JoinLimits {
 
 export interface SnapshotWorker {
   /** Begins what is to be done and not on its way. */
-  look(run: SnapshotRun | null): void;
+  look(ticks: SnapshotTicks): void;
   /** Whether something is on its way. */
   readonly busy: boolean;
   /** Aborts all, and waits for what is with the store. */
@@ -73,6 +83,10 @@ export interface SnapshotWorker {
 const largestGroupsAtOnce = 2;
 /** Rows of tasks that are looked for at once. */
 const taskRowsMax = 100;
+/** How long nothing is looked for where nothing was found. */
+const restMs = 10_000;
+/** Jobs that only look for something to do. */
+const looks: ReadonlySet<string> = new Set(["tasks", "answers", "cleaning"]);
 
 /** What this node knows of a running tick. */
 interface Round {
@@ -101,7 +115,7 @@ interface ShardWork {
 
 /** A worker without work. `kick`: something has ended, look again. */
 export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () => void): SnapshotWorker {
-  const { store, computer, log, counters } = options;
+  const { store, computer, clock, log, counters } = options;
   const stop = new AbortController();
   const room = createByteRoom(largestGroupsAtOnce * options.limits.groupMaxBytes);
   const jobs = new Map<string, Promise<void>>();
@@ -110,6 +124,10 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   let round = createRound(0, null);
   /** A tick that is running at the first look began before this process did. */
   let hasLooked = false;
+  /** At the last look. */
+  let areTasksLeft = false;
+  const tasksRest = createRest(clock);
+  const answersRest = createRest(clock);
 
   /** Runs work under a name unless it runs already, or is done with in its round; null: it belongs to none. */
   const start = (name: string, of: Round | null, work: Work, onDone = kick): void => {
@@ -223,7 +241,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   };
 
   /** Each shard's rows one after another; a shard whose tasks nobody takes just now holds up no other one. */
-  const findTasks = async (): Promise<"again"> => {
+  const findTasks = async (at: string | null): Promise<"again"> => {
     const own = options.shards().filter(({ shard }) => !jobs.has(`tasks of shard ${shard}`));
     const rows = await store.readTasks(
       own.map(({ shard }) => shard),
@@ -233,6 +251,8 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       const some = rows.filter(({ shard }) => shard === owner.shard);
       if (some.length > 0) start(`tasks of shard ${owner.shard}`, null, () => sendTasks(owner, some));
     }
+    areTasksLeft = rows.length > 0;
+    if (own.length === options.shards().length && !areTasksLeft) tasksRest.begin(at);
     return "again";
   };
 
@@ -245,32 +265,52 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   };
 
   /** Of hooks that ran on every node: the owner of the coordinator's shard sends them. */
-  const sendAnswers = async (): Promise<"again"> => {
-    for (const row of await store.readAnswers()) {
+  const sendAnswers = async (at: string | null): Promise<"again"> => {
+    const rows = await store.readAnswers();
+    for (const row of rows) {
       await options.send(row, stop.signal);
       await store.dropAnswer(row.tick, row.page);
     }
+    if (rows.length === 0) answersRest.begin(at);
     return "again";
   };
 
   return {
-    look: (run) => {
+    look: ({ running, newest }) => {
       if (stop.signal.aborted) return;
-      if (run === null) end(round);
-      else lookAtRun(run);
+      if (running === null) end(round);
+      else lookAtRun(running);
       hasLooked = true;
-      start("tasks", null, findTasks);
+      const at = (shards: readonly Fence[]): string | null =>
+        running === null ? `${newest?.tick} ${shards.map(({ shard, epoch }) => `${shard}.${epoch}`)}` : null;
+      const own = at(options.shards());
+      if (tasksRest.isOver(own)) start("tasks", null, () => findTasks(own));
       const owner = options.coordinates();
       if (owner === null) return;
-      start("answers", null, sendAnswers);
+      const home = at([owner]);
+      if (answersRest.isOver(home)) start("answers", null, () => sendAnswers(home));
       start("cleaning", null, () => options.cleaner.look(owner, stop.signal).then(() => "again"));
     },
     get busy() {
-      return jobs.size > 0;
+      return areTasksLeft || [...jobs.keys()].some((name) => !looks.has(name));
     },
     close: async () => {
       stop.abort(new StarlingError("UNAVAILABLE", "the node stops"));
       await Promise.allSettled(jobs.values());
+    },
+  };
+}
+
+/** Left tasks come by a run, or with a shard: where there were none there is nothing to look for until either has changed. */
+function createRest(clock: Clock) {
+  let rested: string | null = null;
+  let endsMs = 0;
+  return {
+    /** `at`: which runs and shards there are; null: a run is going on, and brings some at any time. */
+    isOver: (at: string | null): boolean => at === null || at !== rested || clock.now() >= endsMs,
+    begin: (at: string | null): void => {
+      rested = at;
+      endsMs = clock.now() + restMs;
     },
   };
 }

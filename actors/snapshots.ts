@@ -64,7 +64,7 @@ export function startSnapshots(options: SnapshotsOptions): Snapshots {
 
   const look = async (): Promise<boolean> => {
     const ticks = await store.readTicks();
-    worker.look(ticks.running);
+    worker.look(ticks);
     const change = await coordinator.step(ticks, findOwner(options, home));
     if (change === "changed") again = true;
     return ticks.running !== null;

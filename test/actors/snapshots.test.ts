@@ -83,6 +83,38 @@ describe("a snapshot run", () => {
   });
 });
 
+describe("a node between two runs", () => {
+  it("looks once a second whether there is one, and for tasks only where some may have come", async () => {
+    const calls = new Map<string, number>();
+    const count = (name: string): number => calls.get(name) ?? 0;
+    const { snapshots } = await world.start({
+      tasks: true,
+      around: (store) => ({
+        ...store,
+        readTicks: () => {
+          calls.set("ticks", count("ticks") + 1);
+          return store.readTicks();
+        },
+        readTasks: async (...asked) => {
+          const found = await store.readTasks(...asked);
+          calls.set(found.length > 0 ? "tasks" : "nothing", count(found.length > 0 ? "tasks" : "nothing") + 1);
+          return found;
+        },
+      }),
+    });
+    await takeOne(snapshots);
+    await expect.poll(() => count("tasks"), { timeout: deadlineMs }).toBeGreaterThan(0);
+    const text = "select count(*)::int as count from starling.snapshot_task";
+    const left = () => world.admin.query<{ count: number }>(text).then(([row]) => row?.count);
+    await expect.poll(left, { timeout: deadlineMs }).toBe(0);
+    calls.clear();
+    await expect.poll(() => count("ticks"), { timeout: deadlineMs }).toBeGreaterThanOrEqual(4);
+    expect(count("tasks")).toBe(0);
+    expect(count("nothing")).toBeLessThanOrEqual(1);
+    await snapshots.close();
+  });
+});
+
 describe("a run that cannot go on", () => {
   it("is failed by whoever ends it, leaves nothing to see, and the next one takes back what it wrote", async () => {
     await world.put(many(12, 1));
