@@ -9,6 +9,7 @@ import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "
 import { findParts } from "./find-parts.ts";
 import { flush } from "./flush.ts";
 import { cleanHistory, foldHistory, listUnfolded, readHistoryPages, readHistoryRows, readHorizons } from "./history.ts";
+import { joinAppends } from "./join-appends.ts";
 import { listInhabitants, readLooks } from "./lifetime.ts";
 import { findLinks, findReferred, findReferrers } from "./link.ts";
 import { load } from "./load.ts";
@@ -158,8 +159,10 @@ function createStore(parts: {
     acquire: (node, shards, terms) => acquire(pools, node, shards, terms),
     // In another world there is nothing of this node's to give up.
     release: (fences, node) => release(control, fences, node).catch(unlessFenced(undefined)),
-    append: (node, request) =>
-      append(pools.append, partitions, node, request).catch(unlessFenced(lostAll(request.fences))),
+    append: joinAppends(
+      (node, request) => append(pools.append, partitions, node, request).catch(unlessFenced(lostAll(request.fences))),
+      setImmediate,
+    ),
     flush: (node, request) => flush(pools.flush, node, request).catch(unlessFenced(lostAll(request.fences))),
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
