@@ -108,9 +108,10 @@ describe("a node between two runs", () => {
     const left = () => world.admin.query<{ count: number }>(text).then(([row]) => row?.count);
     await expect.poll(left, { timeout: deadlineMs }).toBe(0);
     calls.clear();
-    await expect.poll(() => count("ticks"), { timeout: deadlineMs }).toBeGreaterThanOrEqual(4);
+    await expect.poll(() => count("ticks"), { timeout: deadlineMs }).toBeGreaterThanOrEqual(6);
     expect(count("tasks")).toBe(0);
-    expect(count("nothing")).toBeLessThanOrEqual(1);
+    // One look may meet what has just been sent; ten seconds are not over.
+    expect(count("nothing")).toBeLessThanOrEqual(2);
     await snapshots.close();
   });
 });
