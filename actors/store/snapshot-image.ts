@@ -6,8 +6,8 @@ import type { StoredMark } from "./tick.ts";
 
 const pageColumns = "e.eid, e.type, e.created, e.created_at, e.applied, e.tombstone, e.state";
 
-/** Of rows `e` of the entities, none twice, and the images: see `tick_page_1`; `further` columns. */
-const pageTail = (further = "") => String.raw`i as (
+/** Of rows `e` of the entities, none twice, and the images: see `tick_page_1`. */
+const pageTail = String.raw`i as (
       select i.* from starling.snapshot_image i
         where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
         order by i.eid, i.type limit p_limit
@@ -38,36 +38,8 @@ const pageTail = (further = "") => String.raw`i as (
         case when s.present and s.history is null and s.rows then (
           select json_agg(json_build_array(h.seq, h.body) order by h.seq)::text from starling.history h
             where h.shard = p_shard and h.eid = s.eid and h.type = s.type and (not s.imaged or h.seq <= s.applied)
-        ) end${further}
+        ) end
       from s where s.upto <= p_bytes or s.place = 1 order by s.eid, s.type`;
-
-/** See `tick_page_1`. */
-export const pageBody = (further?: string) => String.raw`begin
-  if p_since is null then
-    return query with e as (
-      select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
-        order by e.eid, e.type limit p_limit
-    ), ${pageTail(further)};
-  else
-    return query with d as (
-      (select s.eid, s.type from starling.snapshot s
-        where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
-        order by s.eid, s.type limit p_limit)
-      union
-      (select v.eid, v.type from starling.snapshot_value v
-        where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
-        order by v.eid, v.type limit p_limit)
-    ), e as (
-      (select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
-        and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
-        order by e.eid, e.type limit p_limit)
-      union all
-      select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
-        from d left join starling.entity e on e.shard = p_shard and e.eid = d.eid and e.type = d.type
-        where e.eid is null or not (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
-    ), ${pageTail(further)};
-  end if;
-`;
 
 /**
  * In step 6: entities as they were at a shard's mark.
@@ -196,7 +168,32 @@ create function starling.tick_page_1(p_shard int, p_tick bigint, p_eid text, p_t
     large text, history text, fresh text) language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
-${pageBody()}end
+begin
+  if p_since is null then
+    return query with e as (
+      select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        order by e.eid, e.type limit p_limit
+    ), ${pageTail};
+  else
+    return query with d as (
+      (select s.eid, s.type from starling.snapshot s
+        where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
+        order by s.eid, s.type limit p_limit)
+      union
+      (select v.eid, v.type from starling.snapshot_value v
+        where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
+        order by v.eid, v.type limit p_limit)
+    ), e as (
+      (select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+        order by e.eid, e.type limit p_limit)
+      union all
+      select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
+        from d left join starling.entity e on e.shard = p_shard and e.eid = d.eid and e.type = d.type
+        where e.eid is null or not (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+    ), ${pageTail};
+  end if;
+end
 $$;
 `;
 

@@ -117,6 +117,70 @@ begin
 end
 $$;
 
+-- Open snapshots, and values, between two places of whose entities there is none: two indexes are gone along side by side.
+create function starling.snapshot_orphans_2(p_tick bigint, p_shard int, p_after_eid text, p_after_type text, p_eid text,
+  p_type text, out snapshots tid[], out links tid[]) language plpgsql volatile
+set enable_nestloop = off set enable_hashjoin = off set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+set plan_cache_mode = force_generic_plan as $$
+begin
+  snapshots := array(
+    select s.ctid from starling.snapshot s
+      where s.shard = p_shard and (s.eid, s.type) > (p_after_eid, p_after_type) and (s.eid, s.type) <= (p_eid, p_type)
+        and s.to_tick is null and s.from_tick < p_tick and not exists (
+          select from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_after_eid, p_after_type)
+            and (e.eid, e.type) <= (p_eid, p_type) and e.eid = s.eid and e.type = s.type and not e.tombstone
+        )
+  );
+  links := array(
+    select v.ctid from starling.snapshot_value v
+      where v.shard = p_shard and (v.eid, v.type) > (p_after_eid, p_after_type) and (v.eid, v.type) <= (p_eid, p_type)
+        and v.body <> '' and not exists (
+          select from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_after_eid, p_after_type)
+            and (e.eid, e.type) <= (p_eid, p_type) and e.eid = v.eid and e.type = v.type and not e.tombstone
+        )
+  );
+end
+$$;
+
+-- Where pages hold only what has changed: ends the snapshots, and the values, of entities that were not there at the mark.
+-- Those have no row, or one of after it; an image says so.
+create function starling.snapshot_absent_2(p_tick bigint, p_shard int, p_after_eid text, p_after_type text, p_eid text,
+  p_type text) returns int language plpgsql set enable_seqscan = off as $$
+declare
+  v_snapshots tid[];
+  v_values tid[];
+  v_gone int;
+  v_count int;
+begin
+  select o.snapshots, o.links into v_snapshots, v_values
+    from starling.snapshot_orphans_2(p_tick, p_shard, p_after_eid, p_after_type, p_eid, p_type) o;
+  update starling.snapshot s set to_tick = p_tick where s.ctid = any(v_snapshots) and not exists (
+    select from starling.snapshot_image i where i.shard = p_shard and i.eid = s.eid and i.type = s.type
+      and i.tick = p_tick and i.state is not null
+  );
+  get diagnostics v_gone = row_count;
+  update starling.snapshot s set to_tick = p_tick from starling.snapshot_image i
+    where i.shard = p_shard and (i.eid, i.type) > (p_after_eid, p_after_type) and (i.eid, i.type) <= (p_eid, p_type)
+      and i.tick = p_tick and i.state is null
+      and s.shard = p_shard and s.eid = i.eid and s.type = i.type and s.to_tick is null and s.from_tick < p_tick;
+  get diagnostics v_count = row_count;
+  delete from starling.snapshot_value v
+    where v.shard = p_shard and (v.eid, v.type) > (p_after_eid, p_after_type) and (v.eid, v.type) <= (p_eid, p_type)
+      and v.body = '' and v.tick < p_tick;
+  update starling.snapshot_value v set was = v.links, links = '', body = '', due = null, tick = p_tick
+    where v.ctid = any(v_values) and not exists (
+      select from starling.snapshot_image i where i.shard = p_shard and i.eid = v.eid and i.type = v.type
+        and i.tick = p_tick and i.state is not null
+    );
+  update starling.snapshot_value v set was = v.links, links = '', body = '', due = null, tick = p_tick
+    from starling.snapshot_image i
+    where i.shard = p_shard and (i.eid, i.type) > (p_after_eid, p_after_type) and (i.eid, i.type) <= (p_eid, p_type)
+      and i.tick = p_tick and i.state is null
+      and v.shard = p_shard and v.eid = i.eid and v.type = i.type and v.body <> '';
+  return v_gone + v_count;
+end
+$$;
+
 create function starling.snapshot_pages_2(p_node text, p_tick bigint, p_joining boolean, p_pages text, p_escaped boolean,
   p_row_places int[], p_shards int[], p_types text, p_eids text, p_dues bigint[], p_kinds text, p_bodies text,
   p_value_places int[], p_value_shards int[], p_value_types text, p_value_eids text, p_value_dues bigint[], p_links text,
@@ -154,7 +218,7 @@ begin
         p_bodies) r;
   end if;
   if not p_joining then
-    select v_gone || coalesce(jsonb_object_agg(p.place, starling.snapshot_absent_1(p_tick, p.shard, p.after_eid,
+    select v_gone || coalesce(jsonb_object_agg(p.place, starling.snapshot_absent_2(p_tick, p.shard, p.after_eid,
           p.after_type, case when p.visited then repeat(chr(1114111), 257) else p.eid end, p.type)), '{}') into v_gone
       from jsonb_to_recordset(v_pages) p(place int, shard int, after_eid text, after_type text, eid text, type text,
         visited boolean, whole boolean) where not p.whole;

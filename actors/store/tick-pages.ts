@@ -3,21 +3,113 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import type { Pool } from "./connection.ts";
 import { createGather } from "./gather.ts";
 import { readHistoryPages } from "./history.ts";
-import { type LargeValue, wholeState } from "./large-value.ts";
-import { pageBody } from "./snapshot-image.ts";
+import { type LargeValue, markedSql, wholeState } from "./large-value.ts";
 import type { HistoryPage, HistorySegment } from "./store.ts";
 import type { TickPage, TickPageRequest, TickReads, TickRecord, TickWindows } from "./tick.ts";
 
-/** In step 7: `tick_page_1`, which also tells whether this page is not the last one. */
+/** How the history of the entities of a page is found: in one go along its key where all are wanted, else one by one. */
+type HistoryReach = "range" | "each";
+
+const range = (until: string): string =>
+  `h.shard = p_shard and (h.eid, h.type) > (p_eid, p_type) and h.eid <= (${until})`;
+const rowsSql = "string_agg(h.seq || ' ' || h.body, e'\\x1e' order by h.seq)";
+const ofEntity = (row: string): string => `h.shard = p_shard and h.eid = ${row}.eid and h.type = ${row}.type`;
+
+const bytesSql = (reach: HistoryReach): string =>
+  reach === "range"
+    ? `select h.eid, h.type, sum(octet_length(h.body)) as bytes from starling.history h
+        where ${range("select max(k.eid) from k")} group by h.eid, h.type`
+    : `select k.eid, k.type, h.bytes from k, lateral (
+        select sum(octet_length(h.body)) as bytes from starling.history h where ${ofEntity("k")} offset 0
+      ) h where h.bytes is not null`;
+
+const freshSql = (reach: HistoryReach): string =>
+  reach === "range"
+    ? `select h.eid, h.type, ${rowsSql} as rows from starling.history h
+        where ${range("select max(f.eid) from f")} group by h.eid, h.type`
+    : `select f.eid, f.type, h.rows from f, lateral (
+        select ${rowsSql} as rows from starling.history h where ${ofEntity("f")} offset 0
+      ) h where f.rows`;
+
+/** Of rows `e` of the entities, none twice, and the images. What is over the bytes is left out, but for the first. */
+const pageTail = (reach: HistoryReach): string => `i as (
+      select i.* from starling.snapshot_image i
+        where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
+        order by i.eid, i.type limit p_limit
+    ), k as materialized (
+      select coalesce(i.eid, e.eid) as eid, coalesce(i.type, e.type) as type, i.eid is not null as imaged,
+          case when i.eid is null then e.tombstone is false else i.state is not null end as present,
+          coalesce(i.created, e.created) as created, coalesce(i.created_at, e.created_at) as created_at,
+          coalesce(i.applied, e.applied) as applied, case when i.eid is null then e.state else i.state end as state,
+          i.history
+        from e full join i on i.eid = e.eid and i.type = e.type order by 1, 2 limit p_limit
+    ), h as materialized (
+      ${bytesSql(reach)}
+    ), m as (
+      select k.*, not k.imaged and ${markedSql("k.state")} as marked from k
+    ), s as materialized (
+      select m.*, h.bytes is not null as rows, row_number() over (order by m.eid, m.type) as place,
+          sum(coalesce(octet_length(m.state), 0) + coalesce(octet_length(m.history), h.bytes, 0) + case when m.marked then (
+            select sum(octet_length(v.body)) from starling.large_value v
+              where v.shard = p_shard and v.eid = m.eid and v.type = m.type
+          ) else 0 end) over (order by m.eid, m.type) as upto
+        from m left join h on h.eid = m.eid and h.type = m.type
+    ), f as materialized (
+      select * from s where s.upto <= p_bytes or s.place = 1
+    ), r as materialized (
+      ${freshSql(reach)}
+    )
+    select f.eid, f.type, f.present, f.created, f.created_at, f.applied, f.state,
+        case when f.present and f.marked then starling.large_values_1(p_shard, f.type, f.eid) end,
+        f.history,
+        case when f.present and f.history is null and f.rows then case when f.imaged then (
+          select ${rowsSql} from starling.history h where ${ofEntity("f")} and h.seq <= f.applied
+        ) else r.rows end end,
+        f.present and f.history is null and (
+          select true from starling.history_page p where p.shard = p_shard and p.eid = f.eid and p.type = f.type limit 1
+        ) is true,
+        (select count(*) >= p_limit or count(*) > (select count(*) from f) from s)
+      from f left join r on r.eid = f.eid and r.type = f.type order by f.eid, f.type`;
+
+const pageColumns = "e.eid, e.type, e.created, e.created_at, e.applied, e.tombstone, e.state";
+
+/**
+ * In step 7: `tick_page_1`, read with less effort. fresh: seq and body of each row of the history, in a text; folded: there are
+ * pages of it, too; more: this page is not the last one.
+ */
 export const tickPageFunctions = String.raw`
 create function starling.tick_page_2(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint,
   p_since bigint, p_due bigint, p_always text)
   returns table (eid text, type text, present boolean, created bigint, created_at timestamptz, applied bigint, state text,
-    large text, history text, fresh text, more boolean) language plpgsql stable
+    large text, history text, fresh text, folded boolean, more boolean) language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
-${pageBody(`,
-        (select count(*) >= p_limit or (count(*) > 1 and max(s.upto) > p_bytes) from s)`)}end
+begin
+  if p_since is null then
+    return query with e as (
+      select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        order by e.eid, e.type limit p_limit
+    ), ${pageTail("range")};
+  else
+    return query with d as (
+      (select s.eid, s.type from starling.snapshot s
+        where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
+        order by s.eid, s.type limit p_limit)
+      union
+      (select v.eid, v.type from starling.snapshot_value v
+        where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
+        order by v.eid, v.type limit p_limit)
+    ), e as (
+      (select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
+        and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+        order by e.eid, e.type limit p_limit)
+      union all
+      select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
+        from d left join starling.entity e on e.shard = p_shard and e.eid = d.eid and e.type = d.type
+        where e.eid is null or not (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+    ), ${pageTail("each")};
+  end if;
+end
 $$;
 `;
 
@@ -69,11 +161,12 @@ interface PageRow {
   readonly large: string | null;
   readonly history: string | null;
   readonly fresh: string | null;
+  readonly folded: boolean;
   readonly more: boolean;
 }
 
 const pagesText = `select r.place, t.eid, t.type, t.present, t.created::float8 as created,
-    starling.to_ms_1(t.created_at) as created_at, t.applied::float8 as applied, t.state, t.large, t.history, t.fresh, t.more
+    starling.to_ms_1(t.created_at) as created_at, t.applied::float8 as applied, t.state, t.large, t.history, t.fresh, t.folded, t.more
   from jsonb_to_recordset($1::text::jsonb) r(place int, shard int, tick bigint, eid text, type text, entities int,
     bytes bigint, since bigint, due bigint, always text)
   cross join lateral starling.tick_page_2(r.shard, r.tick, r.eid, r.type, r.entities, r.bytes, r.since, r.due, r.always) t`;
@@ -99,7 +192,7 @@ async function readOnce(reads: Pool, calls: readonly TickPageCall[]): Promise<(T
     if (row.present) page.records.set(keyOf(row), toRecord(page.request, row));
   }
   const windows = pages.map(({ rows, records }, place) => {
-    const own = rows.flatMap((row) => (row.history === null ? (records.get(keyOf(row)) ?? []) : []));
+    const own = rows.flatMap((row) => (row.folded ? (records.get(keyOf(row)) ?? []) : []));
     return own.length === 0 ? [] : (calls[place]?.windowsOf(own) ?? []);
   });
   const all = windows.flat();
@@ -142,8 +235,13 @@ function toRecord({ shard }: TickPageRequest, row: PageRow): GrowingRecord {
   };
 }
 
-function readRows(fresh: string | null): readonly RowFields[] {
-  return fresh === null ? [] : ((JSON.parse(fresh) as RowFields[] | null) ?? []);
+/** Bodies hold JSON texts, in which there is no control character. */
+function readRows(fresh: string | null): RowFields[] {
+  if (fresh === null) return [];
+  return fresh.split("\x1e").map((row) => {
+    const end = row.indexOf(" ");
+    return [Number(row.slice(0, end)), row.slice(end + 1)];
+  });
 }
 
 function readLarge(text: string): LargeValue[] {
