@@ -3,6 +3,7 @@ import { activation } from "./activation.ts";
 import { type Bed, startBed } from "./bed.ts";
 import { type Benchmark, keeps, medians, type Outcome } from "./benchmark.ts";
 import { cluster } from "./cluster.ts";
+import { component } from "./component.ts";
 import { computing } from "./computing.ts";
 import { failover } from "./failover.ts";
 import { fanout } from "./fanout.ts";
@@ -36,6 +37,7 @@ const benchmarks: readonly Benchmark[] = [
   history,
   snapshots,
   computing,
+  component,
   stagesBenchmark,
   cluster,
   failover,

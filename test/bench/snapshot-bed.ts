@@ -32,12 +32,12 @@ export interface SnapshotBed {
 const entityShards = 32;
 const node = toNodeId("bench");
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-const batch = 1_000;
-
+/** `batch`: entities that are written together. */
 export async function openSnapshotBed(
-  bed: Bed,
+  bed: Pick<Bed, "createDatabase" | "withConnection">,
   model: Model,
   register: (door: CallbackRegistrar) => void,
+  { batch = 1_000 }: { readonly batch?: number } = {},
 ): Promise<SnapshotBed> {
   const database = await bed.createDatabase();
   const shards = { entity: entityShards, system: 1 };
