@@ -104,7 +104,10 @@ test("of several pages the one of a lost shard is not written, and the one with 
   const opened = await Promise.all([writer.openVisit(one, 2, 1), writer.openVisit(late, 2, 1)]);
   expect(opened).toMatchObject([{ mark: { shard: shard1 }, baseSeq: 10 }, "lost"]);
   const pages = [
-    writer.writePage(one, pageOf(2, [bodyOf(shard1, "a", "7")], { visited: false, cursor: { eid: "a", type: "ip" } })),
+    writer.writePage(
+      one,
+      pageOf(2, [bodyOf(shard1, "a", "7")], { visited: false, done: false, cursor: { eid: "a", type: "ip" } }),
+    ),
     writer.writePage(late, pageOf(2, [bodyOf(shard2, "a", "8")])),
   ];
   expect(await Promise.all(pages)).toEqual(["written", "lost"]);
