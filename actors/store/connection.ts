@@ -4,12 +4,14 @@ import postgres from "postgres";
 import { StarlingError } from "../../proto/starling-error.ts";
 
 /*
- * The one door to the npm package postgres. Three of its habits are kept out:
+ * The one door to the npm package postgres. Four of its habits are kept out:
  *
  * 1. It pipelines statements on busy connections, so that a slow one delays others: here every connection is a client of
  *    its own with one statement in flight, and a pool hands connections out in turn.
  * 2. It has no deadline on the client's side: here the socket is destroyed when one passes, and the outcome is STORE.
  * 3. It never sets `noDelay`, and waits up to 20 s between attempts to connect.
+ * 4. A client whose session ends while it is about to write keeps what it had to write and forgets to write at all: its next
+ *    session never begins, and no deadline of the package ends that. Here a client has one session, and the next a new client.
  *
  * And one of networks: a connection that lost bytes on the way is silent for ever at both ends. A statement that has no
  * answer after a while is looked for in the server by a connection of its own: where it does not run, twice in a row, its
@@ -66,81 +68,66 @@ const graceDefaultMs = 5_000;
 const silentMs = 2_000;
 const lookAgainMs = 1_000;
 
+/** How long a connection that was lost rests before it connects again. */
+const restFirstMs = 20;
+const restMaxMs = 500;
 /** How long a connection that is closed waits for its statement, of which nobody wants to know any more. */
 const closeGraceMs = 2_000;
 
 /** Creates a connection; it connects with its first statement, and again after it was lost. */
 export function createConnection(options: ConnectionOptions): Connection {
-  let socket: Socket | null = null;
-  let sessions = 1;
-  let known = 0;
-  const { settings, target, host } = parseUrl(options.url);
-  const shared = { ...settings, max: 1, fetch_types: false, onnotice: () => undefined };
-  const openSocket = () => connect(target);
-  const sql = postgres({
-    ...shared,
-    // The package hands over its options; an unconnected socket queues what is written.
-    socket: () => {
-      socket = openSocket();
-      return Object.assign(socket, { host });
-    },
-    idle_timeout: 0,
-    max_lifetime: 0,
-    connect_timeout: options.connectTimeoutMs / 1000,
-    backoff: (retries: number) => Math.min(0.02 * 2 ** retries, 0.5),
-    onclose: () => {
-      sessions++;
-      options.onClose?.();
-    },
-    connection: {
-      application_name: options.application,
-      statement_timeout: options.statementTimeoutMs,
-      synchronous_commit: "on",
-      default_transaction_isolation: "read committed",
-      TimeZone: "UTC",
-      tcp_keepalives_idle: 10,
-      tcp_keepalives_interval: 5,
-      tcp_keepalives_count: 3,
-      jit: false,
-      work_mem: "64MB",
-    },
-  } as postgres.Options<Record<string, postgres.PostgresType>>);
+  const place = parseUrl(options.url);
   const { statementTimeoutMs, graceMs = graceDefaultMs, prepare = true } = options;
   const giveUpMs = statementTimeoutMs === 0 ? 0 : statementTimeoutMs + graceMs;
+  let status: "open" | "closed" = "open";
+  let current: Session | null = null;
+  let greeted: Session | null = null;
+  let lost = { times: 0, at: 0 };
   let work: Promise<unknown> = Promise.resolve();
-  /** Whether the server runs a statement of ours, or cannot say. */
-  const runs = async (pid: number): Promise<boolean> => {
-    const own = openSocket();
-    const probe = postgres({
-      ...shared,
-      socket: () => Object.assign(own, { host }),
-      connect_timeout: silentMs / 1000,
-      connection: { application_name: `${options.application}-look`, statement_timeout: silentMs },
-    } as postgres.Options<Record<string, postgres.PostgresType>>);
-    const timer = setTimeout(() => void probe.end({ timeout: 0 }), silentMs);
-    try {
-      const rows = await probe.unsafe("select 1 from pg_stat_activity where pid = $1 and state like 'idle%'", [pid]);
-      return rows.length === 0;
-    } finally {
-      clearTimeout(timer);
-      await probe.end({ timeout: 0 }).catch(() => undefined); // it is gone already
-      own.destroy();
-    }
+  /** The session has gone, or is given up: what waits in it is rejected. */
+  const retire = (session: Session): void => {
+    if (current !== session) return;
+    current = null;
+    lost = { times: lost.times + 1, at: performance.now() };
+    void session.sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
   };
-  const bounded = <T>(started: Promise<T>): Promise<T> => {
-    const guarded = watchSilence(started, runs, () => socket?.destroy());
-    const result = withDeadline(guarded, giveUpMs, () => socket?.destroy());
-    // The caller has the error.
-    work = result.catch((error: unknown) => options.onError?.(classOf(error)));
-    return result;
+  /** The session of now; after one that was lost a new one, the later the more of them were lost in turn. */
+  const open = async (): Promise<Session> => {
+    const restMs = lost.at + Math.min(restFirstMs * 2 ** (lost.times - 1), restMaxMs) - performance.now();
+    if (current === null && lost.times > 0 && restMs > 0) await delay(restMs);
+    if (status === "closed") throw new StarlingError("STORE", "the connection is closed");
+    current ??= beginSession(place, options, retire);
+    return current;
   };
-  const query = async <Row extends object>(text: string, parameters: readonly Parameter[] = []): Promise<Row[]> =>
-    await bounded(sql.unsafe<Row[]>(text, [...parameters], { prepare }).execute());
+  const bounded = async <T>(session: Session, statement: Promise<T>): Promise<T> => {
+    const giveUp = (): void => {
+      session.socket?.destroy();
+      retire(session);
+    };
+    const runs = (pid: number): Promise<boolean> => isRunning(place, options, pid);
+    const result = withDeadline(watchSilence(statement, runs, giveUp), giveUpMs, giveUp);
+    work = result.then(
+      () => {
+        if (session === current) lost.times = 0;
+      },
+      // The caller has the error; what it asks next goes to another session.
+      (error: unknown) => {
+        options.onError?.(classOf(error));
+        if (endsSession(codeOf(error))) retire(session);
+      },
+    );
+    return await result;
+  };
+  const query = async <Row extends object>(text: string, parameters: readonly Parameter[] = []): Promise<Row[]> => {
+    const session = await open();
+    return await bounded(session, session.sql.unsafe<Row[]>(text, [...parameters], { prepare }).execute());
+  };
   const greet = async (): Promise<void> => {
-    while (options.onSession !== undefined && known !== sessions) {
-      const session = sessions;
+    while (options.onSession !== undefined) {
+      const session = await open();
+      if (session === greeted) return;
       await options.onSession({ query });
-      known = session;
+      if (session === current) greeted = session;
     }
   };
   return {
@@ -150,16 +137,88 @@ export function createConnection(options: ConnectionOptions): Connection {
     },
     script: async (text) => {
       await greet();
-      await bounded(sql.unsafe(text).simple().execute());
+      const session = await open();
+      await bounded(session, session.sql.unsafe(text).simple().execute());
     },
     close: async () => {
       await Promise.race([work, delay(closeGraceMs, undefined, { ref: false })]);
-      await sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
+      status = "closed";
+      const session = current;
+      await session?.sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
       // Who does not answer an end in order would keep the process alive.
-      socket?.destroy();
+      session?.socket?.destroy();
     },
   };
 }
+
+/** One session: a client of the package, and its socket as soon as there is one. */
+interface Session {
+  readonly sql: postgres.Sql;
+  socket: Socket | null;
+}
+
+type Place = ReturnType<typeof parseUrl>;
+
+/** Begins a session, which connects with its first statement. `onGone` is told of its end, as `onClose` is. */
+function beginSession(place: Place, options: ConnectionOptions, onGone: (session: Session) => void): Session {
+  const { settings, target, host } = place;
+  const sql = postgres({
+    ...settings,
+    ...clientSettings,
+    // The package hands over its options; an unconnected socket queues what is written.
+    socket: () => {
+      session.socket = connect(target);
+      return Object.assign(session.socket, { host });
+    },
+    idle_timeout: 0,
+    max_lifetime: 0,
+    connect_timeout: options.connectTimeoutMs / 1000,
+    onclose: () => {
+      onGone(session);
+      options.onClose?.();
+    },
+    connection: {
+      application_name: options.application,
+      statement_timeout: options.statementTimeoutMs,
+      ...sessionSettings,
+    },
+  } as postgres.Options<Record<string, postgres.PostgresType>>);
+  const session: Session = { sql, socket: null };
+  return session;
+}
+
+/** Whether the server runs a statement of a backend, or cannot say. */
+async function isRunning({ settings, target, host }: Place, options: ConnectionOptions, pid: number): Promise<boolean> {
+  const socket = connect(target);
+  const probe = postgres({
+    ...settings,
+    ...clientSettings,
+    socket: () => Object.assign(socket, { host }),
+    connect_timeout: silentMs / 1000,
+    connection: { application_name: `${options.application}-look`, statement_timeout: silentMs },
+  } as postgres.Options<Record<string, postgres.PostgresType>>);
+  const timer = setTimeout(() => void probe.end({ timeout: 0 }), silentMs);
+  try {
+    const rows = await probe.unsafe("select 1 from pg_stat_activity where pid = $1 and state like 'idle%'", [pid]);
+    return rows.length === 0;
+  } finally {
+    clearTimeout(timer);
+    await probe.end({ timeout: 0 }).catch(() => undefined); // it is gone already
+    socket.destroy();
+  }
+}
+
+const clientSettings = { max: 1, fetch_types: false, onnotice: () => undefined };
+const sessionSettings = {
+  synchronous_commit: "on",
+  default_transaction_isolation: "read committed",
+  TimeZone: "UTC",
+  tcp_keepalives_idle: 10,
+  tcp_keepalives_interval: 5,
+  tcp_keepalives_count: 3,
+  jit: false,
+  work_mem: "64MB",
+};
 
 /** Creates a pool of `size` connections. */
 export function createPool(options: PoolOptions): Pool {
@@ -234,6 +293,8 @@ async function withDeadline<T>(work: Promise<T>, ms: number, giveUp: () => void)
 /** Classes that another attempt can cure; 25006 is a server that is only read, during a fail-over. */
 const again = /^(08|40|53|55|57|58)|^25006$|^0A000$/;
 const refused = /^(22|23|54)/;
+/** Codes of the server, each of which has a digit; EPIPE, of the system, is none. */
+const sqlState = /^(?=.*\d)[0-9A-Z]{5}$/;
 
 /** A StarlingError of what the package or the server raised. */
 function translate(error: unknown): StarlingError {
@@ -241,7 +302,7 @@ function translate(error: unknown): StarlingError {
   const message = error instanceof Error && error.message !== "" ? error.message : String(error);
   const code = codeOf(error);
   if (code === null) return new StarlingError("INTERNAL", message, { cause: error });
-  if (!/^[0-9A-Z]{5}$/.test(code) || again.test(code)) return new StarlingError("STORE", message, { cause: error });
+  if (!sqlState.test(code) || again.test(code)) return new StarlingError("STORE", message, { cause: error });
   if (refused.test(code)) return new StarlingError("STORE_REFUSED", message, { cause: error });
   return new StarlingError("STORE_FATAL", `${message} (${code})`, { cause: error });
 }
@@ -255,11 +316,16 @@ export function codeOf(error: unknown): string | null {
   return inner === undefined ? null : codeOf(inner);
 }
 
+/** Whether the server has said that it goes, or the package or the system that it is gone. */
+function endsSession(code: string | null): boolean {
+  return code !== null && (!sqlState.test(code) || code.startsWith("57P0"));
+}
+
 /** The first two digits of an SQLSTATE stand for its class; other codes are few. */
 function classOf(error: unknown): string {
   const code = codeOf(error);
   if (code === null) return "unknown";
-  return /^[0-9A-Z]{5}$/.test(code) ? code.slice(0, 2) : code;
+  return sqlState.test(code) ? code.slice(0, 2) : code;
 }
 
 /** A URL as libpq knows it: `?host=/folder` is a unix socket. */

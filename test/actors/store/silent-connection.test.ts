@@ -47,3 +47,14 @@ test("a statement that is slow is waited for", async () => {
   const [row] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid from pg_sleep(6)");
   expect(await connection.query("select pg_backend_pid() as pid")).toEqual([row]);
 }, 60_000);
+
+test("a session that ends as a statement is about to be sent is followed by another one", async () => {
+  for (let round = 0; round < 5; round++) {
+    expect(await connection.query("select 1 as one")).toEqual([{ one: 1 }]);
+    // What is written is sent at the end of a turn of the loop, of which the end of the socket comes first.
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    network.reset("node", "postgres");
+    await expect(connection.query("select 2 as two")).rejects.toMatchObject({ code: "STORE" });
+    expect(await connection.query("select 3 as three")).toEqual([{ three: 3 }]);
+  }
+});
