@@ -203,7 +203,8 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       return void giveUp(run.tick, `node ${options.self()} has another model, other modules or another configuration`);
     }
     options.ticks.learn(run.tick, run.at);
-    if (run.phase === "finalize") return start("finalize", of, () => runForNode(run, of, "finalize"));
+    // A node that was given up and has joined again owns its shards by another id, and is waited for by that.
+    if (run.phase === "finalize") return start(`end as ${options.self()}`, of, () => runForNode(run, of, "finalize"));
     if (!of.ended.has("init")) return start("init", of, () => runForNode(run, of, "init"));
     const open = run.phase === "visit" ? options.ticks.open(run.tick) : null;
     of.queue = options.shards().flatMap((own): ShardWork[] => {
