@@ -28,7 +28,7 @@ test("a node that joins again as a run ends says that its hooks have run by its 
   // Of the rest nothing is asked when a run ends.
   const worker = createSnapshotWorker(parts as unknown as SnapshotWorkerOptions, () => {});
   const ended = async (): Promise<string[]> => {
-    worker.look(run);
+    worker.look({ running: run, finished: null, newest: run });
     await expect.poll(() => worker.busy, { timeout: 30_000 }).toBe(false);
     return notes.map(({ node }) => node);
   };
