@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { checkFleetEnd, type FleetFacts } from "../support/fleet/end-checker.ts";
-import { type FleetSent, guests, lines, type Ride, type SentTask, stops } from "../support/fleet/fleet-sent.ts";
+import { type FleetSent, lines, type Ride, type SentTask, stops } from "../support/fleet/fleet-sent.ts";
 import { createRunBook } from "../support/fleet/run-book.ts";
 import { checkRun, checkSequence, type ToldRun, type ToldSnapshot } from "../support/fleet/run-checker.ts";
 
@@ -19,7 +19,14 @@ describe("the checker of a run", () => {
   });
 
   it("sees an entity that is missing, doubled, or nobody's", () => {
-    for (const key of ["cause cause-1", "lone lone-1", "line line-2", "stop stop-3", "guest guest-1"]) {
+    for (const key of [
+      "cause cause-1",
+      "lone lone-1",
+      "line line-2",
+      "stop stop-3",
+      "guest guest-1",
+      "badge badge-1",
+    ]) {
       const rest = perfectRun().snapshots.filter((one) => keyOf(one) !== key);
       expect(checkRun(told(rest), perfectSent()).join("; "), key).toContain("missing");
     }
@@ -171,11 +178,11 @@ describe("the checker of what a fleet leaves behind", () => {
     expect(checkFleetEnd({ ...perfectEnd(), references: [] }, perfectSent())).toHaveLength(2);
   });
 
-  it("sees guests that stay beyond their time, and guests that are gone before it", () => {
-    const late = { ...perfectEnd(), guests: [...perfectEnd().guests, "guest-101"] };
-    expect(checkFleetEnd(late, perfectSent())).toEqual(["guests are there after their time: guest-101"]);
-    const early = { ...perfectEnd(), guests: [] };
-    expect(checkFleetEnd(early, perfectSent())).toEqual(["guests are gone before their time: guest-1"]);
+  it("sees guests that stay beyond their time, and guests that are gone before it; and badges", () => {
+    const late = { ...perfectEnd(), mortals: [...perfectEnd().mortals, "guest-101", "badge-101"] };
+    expect(checkFleetEnd(late, perfectSent())).toEqual(["there after their time: guest-101, badge-101"]);
+    const early = { ...perfectEnd(), mortals: [] };
+    expect(checkFleetEnd(early, perfectSent())).toEqual(["gone before their time: guest-1, badge-1"]);
   });
 
   it("sees a last run that lacks what was sent last, and one that holds what is gone", () => {
@@ -202,9 +209,12 @@ function perfectSent(): FleetSent {
       ["cause cause-1", [task(300), task(500), task(1_500)]],
       ["lone lone-1", [task(300), task(500)]],
       ["guest guest-1", [task(300)]],
+      ["badge badge-1", [task(300)]],
+      ["badge badge-101", [task(300)]],
       ...rides.map((ride, index): [string, SentTask[]] => [`bus bus-${index + 1}`, [task(300, ride)]]),
     ]),
     passing: new Set(["guest-101"]),
+    dropped: new Set(["badge-101"]),
     deletions: new Map([["line-11", { askedAt: 600, doneAt: 700 }]]),
   };
 }
@@ -220,6 +230,7 @@ function perfectRun(): ToldRun {
     snapshot("after", 1, { n: 2 }),
     snapshot("lone", 1, { n: 2, points: 2, doubled: 4 }),
     snapshot("guest", 1, { n: 1 }),
+    snapshot("badge", 1, { n: 1 }),
     ...[bus(1, "line-1", 0), bus(2, "line-2", 0), bus(3, undefined, -20)],
     ...[...lines.lasting, ...lines.doomed].flatMap((eid) => {
       const ride = rides.findIndex((one) => one.line === eid);
@@ -255,7 +266,7 @@ function perfectEnd(): FleetFacts {
       { eid: "bus-1", attr: "line", target: "line-1" },
       { eid: "bus-2", attr: "line", target: "line-2" },
     ],
-    guests: guests.leased.slice(0, 1),
+    mortals: ["guest-1", "badge-1"],
   };
 }
 

@@ -1,4 +1,4 @@
-import { boundsOf, type FleetSent, guests, lines, rideAt, rideEveryMs, stops } from "./fleet-sent.ts";
+import { boundsOf, type FleetSent, lines, rideAt, rideEveryMs, stops } from "./fleet-sent.ts";
 import type { ToldRun } from "./run-checker.ts";
 
 /** What a fleet has left behind, when all is processed and every life that was to end is over. */
@@ -13,8 +13,8 @@ export interface FleetFacts {
   readonly referrers: ReadonlyMap<string, readonly string[]>;
   /** What is stored of links, from and to. */
   readonly references: readonly { readonly eid: string; readonly attr: string; readonly target: string }[];
-  /** Guests that are stored. */
-  readonly guests: readonly string[];
+  /** Guests and badges that are stored. */
+  readonly mortals: readonly string[];
 }
 
 /** Instants at which links to stops are asked for: of so many tasks of each bus. */
@@ -32,7 +32,7 @@ export function checkFleetEnd(facts: FleetFacts, sent: FleetSent): string[] {
     ...checkTasks("history", facts.kept, facts.runs),
     ...checkReferrers(facts.referrers, sent),
     ...checkReferences(facts.references, sent),
-    ...checkGuests(facts, sent),
+    ...checkMortals(facts, sent),
     ...checkLast(facts.runs.at(-1), sent),
   ];
 }
@@ -111,25 +111,28 @@ function checkReferences(references: FleetFacts["references"], { tasks, passing,
   return problems;
 }
 
-/** Those whose time is over are gone, and none of those that have some left. */
-function checkGuests({ guests: stored }: FleetFacts, { tasks, passing }: FleetSent): string[] {
-  const staying = [...guests.leased, ...guests.staying].filter((eid) => tasks.has(`guest ${eid}`));
+/** Those whose time is over are gone, and none of those that have some left; the same of badges and their buses. */
+function checkMortals({ mortals: stored }: FleetFacts, { tasks, passing, dropped }: FleetSent): string[] {
+  const staying = [...tasks.keys()].flatMap((key) => {
+    const [type, eid = ""] = key.split(" ");
+    return type === "guest" || (type === "badge" && !dropped.has(eid)) ? [eid] : [];
+  });
   const missing = staying.filter((eid) => !stored.includes(eid));
-  const late = stored.filter((eid) => passing.has(eid));
+  const late = stored.filter((eid) => passing.has(eid) || dropped.has(eid));
   return [
-    ...(missing.length === 0 ? [] : [`guests are gone before their time: ${brief(missing)}`]),
-    ...(late.length === 0 ? [] : [`guests are there after their time: ${brief(late)}`]),
+    ...(missing.length === 0 ? [] : [`gone before their time: ${brief(missing)}`]),
+    ...(late.length === 0 ? [] : [`there after their time: ${brief(late)}`]),
   ];
 }
 
 /** The last run, which began when all was at rest: all that there is, as it was sent last. */
-function checkLast(run: ToldRun | undefined, { tasks, passing, deletions }: FleetSent): string[] {
+function checkLast(run: ToldRun | undefined, { tasks, passing, deletions, dropped }: FleetSent): string[] {
   if (run === undefined) return ["no run has finished"];
   const found = new Map(run.snapshots.map(({ type, eid, values }) => [`${type} ${eid}`, values]));
   const problems: string[] = [];
   for (const [key, sent] of tasks) {
     const [type, eid = ""] = key.split(" ");
-    const { most } = boundsOf(sent, run);
+    const most = dropped.has(eid) ? 0 : boundsOf(sent, run).most;
     const followers =
       type === "cause" ? ["effect", "after"].map((name) => `${name} ${eid.replace("cause", name)}`) : [];
     for (const one of [key, ...followers]) {

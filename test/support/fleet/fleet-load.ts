@@ -40,11 +40,16 @@ export async function startFleetLoad({ addresses, seed, reach = {} }: FleetLoadO
   const errors: string[] = [];
   const connected = (level: "durable" | "processed", at: number) =>
     connect({ ...reach, addresses: [...addresses.slice(at), ...addresses.slice(0, at)], level, callMs: 10_000 });
-  const [counting, linking] = await Promise.all([connected("durable", 1), connected("processed", 2)]);
+  const [counting, linking, pinning] = await Promise.all([
+    connected("durable", 1),
+    connected("processed", 2),
+    connected("processed", 0),
+  ]);
   await yard.open(linking);
   const running = [
     count(counting, yard, createRandom(seed * 16 + 8), stop.signal),
     link(linking, yard, createRandom(seed * 16 + 9), stop.signal),
+    pin(pinning, yard, createRandom(seed * 16 + 11), stop.signal),
   ].map((one) =>
     one.catch((error: unknown) => {
       const { code, message } = toStarlingError(error);
@@ -59,7 +64,7 @@ export async function startFleetLoad({ addresses, seed, reach = {} }: FleetLoadO
     finish: async () => {
       stop.abort();
       await Promise.all(running);
-      await Promise.all([counting.close(), linking.close()]); // of a client that is closed nothing is left to do
+      await Promise.all([counting.close(), linking.close(), pinning.close()]); // of a client that is closed nothing is left to do
     },
   };
 }
@@ -113,6 +118,32 @@ async function link(client: Client, yard: Yard, random: Random, signal: AbortSig
   if (passing !== null) await yard.send(client, [yard.passingGuest(passing)]);
 }
 
+/**
+ * Badges, one step after another. A link is there before its badge, and before another one is taken away: so those that last are
+ * never without one.
+ */
+async function pin(client: Client, yard: Yard, random: Random, signal: AbortSignal): Promise<void> {
+  const { lasting, carriers, users } = fleet.badges;
+  const places = new Map(lasting.map((eid, index) => [eid, carriers[index] ?? ""]));
+  const used = new Map<string, string>();
+  for (const [eid, bus] of places) await yard.send(client, [yard.give(bus, eid)]);
+  for (let round = 1; !signal.aborted; round++) {
+    const [eid = ""] = random.shuffled(lasting);
+    await yard.send(client, [yard.badge(eid)]);
+    const [free = ""] = random.shuffled(carriers.filter((bus) => ![...places.values()].includes(bus)));
+    await yard.send(client, [yard.give(free, eid)]);
+    await yard.send(client, [yard.give(places.get(eid) ?? "", "badge-0")]);
+    places.set(eid, free);
+    const fresh = `badge-${100 + round}`;
+    const [user = ""] = random.shuffled(users);
+    await yard.send(client, [yard.give(user, fresh)]);
+    await yard.send(client, [yard.badge(fresh)]);
+    yard.drop(used.get(user));
+    used.set(user, fresh);
+    await setTimeout(everyMs);
+  }
+}
+
 /** Datapoints of one entity in one batch, and what stands of them in the book. */
 interface Task {
   readonly datapoints: readonly ClientDatapoint[];
@@ -127,6 +158,7 @@ function createYard() {
   const tasks = new Map<string, SentTask[]>();
   const passing = new Set<string>();
   const deletions = new Map<string, Deletion>();
+  const dropped = new Set<string>();
   let datapoints = 0;
   const next = (
     type: string,
@@ -146,7 +178,7 @@ function createYard() {
     return { sent: null, datapoints: [{ type, eid, attr: "name", v: eid }] };
   };
   const yard = {
-    ...{ beginsAt, sent: { tasks, passing, deletions, openedAt: Number.POSITIVE_INFINITY } },
+    ...{ beginsAt, sent: { tasks, passing, deletions, dropped, openedAt: Number.POSITIVE_INFINITY } },
     get count() {
       return datapoints;
     },
@@ -184,6 +216,13 @@ function createYard() {
     },
     invite: (bus: string, guest: string): Task => {
       return { sent: null, datapoints: [{ type: "bus", eid: bus, attr: "guest", v: { eid: guest } }] };
+    },
+    badge: (eid: string): Task => next("badge", eid, []),
+    give: (bus: string, badge: string): Task => {
+      return { sent: null, datapoints: [{ type: "bus", eid: bus, attr: "badge", v: { eid: badge } }] };
+    },
+    drop: (badge: string | undefined): void => {
+      if (badge !== undefined) dropped.add(badge);
     },
     remove: async (client: Client, eid: string): Promise<void> => {
       const deletion: Deletion = { askedAt: Date.now(), doneAt: null };

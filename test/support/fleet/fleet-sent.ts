@@ -32,6 +32,8 @@ export interface FleetSent {
   readonly tasks: ReadonlyMap<string, readonly SentTask[]>;
   /** Guests that go by themselves, by eid. */
   readonly passing: ReadonlySet<string>;
+  /** Badges that no bus has any more, by eid. All others that were sent have one. */
+  readonly dropped: ReadonlySet<string>;
   /** Lines, by eid. */
   readonly deletions: ReadonlyMap<string, Deletion>;
 }
@@ -44,6 +46,9 @@ export const lones = named("lone", 1, 30);
 export const buses = named("bus", 1, 40);
 /** Guests that stay: half of them by the lease that their tasks bring, half by a hook's token. */
 export const guests = { leased: named("guest", 1, 6), staying: named("guest", 11, 6) };
+
+/** Badges that go from bus to bus, and are never without one; the buses that have them; and those that have others in turn. */
+export const badges = { lasting: named("badge", 1, 3), carriers: buses.slice(0, 6), users: buses.slice(6, 10) };
 
 /** Observations of a bus's tasks are a second apart and last for half of it. */
 export const rideEveryMs = 1_000;

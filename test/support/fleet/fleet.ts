@@ -71,16 +71,16 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       const late = (what: string) => (found: readonly string[]) => found.slice(0, 5).map((one) => `${what}: ${one}`);
       await using database = openDatabase(databaseUrl);
       await using client = await connect({ ...reach, addresses, callMs: withinMs });
-      const guests = await untilNothing(async () => {
-        const stored = await database.guests();
-        return stored.filter((eid) => load.sent.passing.has(eid));
+      const mortals = await untilNothing(async () => {
+        const { passing, dropped } = load.sent;
+        return (await database.mortals()).filter((eid) => passing.has(eid) || dropped.has(eid));
       }, withinMs);
       const tick = await client.snapshots.run({ full: seed % 2 === 0 }).catch((error: unknown) => error);
       const asked = typeof tick === "number" ? [] : [`a run could not be asked for: ${toStarlingError(tick).message}`];
       const last = typeof tick === "number" ? tick : Number.MAX_SAFE_INTEGER;
       const open = await untilNothing(() => database.openUpTo(last), asked.length > 0 ? 0 : withinMs);
       await reader.finish();
-      return [...late("guests after their time")(guests), ...asked, ...late("a run is not done")(open)];
+      return [...late("there after their time")(mortals), ...asked, ...late("a run is not done")(open)];
     },
     check: async (facts) => {
       await using client = await connect({ ...reach, addresses });
@@ -111,7 +111,8 @@ async function askForRuns({ addresses, seed, reach = {} }: FleetOptions, signal:
 }
 
 interface FleetDatabase extends AsyncDisposable {
-  guests(): Promise<string[]>;
+  /** Guests and badges. */
+  mortals(): Promise<string[]>;
   /** Runs that are not over, with the shards that they wait for, and tasks that are on their way, of ticks up to this one. */
   openUpTo(tick: number): Promise<string[]>;
   references(): Promise<FleetFacts["references"]>;
@@ -121,8 +122,8 @@ function openDatabase(url: string): FleetDatabase {
   const times = { statementTimeoutMs: 20_000, connectTimeoutMs: 5_000 };
   const connection = createConnection({ url, application: "fleet", ...times });
   return {
-    guests: async () => {
-      const text = "select eid from starling.entity where type = 'guest' and not tombstone";
+    mortals: async () => {
+      const text = "select eid from starling.entity where type in ('guest', 'badge') and not tombstone";
       return (await connection.query<{ eid: string }>(text)).map(({ eid }) => eid);
     },
     openUpTo: async (tick) => {
@@ -160,8 +161,8 @@ async function readFacts(client: Client, { load, runs, facts, database }: FactSo
   for (const eid of referrersAsked.stops) {
     for (const n of ridesAsked) await ask(`${eid} ${n}`, { type: "stop", eid, at: heldAt(load.beginsAt, n) });
   }
-  const [guests, references] = await Promise.all([database.guests(), database.references()]);
-  return { runs, referrers, references, guests, told: tasksIn(facts.raw), kept: tasksIn(facts.history) };
+  const [mortals, references] = await Promise.all([database.mortals(), database.references()]);
+  return { runs, referrers, references, mortals, told: tasksIn(facts.raw), kept: tasksIn(facts.history) };
 }
 
 /** What hooks of runs have told, by type and attribute. */

@@ -78,13 +78,14 @@ function checkCount({ kind, computed, snapshots }: ToldRun): string[] {
 type ByKey = ReadonlyMap<string, ToldSnapshot>;
 
 /** Rule 2 for what counts. */
-function checkCounters(run: ToldRun, byKey: ByKey, { tasks }: FleetSent): string[] {
+function checkCounters(run: ToldRun, byKey: ByKey, { tasks, dropped }: FleetSent): string[] {
   const problems: string[] = [];
   for (const [key, sent] of tasks) {
     const { least, most } = boundsOf(sent, run);
     const found = byKey.get(key);
     // A guest whose hook is late may go before it has its token, and come again.
-    const mayMiss = guests.staying.some((eid) => key === `guest ${eid}`);
+    const [, eid = ""] = key.split(" ");
+    const mayMiss = guests.staying.includes(eid) || dropped.has(eid);
     if (found === undefined && least > 0 && !mayMiss)
       problems.push(`${key} is missing, ${least} was durable before it began`);
     if (found === undefined) continue;
