@@ -47,6 +47,8 @@ export interface BedNodeOptions {
   readonly configDir?: string;
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Of another version; default this one's. */
+  readonly program?: string;
 }
 
 export interface BedOptions {
@@ -118,6 +120,7 @@ function startNode(node: BedNodeOptions, { nodeFlags }: BedOptions, folder: stri
     dataDir: join(folder, node.name ?? "node"),
     flags: [...(node.flags ?? []), ...nodeFlags],
     ...(node.env && { env: node.env }),
+    ...(node.program !== undefined && { program: node.program }),
   });
 }
 

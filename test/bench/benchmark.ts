@@ -36,6 +36,10 @@ export interface BenchmarkOptions {
   readonly rounds: number | null;
   /** Datapoints a second at 30 % of the full rate; null: what the benchmark is defined with. */
   readonly rate: number | null;
+  /** Only with so many nodes; null: with each number that the benchmark is defined with. */
+  readonly nodes: number | null;
+  /** The commit to compare with; null: what the benchmark is defined with. */
+  readonly against: string | null;
   /** Datapoints of the longest history. */
   readonly stored: number;
   readonly signal: AbortSignal;

@@ -51,7 +51,7 @@ export const cases = [
 ] as const;
 export type Case = (typeof cases)[number];
 
-export interface CaseRun {
+interface CaseRun {
   readonly nodesPerMillionS: number;
   readonly postgresPerMillionS: number;
   readonly clientPerMillionS: number;
@@ -104,26 +104,31 @@ function inWords(runs: readonly CaseRun[]): string {
   );
 }
 
-export interface CaseOptions {
+/** Where the nodes of a case run, and as what. */
+export interface NodesOptions {
   readonly one: Case;
-  readonly entities: number;
   /** etcd's. */
   readonly endpoint: string;
-  readonly isIdleToo: boolean;
   /** Of each node. */
   readonly flags?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Of another version. */
+  readonly program?: string;
   /** Of their folders, where two cases run at the same time. */
   readonly folder?: string;
-  /** Begins what goes on beside the load; returns its end. */
-  readonly beside?: (nodes: readonly NodeProcess[]) => () => void;
+}
+
+interface CaseOptions extends NodesOptions {
+  readonly entities: number;
+  readonly isIdleToo: boolean;
 }
 
 /** One load on nodes that nobody used before. */
-export async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, options: CaseOptions): Promise<CaseRun> {
-  const { one, entities, beside = () => () => {} } = options;
+async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, options: CaseOptions): Promise<CaseRun> {
+  const { one, entities } = options;
   const database = await bed.createDatabase();
   try {
-    const nodes = await startNodes(bed, database.url, options, signal);
+    const nodes = await startNodes(bed, database.url, signal, options);
     const [first] = nodes;
     if (first === undefined) throw new Error("no node");
     const addresses = nodes.map(({ address }) => address);
@@ -139,11 +144,9 @@ export async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, opti
       result: report,
       nodesS,
       postgresS,
-    } = await measure(bed, nodes, async () => {
-      const end = beside(nodes);
+    } = await measureCpu(bed, nodes, async () => {
       const sent = await bed.send(first, plan);
       await delay(flushedMs);
-      end();
       return sent;
     });
     const idlePercent = options.isIdleToo ? await measureIdle(nodes) : null;
@@ -168,24 +171,28 @@ export async function runCase(bed: Bed, { signal, rate }: BenchmarkOptions, opti
   }
 }
 
-async function startNodes(
+/** Starts the nodes of a case; several share the shards when it resolves. */
+export async function startNodes(
   bed: Bed,
   databaseUrl: string,
-  { one, endpoint, flags = [], folder = "node" }: CaseOptions,
   signal: AbortSignal,
+  { one, endpoint, flags = [], folder = "node", ...rest }: NodesOptions,
 ): Promise<NodeProcess[]> {
-  if (one.nodes === 1) return [await bed.startNode({ databaseUrl, flags, name: folder })];
+  const { env, program } = rest;
+  const common = { databaseUrl, ...(env && { env }), ...(program !== undefined && { program }) };
+  if (one.nodes === 1) return [await bed.startNode({ ...common, flags, name: folder })];
   const nodes: NodeProcess[] = [];
   for (const name of ["a", "b", "c"]) {
     const own = ["--etcd", endpoint, "--name", name, ...flags];
-    nodes.push(await bed.startNode({ databaseUrl, name: `${folder}-${name}`, flags: own }));
+    nodes.push(await bed.startNode({ ...common, name: `${folder}-${name}`, flags: own }));
   }
   const addresses = nodes.map(({ address }) => address);
   await untilBalanced(addresses, shards, signal);
   return nodes;
 }
 
-async function measure<T>(bed: Bed, nodes: readonly NodeProcess[], work: () => Promise<T>) {
+/** Processor seconds that nodes and PostgreSQL use during some work. */
+export async function measureCpu<T>(bed: Bed, nodes: readonly NodeProcess[], work: () => Promise<T>) {
   const read = () => ({
     nodes: nodes.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0),
     postgres: treeCpuSeconds(bed.postgres.pid),

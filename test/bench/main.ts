@@ -55,8 +55,10 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
   --runs N          runs, of which the medians count
   --entities N      entities, instead of what the benchmark is defined with
   --minutes N       how long soak, slow-database and the search for false suspicions in failover go on (default 10)
-  --rounds N        rounds of cluster (default 3) and metrics (4), kills of failover (default 20), moves of handoff (default 200)
+  --rounds N        rounds of cluster (default 3), pairs of metrics (5), kills of failover (20), moves of handoff (200)
   --rate N          datapoints/s in cluster, failover and handoff: 30 % of what one node takes (default 8000)
+  --nodes N         metrics only on one node, or only on three
+  --against COMMIT  metrics compares this version, with metrics, with nodes of a commit, instead of its own without them
   --stored N        datapoints of the longest history in long-history (default 100000)
   --node-flags TEXT further flags of the node, such as "--lanes 3"
 
@@ -101,6 +103,8 @@ function parseFlags(args: readonly string[]) {
     minutes: text,
     rounds: text,
     rate: text,
+    nodes: text,
+    against: text,
     stored: text,
     "node-flags": text,
   } as const;
@@ -126,6 +130,8 @@ async function runOnce(benchmark: Benchmark, flags: Flags, signal: AbortSignal):
     minutes: numberOf(flags.minutes, "--minutes") ?? 10,
     rounds: numberOf(flags.rounds, "--rounds"),
     rate: numberOf(flags.rate, "--rate"),
+    nodes: numberOf(flags.nodes, "--nodes"),
+    against: flags.against ?? null,
     stored: numberOf(flags.stored, "--stored") ?? 100_000,
     signal,
     note,

@@ -31,6 +31,8 @@ export interface NodeProcessOptions {
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly startWithinMs?: number;
+  /** What it runs; default this build's. */
+  readonly program?: string;
 }
 
 /** Variables that tests read: a node would take them for settings with a slip. */
@@ -48,7 +50,15 @@ export async function startNodeProcess(options: NodeProcessOptions): Promise<Nod
   if (options.dataDir !== undefined) flags.push("--data-dir", options.dataDir);
   const child = spawn(
     process.execPath,
-    ["--max-semi-space-size=64", main, "node", options.configDir, "--listen", "127.0.0.1:0", ...flags],
+    [
+      "--max-semi-space-size=64",
+      options.program ?? main,
+      "node",
+      options.configDir,
+      "--listen",
+      "127.0.0.1:0",
+      ...flags,
+    ],
     {
       env: { ...process.env, ...variablesOfTests, ...anyHttpPort, ...options.env },
       stdio: ["ignore", "ignore", "pipe"],
