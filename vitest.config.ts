@@ -6,6 +6,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     fileParallelism: true,
-    maxWorkers: 2,
+    // Most of what takes long waits for leases, deadlines and processes.
+    maxWorkers: 3,
   },
 });

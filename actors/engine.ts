@@ -2,12 +2,12 @@ import type { RecordView } from "../modules/hook.ts";
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
-import type { MessageResult } from "./message-result.ts";
-import type { Part, PartListener } from "./part.ts";
-import type { Settler } from "./settler.ts";
+import type { MessageResult } from "./lane/message-result.ts";
+import type { Part, PartListener } from "./lane/part.ts";
+import type { Settler } from "./sessions/settler.ts";
+import type { Ticks } from "./snapshots/ticks.ts";
 import type { SessionOpening } from "./store/session.ts";
 import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts";
-import type { Ticks } from "./ticks.ts";
 
 /**
  * The actors of one node, as its gRPC services see them. Built by `startEngine` in `actors/start-engine.ts`.

@@ -1,7 +1,7 @@
 import type { Model } from "../modules/model.ts";
 import { toSeq } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import { readSegment } from "./segment.ts";
+import { readSegment } from "./log/segment.ts";
 import type { RawRow, Segment } from "./store/store.ts";
 
 export interface FollowFilter {

@@ -2,12 +2,12 @@ import type { Seq, SessionId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
 import type { EngineStatus, LogPlace, OwnedRecord } from "./engine.ts";
-import type { MessageResult } from "./message-result.ts";
+import type { MessageResult } from "./lane/message-result.ts";
+import type { Part, PartListener } from "./lane/part.ts";
 import type { LanesReport, ShardInspection } from "./node-report.ts";
-import type { Part, PartListener } from "./part.ts";
+import type { LocalTicks } from "./snapshots/ticks.ts";
 import type { SessionOpening } from "./store/session.ts";
 import type { AcquiredShard, Fence, RawRow, StoredDeadLetter, StoredSession } from "./store/store.ts";
-import type { LocalTicks } from "./ticks.ts";
 
 /** The shards that this node owns, in its lanes. Knows nothing of other nodes: what is not here is refused as MOVED. */
 export interface LocalEngine {

@@ -10,13 +10,13 @@ import type { EntitySpec, Model } from "../modules/model.ts";
 import type { ModuleActors, SendOptions } from "../modules/module-actors.ts";
 import type { Clock } from "../proto/clock.ts";
 import { type ErrorCode, StarlingError } from "../proto/starling-error.ts";
-import type { SplitBatch } from "./batch.ts";
-import type { CallChannel, CallSession } from "./call-session.ts";
 import type { Engine, LogPlace } from "./engine.ts";
-import { createLineText, writeTask } from "./line.ts";
-import { errorOf } from "./message-result.ts";
-import { type Part, taskFrom } from "./part.ts";
-import { tokensOf } from "./session.ts";
+import { errorOf } from "./lane/message-result.ts";
+import { type Part, taskFrom } from "./lane/part.ts";
+import { createLineText, writeTask } from "./log/line.ts";
+import type { SplitBatch } from "./sessions/batch.ts";
+import type { CallChannel, CallSession } from "./sessions/call-session.ts";
+import { tokensOf } from "./sessions/session.ts";
 import { shardOfType } from "./shard-of-type.ts";
 
 export interface MessengerOptions {

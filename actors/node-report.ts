@@ -1,8 +1,8 @@
 import type { EntityExplanation, ShardWait } from "../proto/cluster-status.ts";
 import type { ShardId } from "../proto/ids.ts";
 import type { EngineStatus } from "./engine.ts";
-import type { Lane } from "./lane.ts";
-import type { Shard } from "./shard.ts";
+import type { Lane } from "./lane/lane.ts";
+import type { Shard } from "./lane/shard.ts";
 
 /** What a node says of itself when another one asks: plain data. What lasts is told in ms up to now. */
 export interface NodeReport extends LanesReport {

@@ -1,5 +1,5 @@
 import type { Clock } from "../proto/clock.ts";
-import type { NextDeadline } from "./schedule-cron.ts";
+import type { NextDeadline } from "./schedules/schedule-cron.ts";
 
 export interface RepeatOptions {
   /** Null: never. */

@@ -2,9 +2,9 @@ import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import type { Seq, ShardId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
-import type { LaneMessage } from "./lane.ts";
-import type { MessageResult } from "./message-result.ts";
-import { findResult } from "./segment.ts";
+import type { LaneMessage } from "./lane/lane.ts";
+import type { MessageResult } from "./lane/message-result.ts";
+import { findResult } from "./log/segment.ts";
 import type { Store } from "./store/store.ts";
 
 export interface ReplyReaderOptions {

@@ -1,6 +1,6 @@
 import { createAilment } from "../cluster/ailment.ts";
-import type { Links } from "../cluster/links.ts";
-import type { Membership, MembershipView } from "../cluster/membership.ts";
+import type { Links } from "../cluster/links/links.ts";
+import type { Membership, MembershipView } from "../cluster/membership/membership.ts";
 import { createOwnerTable, type OwnerTable } from "../cluster/owner-table.ts";
 import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
@@ -11,8 +11,8 @@ import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { type ClusterControl, type ControlOptions, createClusterControl, inspectSelf } from "./cluster-control.ts";
 import type { Engine, SessionTaker } from "./engine.ts";
 import type { LocalEngine } from "./local-engine.ts";
-import { createRouter, defaultRouterLimits, type RouterLimits } from "./router.ts";
-import { createSettler } from "./settler.ts";
+import { createRouter, defaultRouterLimits, type RouterLimits } from "./peers/router.ts";
+import { createSettler } from "./sessions/settler.ts";
 import { type LocalEngineOptions, startLocalEngine } from "./start-local-engine.ts";
 import type { AcquiredShard, Queries, Store } from "./store/store.ts";
 

@@ -1,4 +1,4 @@
-import type { MembershipView, NodeRecord } from "../cluster/membership.ts";
+import type { MembershipView, NodeRecord } from "../cluster/membership/membership.ts";
 import type { Ownership } from "../cluster/owner-table.ts";
 import type { ClusterNodeStatus, ClusterShardStatus, ClusterStatus } from "../proto/cluster-status.ts";
 import { groupOf, type NodeId, type ShardGroup, type ShardId } from "../proto/ids.ts";

@@ -1,9 +1,9 @@
 import type { CheckedTask } from "../modules/datapoint.ts";
 import type { Hook } from "../modules/hook.ts";
 import type { Seq, ShardId } from "../proto/ids.ts";
-import type { HookCall } from "./hook-call.ts";
-import type { HookOutcome } from "./hook-outcome.ts";
-import type { OpenBatch } from "./session.ts";
+import type { HookCall } from "./hooks/hook-call.ts";
+import type { HookOutcome } from "./hooks/hook-outcome.ts";
+import type { OpenBatch } from "./sessions/session.ts";
 
 /**
  * Follows some tasks on their way: from the batch that brought them over the log, hooks and what these derive, here and on

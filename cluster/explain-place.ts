@@ -1,5 +1,5 @@
 import { groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
-import type { MembershipView, NodeRecord } from "./membership.ts";
+import type { MembershipView, NodeRecord } from "./membership/membership.ts";
 import type { OwnerTable } from "./owner-table.ts";
 import { targetsOf } from "./plan-ownership.ts";
 

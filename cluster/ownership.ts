@@ -2,7 +2,7 @@ import type { Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import { type Epoch, type NodeId, type ShardId, toEpoch } from "../proto/ids.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
-import type { Membership } from "./membership.ts";
+import type { Membership } from "./membership/membership.ts";
 import type { Ownership, OwnerTable } from "./owner-table.ts";
 import { type OwnershipPlan, planOwnership } from "./plan-ownership.ts";
 

@@ -1,6 +1,6 @@
 import { groupOf, type NodeId, type ShardGroup, type ShardId } from "../proto/ids.ts";
 import { allocation, type Owners } from "./allocation.ts";
-import type { MembershipView } from "./membership.ts";
+import type { MembershipView } from "./membership/membership.ts";
 import type { OwnerTable } from "./owner-table.ts";
 
 /** What a node is to do so that its shards become those that the allocation gives it. */

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { openPostgresStore } from "../actors/store/postgres-store.ts";
-import { openEtcd } from "../cluster/etcd.ts";
+import { openEtcd } from "../cluster/etcd/etcd.ts";
 import { readMark } from "../cluster/guarded-coordinator.ts";
 import { systemClock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";

@@ -1,5 +1,5 @@
 import { writeSync } from "node:fs";
-import { createFailPoint, noFailPoint, type OnFailPoint } from "../actors/fail-point.ts";
+import { createFailPoint, noFailPoint, type OnFailPoint } from "../actors/lane/fail-point.ts";
 
 /** Names the fail-point and the hit at which the process ends, `name:count`. For tests only. */
 export const failPointVariable = "STARLING_FAIL_POINT";

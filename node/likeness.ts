@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { NodeRecord } from "../cluster/membership.ts";
+import type { NodeRecord } from "../cluster/membership/membership.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import type { LoadedConfig } from "./config/load-config.ts";
 import type { Modules } from "./module-loader.ts";

@@ -1,6 +1,6 @@
 import { url } from "node:inspector";
-import { type HookMark, noMark } from "../actors/hook-mark.ts";
-import { startWatchdog, type Watchdog } from "../actors/watchdog.ts";
+import { type HookMark, noMark } from "../actors/hooks/hook-mark.ts";
+import { startWatchdog, type Watchdog } from "../actors/hooks/watchdog.ts";
 import type { Clock } from "../proto/clock.ts";
 
 /** What a process says of its debugger. */

@@ -1,6 +1,6 @@
 import type { Counters } from "../actors/counters.ts";
-import { createHookCounters } from "../actors/hook-counters.ts";
-import { allHooks } from "../actors/hook-lane.ts";
+import { createHookCounters } from "../actors/hooks/hook-counters.ts";
+import { allHooks } from "../actors/hooks/hook-lane.ts";
 import type { Hook, HookTable } from "../modules/hook.ts";
 import { formatPath } from "../modules/hook-path.ts";
 import type { Model } from "../modules/model.ts";

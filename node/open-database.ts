@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Counters } from "../actors/counters.ts";
-import { coordinatorShard } from "../actors/snapshot-coordinator.ts";
+import { coordinatorShard } from "../actors/snapshots/snapshot-coordinator.ts";
 import { createShardedSnapshots } from "../actors/store/postgres-snapshots.ts";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
 import { createShardedSnapshotQueries } from "../actors/store/sharded-snapshot-queries.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Counters } from "../actors/counters.ts";
-import { type LinkSecurity, plainLinks, tlsLinks } from "../cluster/link-security.ts";
+import { type LinkSecurity, plainLinks, tlsLinks } from "../cluster/links/link-security.ts";
 import { describeForeign, nodesOfCertificate } from "../cluster/node-identity.ts";
 import { type Clock, systemClock } from "../proto/clock.ts";
 import { StarlingError } from "../proto/starling-error.ts";

@@ -1,10 +1,10 @@
 import { createHash, randomUUID } from "node:crypto";
 import type { Counters } from "../actors/counters.ts";
-import type { HookRunner } from "../actors/hook-runner.ts";
-import { createNextDeadline } from "../actors/schedule-cron.ts";
-import { createSnapshotComputer } from "../actors/snapshot-computer.ts";
-import { createSnapshotTaskSender } from "../actors/snapshot-tasks.ts";
-import { type Snapshots, startSnapshots } from "../actors/snapshots.ts";
+import type { HookRunner } from "../actors/hooks/hook-runner.ts";
+import { createNextDeadline } from "../actors/schedules/schedule-cron.ts";
+import { createSnapshotComputer } from "../actors/snapshots/snapshot-computer.ts";
+import { createSnapshotTaskSender } from "../actors/snapshots/snapshot-tasks.ts";
+import { type Snapshots, startSnapshots } from "../actors/snapshots/snapshots.ts";
 import type { ClusterEngine } from "../actors/start-engine.ts";
 import type { Model } from "../modules/model.ts";
 import type { SnapshotHooks } from "../modules/snapshot-hook.ts";

@@ -1,9 +1,9 @@
-import type { CallSession } from "../actors/call-session.ts";
-import { startCollector } from "../actors/collector.ts";
 import type { Counters } from "../actors/counters.ts";
-import { startHistoryKeeper } from "../actors/history-keeper.ts";
-import { startLinkKeeper } from "../actors/link-keeper.ts";
-import { createNextDeadline } from "../actors/schedule-cron.ts";
+import { startHistoryKeeper } from "../actors/history/history-keeper.ts";
+import { startCollector } from "../actors/lifetimes/collector.ts";
+import { startLinkKeeper } from "../actors/links/link-keeper.ts";
+import { createNextDeadline } from "../actors/schedules/schedule-cron.ts";
+import type { CallSession } from "../actors/sessions/call-session.ts";
 import type { ClusterEngine } from "../actors/start-engine.ts";
 import { systemClock } from "../proto/clock.ts";
 import { groupOf, type ShardId } from "../proto/ids.ts";

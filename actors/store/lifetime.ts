@@ -4,7 +4,7 @@ import { type Packer, packNumbers } from "./pack.ts";
 import type { DueLook, EntityKey, FlushRequest, InhabitantsRequest } from "./store.ts";
 
 /*
- * When the collector has to look at the lifetime of an entity (`actors/lifetime.ts`): a row for each that may end by itself,
+ * When the collector has to look at the lifetime of an entity (`actors/lifetimes/lifetime.ts`): a row for each that may end by itself,
  * written with its record. In step 6.
  */
 export const lifetimeFunctions = String.raw`

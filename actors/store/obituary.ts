@@ -6,7 +6,7 @@ import type { LogEnd, NewObituary, Obituary, ShardPlace } from "./stored-link.ts
 
 /*
  * Obituaries: what was deleted and may be linked to, a row for each shard and flush, with how far every log went then. They
- * are read and removed by `actors/link-keeper.ts`. In step 6.
+ * are read and removed by `actors/links/link-keeper.ts`. In step 6.
  */
 export const obituaryFunctions = String.raw`
 -- dead: JSON, [type, eid] each; places: shard, seq and time of the end of each log, as places_text_1 writes them.

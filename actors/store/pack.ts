@@ -1,4 +1,4 @@
-import { timeText } from "../number-text.ts";
+import { timeText } from "../log/number-text.ts";
 import type { EntityKey } from "./store.ts";
 
 /*

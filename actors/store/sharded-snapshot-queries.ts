@@ -1,5 +1,5 @@
 import type { ShardId } from "../../proto/ids.ts";
-import type { SnapshotSort } from "../snapshot-filter.ts";
+import type { SnapshotSort } from "../filters/snapshot-filter.ts";
 import type { DistinctValue, FinishedRun, SnapshotPlace, SnapshotQueries, SortedPlace } from "./snapshot-queries.ts";
 
 /** Snapshots over several databases, each with its own shards; runs lie in one of them, whichever it is. */

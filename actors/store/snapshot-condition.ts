@@ -7,8 +7,8 @@ import type {
   RegexFlags,
   SnapshotFilter,
   SnapshotSort,
-} from "../snapshot-filter.ts";
-import type { KeyKind, SnapshotKey } from "../snapshot-key.ts";
+} from "../filters/snapshot-filter.ts";
+import type { KeyKind, SnapshotKey } from "../snapshots/snapshot-key.ts";
 import type { Parameter } from "./connection.ts";
 
 /*

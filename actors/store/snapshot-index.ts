@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { EntitySpec, Model } from "../../modules/model.ts";
-import { keyOfAttribute, keyOfEid } from "../snapshot-key.ts";
+import { keyOfAttribute, keyOfEid } from "../snapshots/snapshot-key.ts";
 import type { Connection } from "./connection.ts";
 import { clusterLockClass } from "./schema.ts";
 import { eidKeyText, keyText, memberPlace } from "./snapshot-condition.ts";

@@ -1,5 +1,5 @@
 import type { ShardId } from "../../proto/ids.ts";
-import type { SnapshotFilter, SnapshotSort } from "../snapshot-filter.ts";
+import type { SnapshotFilter, SnapshotSort } from "../filters/snapshot-filter.ts";
 import type { EntityKey } from "./store.ts";
 
 /**

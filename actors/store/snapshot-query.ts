@@ -1,6 +1,6 @@
 import { toShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import type { SnapshotSort } from "../snapshot-filter.ts";
+import type { SnapshotSort } from "../filters/snapshot-filter.ts";
 import { codeOf, type Parameter, type Pool } from "./connection.ts";
 import {
   conditionText,

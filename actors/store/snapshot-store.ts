@@ -112,7 +112,7 @@ export interface SnapshotCounts {
   readonly shardsDone?: number;
 }
 
-/** See `HookReport` in `actors/snapshot-report.ts`. */
+/** See `HookReport` in `actors/snapshots/snapshot-report.ts`. */
 export interface SnapshotHookReport {
   readonly calls: number;
   readonly failures: number;
@@ -175,7 +175,7 @@ export interface SnapshotTasks {
   readonly shard: ShardId | null;
   readonly tick: number;
   readonly page: number;
-  /** JSON text: see `actors/snapshot-tasks.ts`. */
+  /** JSON text: see `actors/snapshots/snapshot-tasks.ts`. */
   readonly body: string;
 }
 

@@ -112,7 +112,7 @@ export interface HeldEntry {
   readonly at: number;
   /** Id of the hook that runs. */
   readonly hook: string;
-  /** JSON text: how far the task is, and its cause; see `actors/obligation.ts`. */
+  /** JSON text: how far the task is, and its cause; see `actors/lane/obligation.ts`. */
   readonly place: string;
   /** Its lines, as in the log. */
   readonly task: string;
@@ -126,7 +126,7 @@ export interface AttemptMark {
   readonly deaths: number;
 }
 
-/** One row of the log: what one commit appended to one shard. See `actors/segment.ts` for head and body. */
+/** One row of the log: what one commit appended to one shard. See `actors/log/segment.ts` for head and body. */
 export interface Segment {
   readonly shard: ShardId;
   /** Seq of the first body line. A segment without body lines takes one seq all the same. */
@@ -179,7 +179,7 @@ export interface StoredEntity extends EntityKey {
   readonly createdAt: number;
   /** Seq of the last task applied. */
   readonly applied: Seq;
-  /** The record without histories: see `writeState` in `actors/entity.ts`. */
+  /** The record without histories: see `writeState` in `actors/lane/entity.ts`. */
   readonly state: string;
   /**
    * Values that stand outside `state`: of a flush those that changed since the one before, of a load all. In a list they
@@ -274,7 +274,7 @@ export interface StoredSession {
   readonly opening: number;
 }
 
-/** A page of an attribute's merged history: see `actors/history-page.ts` for the body. Times are Unix ms. */
+/** A page of an attribute's merged history: see `actors/history/history-page.ts` for the body. Times are Unix ms. */
 export interface HistoryPage extends EntityKey {
   readonly attr: string;
   readonly t1: number;

@@ -1,7 +1,7 @@
 import type { Seq, ShardId } from "../../proto/ids.ts";
 import type { EntityKey, Store } from "./store.ts";
 
-/* What the store keeps of links and of obituaries, and what is asked of it: see `actors/entity-links.ts` and `link-keeper.ts`. */
+/* What the store keeps of links and of obituaries, and what is asked of it: see `actors/links/entity-links.ts` and `link-keeper.ts`. */
 
 /** A link of an entity: over which attribute, and whereto. */
 export interface LinkEnd {

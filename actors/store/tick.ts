@@ -1,7 +1,7 @@
 import type { Seq, ShardId } from "../../proto/ids.ts";
 import type { EntityKey, HistoryPage, HistorySegment, PageWindow, StoredEntity } from "./store.ts";
 
-/* What the store keeps of a tick's cut: see `actors/tick-mark.ts`. */
+/* What the store keeps of a tick's cut: see `actors/snapshots/tick-mark.ts`. */
 
 /** A place in a shard, in the order in which a tick computes its entities: by eid, then by type, as UTF-8. */
 export type TickPlace = Pick<EntityKey, "eid" | "type">;

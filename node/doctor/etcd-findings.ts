@@ -1,4 +1,4 @@
-import type { EtcdExamination, EtcdFacts } from "../../cluster/etcd-examination.ts";
+import type { EtcdExamination, EtcdFacts } from "../../cluster/etcd/etcd-examination.ts";
 import { createReport, type Finding, formatBytes, type Report } from "./finding.ts";
 
 /** What the members of an etcd are judged by. */

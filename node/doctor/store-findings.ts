@@ -1,7 +1,7 @@
 import { statfs } from "node:fs/promises";
 import { resolve } from "node:path";
 import { examinePostgres, type PostgresExamination } from "../../actors/store/examination.ts";
-import { type EtcdExamination, examineEtcd } from "../../cluster/etcd-examination.ts";
+import { type EtcdExamination, examineEtcd } from "../../cluster/etcd/etcd-examination.ts";
 import type { Clock } from "../../proto/clock.ts";
 import type { Settings } from "../config/settings.ts";
 import { userOf } from "../data-folder.ts";

@@ -1,5 +1,5 @@
 import type { Messenger } from "../../actors/messenger.ts";
-import { wireToken } from "../../actors/wire-token.ts";
+import { wireToken } from "../../actors/sessions/wire-token.ts";
 import type { ActorAddress } from "../../modules/behaviour.ts";
 import { parseJsonText } from "../../modules/json-value.ts";
 import type { Actors, ActorAddress as WireAddress } from "../../proto/gen/starling_pb.ts";

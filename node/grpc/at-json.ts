@@ -1,4 +1,4 @@
-import type { ObservedAt } from "../../actors/history-at.ts";
+import type { ObservedAt } from "../../actors/history/history-at.ts";
 import type { RecordView } from "../../modules/hook.ts";
 import type { EntitySpec } from "../../modules/model.ts";
 import { writeValue } from "./attributes-json.ts";

@@ -4,7 +4,7 @@ import type { AttributeSpec, EntitySpec } from "../../modules/model.ts";
 
 /**
  * A record's attributes as JSON text, `{"attr":{"v":…,"t1":ms,"t2":ms,"c":n,"n":count}}`: the format in which
- * `actors/entity.ts` stores them.
+ * `actors/lane/entity.ts` stores them.
  */
 export function attributesJson(entity: EntitySpec, view: RecordView): string {
   const members: string[] = [];

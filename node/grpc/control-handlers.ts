@@ -1,5 +1,5 @@
 import type { ClusterControl } from "../../actors/cluster-control.ts";
-import type { MembershipChanged } from "../../cluster/membership-change.ts";
+import type { MembershipChanged } from "../../cluster/membership/membership-change.ts";
 import type { Admin } from "../../proto/gen/starling_pb.ts";
 import { type ShardGroup, shardGroups, toShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";

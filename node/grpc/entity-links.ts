@@ -1,5 +1,5 @@
 import type { Engine } from "../../actors/engine.ts";
-import { linksOf, linksTo } from "../../actors/link-attributes.ts";
+import { linksOf, linksTo } from "../../actors/links/link-attributes.ts";
 import type { LinkAt, LinksQuery } from "../../actors/store/stored-link.ts";
 import { checkEid, findEntity } from "../../modules/check-datapoint.ts";
 import { eidText } from "../../modules/eid.ts";

@@ -1,5 +1,5 @@
 import type { Metadata } from "@grpc/grpc-js";
-import { type CallCertificate, certificateOf } from "../../cluster/call-certificate.ts";
+import { type CallCertificate, certificateOf } from "../../cluster/links/call-certificate.ts";
 import { isLoopback } from "../../proto/loopback.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { WatchedFiles } from "../../proto/watched-files.ts";

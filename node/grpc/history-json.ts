@@ -1,7 +1,7 @@
-import type { Histories } from "../../actors/history-read.ts";
-import { historyRuleOf } from "../../actors/history-rule.ts";
-import { confidenceOf, type Piece } from "../../actors/history-run.ts";
-import { keepNewest } from "../../actors/history-value.ts";
+import type { Histories } from "../../actors/history/history-read.ts";
+import { historyRuleOf } from "../../actors/history/history-rule.ts";
+import { confidenceOf, type Piece } from "../../actors/history/history-run.ts";
+import { keepNewest } from "../../actors/history/history-value.ts";
 import type { EntitySpec } from "../../modules/model.ts";
 
 /**

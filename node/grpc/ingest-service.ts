@@ -1,10 +1,10 @@
-import { splitBatch } from "../../actors/batch.ts";
-import { hashFields } from "../../actors/batch-hash.ts";
-import { type BatchMeter, createBatchMeter } from "../../actors/batch-meter.ts";
-import { type CallSession, replyOf } from "../../actors/call-session.ts";
 import type { Engine } from "../../actors/engine.ts";
-import type { StreamLimits } from "../../actors/stream.ts";
-import { looseOf, type WireDatapoint } from "../../actors/wire-datapoint.ts";
+import { splitBatch } from "../../actors/sessions/batch.ts";
+import { hashFields } from "../../actors/sessions/batch-hash.ts";
+import { type BatchMeter, createBatchMeter } from "../../actors/sessions/batch-meter.ts";
+import { type CallSession, replyOf } from "../../actors/sessions/call-session.ts";
+import type { StreamLimits } from "../../actors/sessions/stream.ts";
+import { looseOf, type WireDatapoint } from "../../actors/sessions/wire-datapoint.ts";
 import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { AckLevel, type Ingest, type SendRequest } from "../../proto/gen/starling_pb.ts";

@@ -1,8 +1,8 @@
 import type { ServerDuplexStream } from "@grpc/grpc-js";
-import { bytesOfField, hashFields } from "../../actors/batch-hash.ts";
-import type { BatchMeter } from "../../actors/batch-meter.ts";
 import type { Engine } from "../../actors/engine.ts";
-import type { OpenBatch } from "../../actors/session.ts";
+import { bytesOfField, hashFields } from "../../actors/sessions/batch-hash.ts";
+import type { BatchMeter } from "../../actors/sessions/batch-meter.ts";
+import type { OpenBatch } from "../../actors/sessions/session.ts";
 import {
   createStreamState,
   type NodeMessageInit,
@@ -11,7 +11,7 @@ import {
   type StreamMessage,
   type StreamState,
   stepStream,
-} from "../../actors/stream.ts";
+} from "../../actors/sessions/stream.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { AckLevel, type Batch } from "../../proto/gen/starling_pb.ts";
 import type { SessionId, ShardId } from "../../proto/ids.ts";

@@ -1,10 +1,10 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { logVerbosity, Server, type ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
-import { type BatchMeter, createBatchMeter } from "../../actors/batch-meter.ts";
-import { CallSession, defaultCallLimits } from "../../actors/call-session.ts";
 import type { Engine } from "../../actors/engine.ts";
 import { createMessenger } from "../../actors/messenger.ts";
-import { defaultCredits } from "../../actors/stream.ts";
+import { type BatchMeter, createBatchMeter } from "../../actors/sessions/batch-meter.ts";
+import { CallSession, defaultCallLimits } from "../../actors/sessions/call-session.ts";
+import { defaultCredits } from "../../actors/sessions/stream.ts";
 import type { Model } from "../../modules/model.ts";
 import { type Clock, systemClock } from "../../proto/clock.ts";
 import { file_grpc_health, Health } from "../../proto/gen/grpc/health_pb.ts";

@@ -1,8 +1,8 @@
-import { parseFulltextFilter, parseGenericFilter } from "../../actors/parse-filter.ts";
-import { parseDistinct, parseSort, sortMax } from "../../actors/parse-sort.ts";
-import type { SnapshotFilter } from "../../actors/snapshot-filter.ts";
-import { readSnapshotHistory } from "../../actors/snapshot-history.ts";
-import type { Snapshots as Runs } from "../../actors/snapshots.ts";
+import { parseFulltextFilter, parseGenericFilter } from "../../actors/filters/parse-filter.ts";
+import { parseDistinct, parseSort, sortMax } from "../../actors/filters/parse-sort.ts";
+import type { SnapshotFilter } from "../../actors/filters/snapshot-filter.ts";
+import { readSnapshotHistory } from "../../actors/snapshots/snapshot-history.ts";
+import type { Snapshots as Runs } from "../../actors/snapshots/snapshots.ts";
 import type { FinishedRun, SnapshotPlace, SnapshotQueries } from "../../actors/store/snapshot-queries.ts";
 import type { SnapshotRun } from "../../actors/store/snapshot-store.ts";
 import { checkEid, findEntity } from "../../modules/check-datapoint.ts";

@@ -1,5 +1,5 @@
 import type { Engine } from "../../actors/engine.ts";
-import type { Membership } from "../../cluster/membership.ts";
+import type { Membership } from "../../cluster/membership/membership.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { withDeadline } from "../../proto/deadline.ts";
 import { toStarlingError } from "../../proto/starling-error.ts";

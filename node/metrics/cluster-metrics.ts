@@ -1,4 +1,4 @@
-import type { NodeRecord } from "../../cluster/membership.ts";
+import type { NodeRecord } from "../../cluster/membership/membership.ts";
 import { groupOf, type ShardId } from "../../proto/ids.ts";
 import { counter, countersBy, gauge, gaugesBy, histogram, type Metric, type Scene } from "./metric.ts";
 

@@ -1,4 +1,4 @@
-import { createHookCounters, type HookCounters } from "../../actors/hook-counters.ts";
+import { createHookCounters, type HookCounters } from "../../actors/hooks/hook-counters.ts";
 import type { Hook } from "../../modules/hook.ts";
 import type { Metric, Sample, Scene } from "./metric.ts";
 

@@ -1,8 +1,8 @@
 import type { Counters } from "../../actors/counters.ts";
 import type { Engine, EngineStatus } from "../../actors/engine.ts";
 import type { Histogram } from "../../actors/histogram.ts";
-import type { GrpcLinks } from "../../cluster/grpc-links.ts";
-import type { Membership } from "../../cluster/membership.ts";
+import type { GrpcLinks } from "../../cluster/links/grpc-links.ts";
+import type { Membership } from "../../cluster/membership/membership.ts";
 import type { Hook } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
 import type { ShardId } from "../../proto/ids.ts";

@@ -9,9 +9,9 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
-import type { HookCall } from "../../actors/hook-call.ts";
-import type { HookOutcome } from "../../actors/hook-outcome.ts";
-import type { OpenBatch } from "../../actors/session.ts";
+import type { HookCall } from "../../actors/hooks/hook-call.ts";
+import type { HookOutcome } from "../../actors/hooks/hook-outcome.ts";
+import type { OpenBatch } from "../../actors/sessions/session.ts";
 import type { Traces } from "../../actors/traces.ts";
 import type { CheckedTask } from "../../modules/datapoint.ts";
 import type { Hook } from "../../modules/hook.ts";

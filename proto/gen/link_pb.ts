@@ -2,7 +2,7 @@
 // @generated from file link.proto (package starling.link.v1, syntax proto3)
 /* eslint-disable */
 
-// What nodes of one cluster say to each other on a link. The frames' meaning stands in cluster/link-frame.ts.
+// What nodes of one cluster say to each other on a link. The frames' meaning stands in cluster/links/link-frame.ts.
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";

@@ -6,9 +6,9 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
 import { simulationLimits } from "../support/simulated-node.ts";
-import { all, eids, noHooks, split } from "./hand-off-world.ts";
-import * as script from "./protocol-script.ts";
-import { model, shards, task } from "./protocol-script.ts";
+import { all, eids, noHooks, split } from "./lane/hand-off-world.ts";
+import * as script from "./lane/protocol-script.ts";
+import { model, shards, task } from "./lane/protocol-script.ts";
 
 test("a local engine takes shards in, gives them up, and loses them; it writes under the identity of the moment", async () => {
   const store = createMemoryStore();

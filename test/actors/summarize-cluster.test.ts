@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { NodeReport, ShardReport } from "../../actors/node-report.ts";
 import { type ClusterFacts, summarizeCluster } from "../../actors/summarize-cluster.ts";
-import type { MembershipView, NodeRecord } from "../../cluster/membership.ts";
+import type { MembershipView, NodeRecord } from "../../cluster/membership/membership.ts";
 import { type NodeId, type ShardId, shardId, toEpoch, toNodeId, toSeq } from "../../proto/ids.ts";
 
 const shards = [shardId("entity", 0), shardId("entity", 1), shardId("system", 0)];

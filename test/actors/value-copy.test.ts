@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { applyDatapoint, createEntity } from "../../actors/entity.ts";
-import { viewOf } from "../../actors/entity-view.ts";
+import { applyDatapoint, createEntity } from "../../actors/lane/entity.ts";
+import { viewOf } from "../../actors/lane/entity-view.ts";
 import { copyValue } from "../../actors/value-copy.ts";
 import { checkDatapoint } from "../../modules/check-datapoint.ts";
 import { parseDataType } from "../../modules/data-type.ts";

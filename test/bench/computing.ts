@@ -1,9 +1,9 @@
 import { createCounters } from "../../actors/counters.ts";
-import { createHookPatience } from "../../actors/hook-patience.ts";
-import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
-import { computeSnapshots, computeValues, type SnapshotScope } from "../../actors/snapshot-hooks.ts";
-import { planSnapshotLinks } from "../../actors/snapshot-link.ts";
-import type { RecordAt } from "../../actors/snapshot-values.ts";
+import { createHookRunner, hookRunnerLimits } from "../../actors/hooks/hook-runner.ts";
+import { createHookPatience } from "../../actors/snapshots/hook-patience.ts";
+import { computeSnapshots, computeValues, type SnapshotScope } from "../../actors/snapshots/snapshot-hooks.ts";
+import { planSnapshotLinks } from "../../actors/snapshots/snapshot-link.ts";
+import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
 import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import { type CallbackRegistrar, createRegistrar } from "../../modules/registrar.ts";
 import type { CorrelationHook, LinkedValue } from "../../modules/snapshot-hook.ts";

@@ -1,4 +1,4 @@
-import { type Block, writeSegment } from "../../actors/segment.ts";
+import { type Block, writeSegment } from "../../actors/log/segment.ts";
 import { openPostgresStore, type PostgresStore } from "../../actors/store/postgres-store.ts";
 import type { Fence, Segment } from "../../actors/store/store.ts";
 import type { EntitySpec } from "../../modules/model.ts";

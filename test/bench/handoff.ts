@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Coordinator } from "../../cluster/coordinator.ts";
-import { openEtcd } from "../../cluster/etcd.ts";
-import { createMembershipKeys, type MembershipKeys } from "../../cluster/membership-keys.ts";
+import { openEtcd } from "../../cluster/etcd/etcd.ts";
+import { createMembershipKeys, type MembershipKeys } from "../../cluster/membership/membership-keys.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { systemClock } from "../../proto/clock.ts";
 import { toShardId } from "../../proto/ids.ts";

@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { createCounters } from "../../actors/counters.ts";
-import { observedAt } from "../../actors/history-at.ts";
-import { startHistoryKeeper } from "../../actors/history-keeper.ts";
-import { readHistories } from "../../actors/history-read.ts";
-import { historyRuleOf } from "../../actors/history-rule.ts";
-import { mergeRuns, type Piece, type Run } from "../../actors/history-run.ts";
+import { observedAt } from "../../actors/history/history-at.ts";
+import { startHistoryKeeper } from "../../actors/history/history-keeper.ts";
+import { readHistories } from "../../actors/history/history-read.ts";
+import { historyRuleOf } from "../../actors/history/history-rule.ts";
+import { mergeRuns, type Piece, type Run } from "../../actors/history/history-run.ts";
 import type { Connection } from "../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../actors/store/postgres-store.ts";
 import type { EntityKey, Fence } from "../../actors/store/store.ts";

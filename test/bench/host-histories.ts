@@ -1,5 +1,5 @@
-import { historyRuleOf } from "../../actors/history-rule.ts";
-import { mergeRuns, observe, type Piece, type Run } from "../../actors/history-run.ts";
+import { historyRuleOf } from "../../actors/history/history-rule.ts";
+import { mergeRuns, observe, type Piece, type Run } from "../../actors/history/history-run.ts";
 import type { EntityKey } from "../../actors/store/store.ts";
 import type { EntitySpec } from "../../modules/model.ts";
 import { shardOf } from "../../proto/shard-of.ts";

@@ -28,16 +28,16 @@ function hitsOf(...callees: Tree[]): Record<string, number> {
 describe("a profile's samples", () => {
   it("belong to the innermost frame that has a rule", () => {
     const check: Tree = ["checkDatapoint", `${dist}modules/check-datapoint.js`, 5, ["regex", "", 2]];
-    const split: Tree = ["splitBatch", `${dist}actors/batch.js`, 3, check];
-    expect(hitsOf(["onBatch", `${dist}actors/stream.js`, 1, split])).toEqual({ route: 4, validate: 7 });
+    const split: Tree = ["splitBatch", `${dist}actors/sessions/batch.js`, 3, check];
+    expect(hitsOf(["onBatch", `${dist}actors/sessions/stream.js`, 1, split])).toEqual({ route: 4, validate: 7 });
   });
 
   it("of a shared file belong to who called it", () => {
-    const tail: Tree = ["writeTail", `${dist}actors/line.js`, 4];
-    const built: Tree = ["writeSegment", `${dist}actors/segment.js`, 1, tail];
-    const applied: Tree = ["applyDatapoint", `${dist}actors/entity.js`, 2, tail];
-    const states: Tree = ["writeState", `${dist}actors/entity.js`, 3];
-    expect(hitsOf(built, applied, ["startFlush", `${dist}actors/flush.js`, 1, states])).toEqual({
+    const tail: Tree = ["writeTail", `${dist}actors/log/line.js`, 4];
+    const built: Tree = ["writeSegment", `${dist}actors/log/segment.js`, 1, tail];
+    const applied: Tree = ["applyDatapoint", `${dist}actors/lane/entity.js`, 2, tail];
+    const states: Tree = ["writeState", `${dist}actors/lane/entity.js`, 3];
+    expect(hitsOf(built, applied, ["startFlush", `${dist}actors/lane/flush.js`, 1, states])).toEqual({
       append: 5,
       process: 6,
       flush: 4,
@@ -45,8 +45,8 @@ describe("a profile's samples", () => {
   });
 
   it("of one file are told apart by function", () => {
-    const url = `${dist}actors/commit.js`;
-    const told: Tree = ["tellDurable", `${dist}actors/admission.js`, 2];
+    const url = `${dist}actors/lane/commit.js`;
+    const told: Tree = ["tellDurable", `${dist}actors/lane/admission.js`, 2];
     expect(hitsOf(["startCommit", url, 1, ["buildSegment", url, 2]], ["onCommitted", url, 4, told])).toEqual({
       append: 3,
       process: 4,

@@ -1,7 +1,7 @@
 import { createCounters } from "../../actors/counters.ts";
-import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
-import { createSnapshotComputer } from "../../actors/snapshot-computer.ts";
-import { startSnapshots } from "../../actors/snapshots.ts";
+import { createHookRunner, hookRunnerLimits } from "../../actors/hooks/hook-runner.ts";
+import { createSnapshotComputer } from "../../actors/snapshots/snapshot-computer.ts";
+import { startSnapshots } from "../../actors/snapshots/snapshots.ts";
 import type { Connection } from "../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../actors/store/postgres-store.ts";
 import type { SnapshotRun } from "../../actors/store/snapshot-store.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Coordinator } from "../../cluster/coordinator.ts";
-import { openEtcd } from "../../cluster/etcd.ts";
+import { openEtcd } from "../../cluster/etcd/etcd.ts";
 import { createMemoryCoordinator } from "../../cluster/memory-coordinator.ts";
 import { systemClock } from "../../proto/clock.ts";
 import { startTestEtcd } from "../support/etcd-server.ts";

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { explainPlace, type PlaceFacts } from "../../cluster/explain-place.ts";
-import type { NodeRecord, NodeState } from "../../cluster/membership.ts";
+import type { NodeRecord, NodeState } from "../../cluster/membership/membership.ts";
 import { shardId, toNodeId } from "../../proto/ids.ts";
 
 const shards = Array.from({ length: 4 }, (_, index) => shardId("entity", index));

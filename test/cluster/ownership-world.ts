@@ -1,4 +1,4 @@
-import type { Membership, MembershipView, NodeRecord, NodeState } from "../../cluster/membership.ts";
+import type { Membership, MembershipView, NodeRecord, NodeState } from "../../cluster/membership/membership.ts";
 import { createOwnerTable, type Ownership, type OwnerTable } from "../../cluster/owner-table.ts";
 import { type Held, OwnershipKeeper } from "../../cluster/ownership.ts";
 import { type NodeId, type ShardId, shardId, toEpoch, toNodeId } from "../../proto/ids.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { NodeRecord } from "../../cluster/membership.ts";
+import type { NodeRecord } from "../../cluster/membership/membership.ts";
 import { checkLikeness, describeLikeness, type Likeness } from "../../node/likeness.ts";
 import { toNodeId } from "../../proto/ids.ts";
 import { testModel } from "../support/test-model.ts";

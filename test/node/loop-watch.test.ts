@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { noMark } from "../../actors/hook-mark.ts";
+import { noMark } from "../../actors/hooks/hook-mark.ts";
 import { type DebuggerSigns, guardOf, startLoopWatch } from "../../node/loop-watch.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { createManualClock } from "../support/manual-clock.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { coordinatorShard } from "../../actors/snapshot-coordinator.ts";
+import { coordinatorShard } from "../../actors/snapshots/snapshot-coordinator.ts";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { findUnowned, untilNothing } from "../support/cluster/liveness.ts";

@@ -1,4 +1,4 @@
-import { createMembershipKeys } from "../../cluster/membership-keys.ts";
+import { createMembershipKeys } from "../../cluster/membership/membership-keys.ts";
 import type { CoordinatorCall, CoordinatorFault, MemoryCoordinator } from "../../cluster/memory-coordinator.ts";
 import type { Clock } from "../../proto/clock.ts";
 import type { NodeId } from "../../proto/ids.ts";

@@ -1,5 +1,5 @@
-import { outboxJoint, unescapeText } from "../../actors/line.ts";
-import { type LinkChange, readLinkChange } from "../../actors/link-change.ts";
+import { type LinkChange, readLinkChange } from "../../actors/links/link-change.ts";
+import { outboxJoint, unescapeText } from "../../actors/log/line.ts";
 import type { Segment } from "../../actors/store/store.ts";
 import { messageAttr } from "../../modules/behaviour.ts";
 import type { ShardId } from "../../proto/ids.ts";

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import type { NodeMessageInit } from "../../actors/stream.ts";
+import type { NodeMessageInit } from "../../actors/sessions/stream.ts";
 import type { IngestCall } from "../../node/grpc/ingest-session.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { type NodeMessage, NodeMessageSchema } from "../../proto/gen/starling_pb.ts";

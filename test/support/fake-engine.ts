@@ -1,7 +1,7 @@
 import { createCounters } from "../../actors/counters.ts";
 import type { Engine, OwnedRecord } from "../../actors/engine.ts";
-import type { Part, PartListener, PartRejection } from "../../actors/part.ts";
-import type { OnSettled } from "../../actors/settler.ts";
+import type { Part, PartListener, PartRejection } from "../../actors/lane/part.ts";
+import type { OnSettled } from "../../actors/sessions/settler.ts";
 import { heldByAnother } from "../../actors/store/session.ts";
 import type { RawRow, StoredDeadLetter, StoredSession } from "../../actors/store/store.ts";
 import type { CheckedDatapoint } from "../../modules/datapoint.ts";

@@ -1,6 +1,6 @@
 import { createServer } from "node:net";
 import { setImmediate } from "node:timers/promises";
-import { type FailPoint, failPoints } from "../../actors/fail-point.ts";
+import { type FailPoint, failPoints } from "../../actors/lane/fail-point.ts";
 import { failPointVariable } from "../../node/armed-fail-point.ts";
 import { type NodeProcess, type NodeProcessOptions, startNodeProcess } from "./node-process.ts";
 import type { Random } from "./random.ts";

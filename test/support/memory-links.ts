@@ -1,7 +1,7 @@
-import type { LinkFrame, WireKind } from "../../cluster/link-frame.ts";
-import { LinkHub } from "../../cluster/link-hub.ts";
-import type { LinkOptions, LinkSelf } from "../../cluster/link-options.ts";
-import type { Wire, WireListener } from "../../cluster/link-wire.ts";
+import type { LinkFrame, WireKind } from "../../cluster/links/link-frame.ts";
+import { LinkHub } from "../../cluster/links/link-hub.ts";
+import type { LinkOptions, LinkSelf } from "../../cluster/links/link-options.ts";
+import type { Wire, WireListener } from "../../cluster/links/link-wire.ts";
 import type { Clock } from "../../proto/clock.ts";
 import type { NodeId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";

@@ -1,4 +1,4 @@
-import { unescapeText } from "../../actors/line.ts";
+import { unescapeText } from "../../actors/log/line.ts";
 import { parseLetterId } from "../../actors/store/dead-letter.ts";
 import { wholeState } from "../../actors/store/large-value.ts";
 import type { EntityKey, Queries, RawRow, Segment, StoredDeadLetter, StoredEntity } from "../../actors/store/store.ts";

@@ -1,5 +1,5 @@
-import { applyDatapoint, createEntity, restoreEntity, writeState } from "../../actors/entity.ts";
-import type { RecordAt } from "../../actors/snapshot-values.ts";
+import { applyDatapoint, createEntity, restoreEntity, writeState } from "../../actors/lane/entity.ts";
+import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
 import { checkDatapointOf } from "../../modules/check-datapoint.ts";
 import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import { canonicalEid, readEid } from "../../modules/eid.ts";

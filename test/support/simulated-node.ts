@@ -1,8 +1,8 @@
 import { setImmediate } from "node:timers/promises";
-import { owns } from "../../actors/commit.ts";
 import { createCounters } from "../../actors/counters.ts";
-import type { HookCall } from "../../actors/hook-call.ts";
-import type { HookOutcome } from "../../actors/hook-outcome.ts";
+import type { HookCall } from "../../actors/hooks/hook-call.ts";
+import type { HookOutcome } from "../../actors/hooks/hook-outcome.ts";
+import { owns } from "../../actors/lane/commit.ts";
 import {
   createLane,
   type Effect,
@@ -10,13 +10,13 @@ import {
   type LaneLimits,
   type LaneMessage,
   type ReplayLog,
-} from "../../actors/lane.ts";
-import type { Part, PartListener } from "../../actors/part.ts";
-import { createShard, replayAfter } from "../../actors/shard.ts";
-import { step } from "../../actors/step.ts";
+} from "../../actors/lane/lane.ts";
+import type { Part, PartListener } from "../../actors/lane/part.ts";
+import { createShard, replayAfter } from "../../actors/lane/shard.ts";
+import { step } from "../../actors/lane/step.ts";
+import { createTurn } from "../../actors/lane/turn.ts";
+import type { OpenCut } from "../../actors/snapshots/tick-mark.ts";
 import type { AcquiredShard, Store } from "../../actors/store/store.ts";
-import type { OpenCut } from "../../actors/tick-mark.ts";
-import { createTurn } from "../../actors/turn.ts";
 import type { Hook, HookTable } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
 import { type ShardId, shardId, toNodeId } from "../../proto/ids.ts";

@@ -1,12 +1,17 @@
 import { createCounters } from "../../actors/counters.ts";
-import { type EntityAt, entityKey, keyOf } from "../../actors/entity-at.ts";
-import { createHookPatience } from "../../actors/hook-patience.ts";
-import { createHookRunner, hookRunnerLimits } from "../../actors/hook-runner.ts";
-import type { HookYield } from "../../actors/snapshot-call.ts";
-import { createLinkGraph } from "../../actors/snapshot-component.ts";
-import { addYield, computeSnapshots, computeValues, type SnapshotScope } from "../../actors/snapshot-hooks.ts";
-import { activeHooks, pairsOf, planSnapshotLinks, setMirrors } from "../../actors/snapshot-link.ts";
-import type { RecordAt } from "../../actors/snapshot-values.ts";
+import { type EntityAt, entityKey, keyOf } from "../../actors/history/entity-at.ts";
+import { createHookRunner, hookRunnerLimits } from "../../actors/hooks/hook-runner.ts";
+import { createHookPatience } from "../../actors/snapshots/hook-patience.ts";
+import type { HookYield } from "../../actors/snapshots/snapshot-call.ts";
+import { createLinkGraph } from "../../actors/snapshots/snapshot-component.ts";
+import {
+  addYield,
+  computeSnapshots,
+  computeValues,
+  type SnapshotScope,
+} from "../../actors/snapshots/snapshot-hooks.ts";
+import { activeHooks, pairsOf, planSnapshotLinks, setMirrors } from "../../actors/snapshots/snapshot-link.ts";
+import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
 import type { HookTable } from "../../modules/hook.ts";
 import type { Model } from "../../modules/model.ts";
 import { type CallbackRegistrar, createRegistrar } from "../../modules/registrar.ts";

@@ -1,8 +1,8 @@
 import { setMaxListeners } from "node:events";
 import { createCounters } from "../../actors/counters.ts";
-import type { SnapshotComputer } from "../../actors/snapshot-computer.ts";
-import type { RecordAt } from "../../actors/snapshot-values.ts";
-import { type Snapshots, startSnapshots } from "../../actors/snapshots.ts";
+import type { SnapshotComputer } from "../../actors/snapshots/snapshot-computer.ts";
+import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
+import { type Snapshots, startSnapshots } from "../../actors/snapshots/snapshots.ts";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../actors/store/postgres-store.ts";
 import type { SnapshotStore } from "../../actors/store/snapshot-store.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { parseDistinct, parseSort } from "../../../actors/parse-sort.ts";
-import { everything } from "../../../actors/snapshot-filter.ts";
-import { readSnapshotHistory } from "../../../actors/snapshot-history.ts";
+import { parseDistinct, parseSort } from "../../../actors/filters/parse-sort.ts";
+import { everything } from "../../../actors/filters/snapshot-filter.ts";
+import { readSnapshotHistory } from "../../../actors/snapshots/snapshot-history.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
 import { createShardedSnapshotQueries } from "../../../actors/store/sharded-snapshot-queries.ts";
 import { findEntity } from "../../../modules/check-datapoint.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { planFold } from "../../../actors/history-fold.ts";
-import { windowOf } from "../../../actors/history-read.ts";
+import { planFold } from "../../../actors/history/history-fold.ts";
+import { windowOf } from "../../../actors/history/history-read.ts";
 import { createPool, type Pool } from "../../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
 import type { EntityKey, Fence, FlushRequest, HistorySegment } from "../../../actors/store/store.ts";

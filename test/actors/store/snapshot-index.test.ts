@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parseGenericFilter } from "../../../actors/parse-filter.ts";
-import { parseSort } from "../../../actors/parse-sort.ts";
+import { parseGenericFilter } from "../../../actors/filters/parse-filter.ts";
+import { parseSort } from "../../../actors/filters/parse-sort.ts";
 import { createConnection } from "../../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
 import { listStatement } from "../../../actors/store/snapshot-query.ts";

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parseFulltextFilter, parseGenericFilter } from "../../../actors/parse-filter.ts";
-import { parseDistinct, parseSort } from "../../../actors/parse-sort.ts";
-import { everything } from "../../../actors/snapshot-filter.ts";
-import { readSnapshotHistory } from "../../../actors/snapshot-history.ts";
+import { parseFulltextFilter, parseGenericFilter } from "../../../actors/filters/parse-filter.ts";
+import { parseDistinct, parseSort } from "../../../actors/filters/parse-sort.ts";
+import { everything } from "../../../actors/filters/snapshot-filter.ts";
+import { readSnapshotHistory } from "../../../actors/snapshots/snapshot-history.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
 import { listStatement } from "../../../actors/store/snapshot-query.ts";
 import { findEntity } from "../../../modules/check-datapoint.ts";

@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { PostgresExamination, PostgresFacts } from "../../../actors/store/examination.ts";
-import type { EtcdExamination, EtcdFacts } from "../../../cluster/etcd-examination.ts";
+import type { EtcdExamination, EtcdFacts } from "../../../cluster/etcd/etcd-examination.ts";
 import { settingsSchema } from "../../../node/config/settings.ts";
 import { judgeAddress, readAddress } from "../../../node/doctor/address-findings.ts";
 import { judgeEtcd } from "../../../node/doctor/etcd-findings.ts";

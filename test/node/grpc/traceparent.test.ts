@@ -1,7 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { credentials, Client as GrpcClient, Metadata } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
-import { type BatchMeter, createBatchMeter } from "../../../actors/batch-meter.ts";
+import { type BatchMeter, createBatchMeter } from "../../../actors/sessions/batch-meter.ts";
 import { connect } from "../../../proto/client.ts";
 import { toWireValue } from "../../../proto/client-batch.ts";
 import { systemClock } from "../../../proto/clock.ts";

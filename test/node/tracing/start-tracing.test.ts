@@ -2,7 +2,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, test } from "vitest";
 import { createCounters } from "../../../actors/counters.ts";
-import type { OpenBatch } from "../../../actors/session.ts";
+import type { OpenBatch } from "../../../actors/sessions/session.ts";
 import { createLog } from "../../../node/log.ts";
 import { startTracing } from "../../../node/tracing/start-tracing.ts";
 import { systemClock } from "../../../proto/clock.ts";

@@ -1,8 +1,8 @@
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from "@opentelemetry/sdk-trace-base";
 import { beforeEach, expect, test } from "vitest";
-import { HookCall } from "../../../actors/hook-call.ts";
-import type { HookOutcome } from "../../../actors/hook-outcome.ts";
-import { type PartTask, taskFrom } from "../../../actors/part.ts";
+import { HookCall } from "../../../actors/hooks/hook-call.ts";
+import type { HookOutcome } from "../../../actors/hooks/hook-outcome.ts";
+import { type PartTask, taskFrom } from "../../../actors/lane/part.ts";
 import type { Hook } from "../../../modules/hook.ts";
 import { createTaskTraces } from "../../../node/tracing/task-traces.ts";
 import { shardId, toSeq } from "../../../proto/ids.ts";

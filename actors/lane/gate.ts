@@ -1,0 +1,46 @@
+import type { Hook } from "../../modules/hook.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import type { HookOutcome } from "../hooks/hook-outcome.ts";
+import type { AttemptMark } from "../store/store.ts";
+import type { Entity } from "./entity.ts";
+import type { Entry } from "./entry.ts";
+import type { Shard } from "./shard.ts";
+
+/** What holds the hooks of shards that were taken over from a dead process back, but for a window of them (`poison.ts`). */
+export interface Gate {
+  /** Replayed entries in the order of the windows; those before `first` are through. */
+  readonly entries: { readonly shard: Shard; readonly entry: Entry }[];
+  first: number;
+  /**
+   * queued: another lane's gate is open; marking: the window's mark is on its way into the store; open: the window's hooks run;
+   * closing: the last mark is on its way out.
+   */
+  status: "queued" | "marking" | "open" | "closing";
+  /** The window at hand. */
+  windows: Map<Shard, AttemptMark>;
+  /** Shards with a mark in the store. */
+  marked: Set<Shard>;
+  /** Seqs in a window, as long as the place of a death is narrowed down: for so many windows more. */
+  size: number;
+  narrowWindows: number;
+  /** Whether the window at hand is one datapoint that is not to be run. */
+  poisoned: boolean;
+  /** Entities whose next hook is behind the window. */
+  readonly parked: Map<Entity, Shard>;
+}
+
+/** How often a process dies on one datapoint before its hooks are given up. */
+export const deathsMax = 3;
+
+/** What stands for a hook that is not run, because the process died of its datapoint again and again. */
+export function giveUp(hook: Hook): HookOutcome {
+  const what = `hook ${hook.id} was not run: the process died ${deathsMax} times there`;
+  const error = new StarlingError("HOOK_FAILED", what);
+  if (hook.kind === "allow_entity_creation") return { kind: "decision", allowed: true, failed: error };
+  return { kind: "failed", error, attempts: deathsMax };
+}
+
+/** Whether the hooks of a datapoint are not to be run. */
+export function isPoisoned(gate: Gate | null, shard: Shard, seq: number): boolean {
+  return gate?.poisoned === true && gate.windows.get(shard)?.from === seq;
+}

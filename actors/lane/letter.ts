@@ -1,0 +1,79 @@
+import type { CheckedTask } from "../../modules/datapoint.ts";
+import type { Seq } from "../../proto/ids.ts";
+import type { StarlingError } from "../../proto/starling-error.ts";
+import type { LoggedTask } from "../log/line.ts";
+import type { NewDeadLetter } from "../store/store.ts";
+import type { Entry } from "./entry.ts";
+import type { Shard } from "./shard.ts";
+
+/** A hook that failed for good: it stands as a dead letter, and the watermark may pass (R14). */
+export function letterOfHook(shard: Shard, entry: Entry, seq: Seq, hook: string, error: StarlingError): void {
+  if (entry.task === null) return;
+  const datapoint = entry.task.datapoints[entry.datapoint];
+  const only = entry.phase === "attributes" && datapoint !== undefined;
+  // A hook of one datapoint is replayed with that datapoint alone.
+  const task = only ? { ...entry.task, datapoints: [datapoint] } : entry.task;
+  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "hook", hook }, error, task));
+}
+
+/** A derived task that is not to be: `hook` names it too. */
+export function letterOfTask(
+  shard: Shard,
+  { at }: Entry,
+  of: { readonly seq: Seq; readonly hook: string },
+  error: StarlingError,
+  task: CheckedTask,
+): void {
+  shard.deadLetters.push(createLetter(shard, { ...of, at, kind: "unapplied" }, error, task));
+}
+
+/** A logged task that the model of now does not take: a dead letter, never a crash. */
+export function letterOfMisfit(
+  shard: Shard,
+  seq: Seq,
+  at: number,
+  { type, eid }: Pick<LoggedTask, "type" | "eid">,
+  { code, message }: StarlingError,
+  hook = "",
+): void {
+  shard.deadLetters.push({
+    shard: shard.id,
+    seq,
+    kind: "unapplied",
+    hook,
+    type,
+    eid,
+    code,
+    error: message,
+    at,
+    task: JSON.stringify({ type, eid }),
+  });
+}
+
+/** A dead letter that holds its task, so that it can be replayed when the log is gone. */
+function createLetter(
+  shard: Shard,
+  of: Pick<NewDeadLetter, "seq" | "at" | "kind" | "hook">,
+  error: StarlingError,
+  task: CheckedTask,
+): NewDeadLetter {
+  return {
+    ...of,
+    shard: shard.id,
+    type: task.entity.id,
+    eid: task.eid,
+    code: error.code,
+    error: error.message.slice(0, 4000),
+    task: writeTaskJson(task),
+  };
+}
+
+function writeTaskJson(task: CheckedTask): string {
+  const datapoints = task.datapoints.map((d) => {
+    const times = `"t1":${d.t1},"t2":${d.t2},"c":${d.c},"src":${JSON.stringify(d.src)}`;
+    return `{"attr":"${d.attr}","v":${d.json},${times}}`;
+  });
+  const ttl = task.ttlTokens === null ? "" : `,"ttlTokens":${JSON.stringify(task.ttlTokens)}`;
+  const head = `"type":"${task.entity.id}","eid":${JSON.stringify(task.eid)}`;
+  return `{${head},"delete":${task.delete}${ttl},"datapoints":[${datapoints.join(",")}]}`;
+}

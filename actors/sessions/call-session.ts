@@ -1,0 +1,240 @@
+import type { Clock } from "../../proto/clock.ts";
+import { withDeadline } from "../../proto/deadline.ts";
+import type { SessionId, ShardId } from "../../proto/ids.ts";
+import { shardOf } from "../../proto/shard-of.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import { unreachable } from "../../proto/unreachable.ts";
+import type { Engine } from "../engine.ts";
+import { keyPrefix, type SessionOpening } from "../store/session.ts";
+import { newestTokens } from "./acks.ts";
+import type { SplitBatch } from "./batch.ts";
+import { type BatchMeter, createBatchMeter } from "./batch-meter.ts";
+import {
+  acceptedOf,
+  createSessionState,
+  type OpenBatch,
+  type SessionMessage,
+  type SessionState,
+  stepSession,
+} from "./session.ts";
+import { wireToken } from "./wire-token.ts";
+
+/** Where a call's batch goes: what it needs to be split. */
+export interface CallChannel {
+  readonly channel: string;
+  readonly number: number;
+  readonly homeShard: ShardId;
+}
+
+export interface CallOptions {
+  readonly level: CallLevel;
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+  /** The call is recognised when it is repeated with the same key; empty: at-least-once. */
+  readonly idempotencyKey: string;
+  /** The caller's token, by its name: another one's keys are refused. Default none. */
+  readonly holder?: string | null;
+  /** The caller's trace (W3C); default none. */
+  readonly traceparent?: string | null;
+}
+
+export type CallLevel = "durable" | "processed";
+
+export interface CallSessionOptions {
+  readonly engine: Engine;
+  readonly clock: Clock;
+  /** Default: one that counts with the engine's counters. */
+  readonly meter?: BatchMeter;
+  /** Calls at once, and the bytes of their batches. */
+  readonly maxCalls: number;
+  readonly maxBytes: number;
+}
+
+export const defaultCallLimits = { maxCalls: 1_000, maxBytes: 64 * 1024 * 1024 } as const;
+
+/**
+ * Offers batches of calls that have no session of their own. All of a node's calls without an idempotency key share one
+ * session a level, so that no call leaves a channel behind in the store; a call with a key is batch 1 of the named
+ * session `key:<key>`.
+ */
+export class CallSession {
+  readonly #options: CallSessionOptions;
+  readonly #meter: BatchMeter;
+  readonly #shared = new Map<CallLevel, Promise<Run>>();
+  readonly #runs = new Set<Run>();
+  #calls = 0;
+  #bytes = 0;
+  #status: "open" | "closed" = "open";
+
+  constructor(options: CallSessionOptions) {
+    this.#options = options;
+    this.#meter = options.meter ?? createBatchMeter({ counters: options.engine.counters, clock: options.clock });
+  }
+
+  /** Resolves when the batch has reached the level. Raises BUSY, DEADLINE, UNAVAILABLE, SESSION_CLOSED, BATCH_CHANGED. */
+  async send(split: (channel: CallChannel) => SplitBatch, call: CallOptions): Promise<OpenBatch> {
+    const { clock, maxCalls } = this.#options;
+    if (this.#status === "closed") throw new StarlingError("UNAVAILABLE", "the node is stopping");
+    if (this.#calls >= maxCalls) throw busy(`${maxCalls} calls`);
+    this.#calls += 1;
+    const own: Run[] = [];
+    const text = `it is unknown whether the datapoints were taken: the batch was not ${call.level}`;
+    try {
+      return await withDeadline(this.#send(split, call, own), { ...call, clock, text });
+    } finally {
+      this.#calls -= 1;
+      for (const run of own) this.#end(run);
+    }
+  }
+
+  /** Waits for what is in hand, `graceMs` at most, and closes the shared sessions. */
+  async close(graceMs: number): Promise<void> {
+    if (this.#status === "closed") return;
+    this.#status = "closed";
+    const { clock, engine } = this.#options;
+    const until = clock.now() + graceMs;
+    while (this.#calls > 0 && clock.now() < until) await new Promise<void>((resolve) => clock.after(10, resolve));
+    const shared = await Promise.allSettled(this.#shared.values());
+    for (const run of this.#runs) this.#end(run);
+    // A session that stays open costs one row; the node stops all the same.
+    const closing = shared.map((one) => (one.status === "fulfilled" ? engine.closeSession(one.value.session) : null));
+    await Promise.allSettled(closing);
+  }
+
+  async #send(split: (channel: CallChannel) => SplitBatch, call: CallOptions, own: Run[]): Promise<OpenBatch> {
+    const { engine, maxBytes } = this.#options;
+    const keyed = call.idempotencyKey !== "";
+    const run = keyed
+      ? await this.#open(`${keyPrefix}${call.idempotencyKey}`, { named: true, holder: call.holder ?? null }, call.level)
+      : await this.#sharedRun(call.level);
+    if (keyed) own.push(run);
+    const homeShard = shardOf("entity", "", run.session, engine.entityShards);
+    run.lastNumber += 1;
+    const batch = split({ channel: `c:${run.session}`, number: run.lastNumber, homeShard });
+    if (this.#bytes > 0 && this.#bytes + batch.bytes > maxBytes) throw busy(`${maxBytes} bytes of calls`);
+    this.#bytes += batch.bytes;
+    try {
+      return await new Promise<OpenBatch>((resolve, reject) => {
+        this.#dispatch(run, { kind: "batch", batch }, { ...call, resolve, reject });
+      });
+    } finally {
+      this.#bytes -= batch.bytes;
+    }
+  }
+
+  #sharedRun(level: CallLevel): Promise<Run> {
+    const known = this.#shared.get(level);
+    if (known !== undefined) return known;
+    const opening = this.#open("", { named: false, holder: null }, level);
+    this.#shared.set(level, opening);
+    opening.catch(() => this.#shared.delete(level));
+    return opening;
+  }
+
+  async #open(session: string, opening: SessionOpening, level: CallLevel): Promise<Run> {
+    const stored = await this.#options.engine.openSession(session, opening);
+    if (stored.closed) throw new StarlingError("SESSION_CLOSED", `session ${stored.session} was closed`);
+    const state = createSessionState(level === "processed");
+    const run = { session: stored.session, level, state, waiters: new Map(), rests: new Set<() => void>(), queue: [] };
+    const opened: Run = { ...run, lastNumber: 0 };
+    this.#runs.add(opened);
+    return opened;
+  }
+
+  /** One message after another, also when the engine answers while it is being asked. */
+  #dispatch(run: Run, message: SessionMessage, waiter: Waiter | null): void {
+    run.queue.push({ message, waiter });
+    if (run.queue.length > 1) return;
+    for (let next = run.queue[0]; next !== undefined; next = run.queue[0]) {
+      this.#perform(run, next.message, next.waiter);
+      run.queue.shift();
+    }
+  }
+
+  #perform(run: Run, message: SessionMessage, waiter: Waiter | null): void {
+    for (const effect of stepSession(run.state, message)) {
+      switch (effect.kind) {
+        case "opened":
+          this.#meter.opened(effect.batch, waiter?.traceparent ?? null);
+          if (waiter !== null) run.waiters.set(effect.batch, waiter);
+          break;
+        case "offer": {
+          const { batch, parts, offer } = effect;
+          this.#options.engine.offer(parts, (news) => this.#dispatch(run, { kind: "news", batch, offer, news }, null));
+          break;
+        }
+        case "rest":
+          this.#rest(run, effect.shard, effect.ms);
+          break;
+        case "durable":
+        case "processed":
+          this.#meter[effect.kind](effect.batch);
+          if (effect.kind !== run.level) break;
+          this.#meter.closed(effect.batch);
+          answer(run, effect.batch, null);
+          break;
+        case "failed":
+          this.#meter.closed(effect.batch);
+          answer(run, effect.batch, effect.error);
+          // The next call gets a new session: what failed for good may hold up this one.
+          this.#shared.delete(run.level);
+          break;
+        default:
+          unreachable(effect);
+      }
+    }
+  }
+
+  #rest(run: Run, shard: ShardId, ms: number): void {
+    if (!this.#runs.has(run)) return;
+    const cancel = this.#options.clock.after(ms, () => {
+      run.rests.delete(cancel);
+      this.#dispatch(run, { kind: "rested", shard }, null);
+    });
+    run.rests.add(cancel);
+  }
+
+  #end(run: Run): void {
+    for (const cancel of run.rests) cancel();
+    run.rests.clear();
+    for (const batch of run.waiters.keys()) this.#meter.closed(batch);
+    this.#runs.delete(run);
+  }
+}
+
+/** What a call is answered, on the wire. */
+export function replyOf(batch: OpenBatch) {
+  return {
+    accepted: BigInt(acceptedOf(batch)),
+    rejections: batch.rejections,
+    tokens: newestTokens([batch]).map(wireToken),
+    obligations: batch.obligations,
+  };
+}
+
+interface Waiter {
+  readonly traceparent?: string | null;
+  readonly resolve: (batch: OpenBatch) => void;
+  readonly reject: (error: StarlingError) => void;
+}
+
+interface Run {
+  readonly session: SessionId;
+  readonly level: CallLevel;
+  readonly state: SessionState;
+  readonly waiters: Map<OpenBatch, Waiter>;
+  readonly rests: Set<() => void>;
+  readonly queue: { readonly message: SessionMessage; readonly waiter: Waiter | null }[];
+  lastNumber: number;
+}
+
+function answer(run: Run, batch: OpenBatch, error: StarlingError | null): void {
+  const waiter = run.waiters.get(batch);
+  run.waiters.delete(batch);
+  if (error === null) waiter?.resolve(batch);
+  else waiter?.reject(error);
+}
+
+function busy(what: string): StarlingError {
+  return new StarlingError("BUSY", `the node has ${what} without a session in hand: send again, later`);
+}

@@ -1,0 +1,36 @@
+import type { NodeId } from "../../proto/ids.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
+import type { Hello } from "./link-frame.ts";
+import type { LinkLimits, LinkOptions } from "./link-options.ts";
+
+/** What this node says of itself to `meant`. */
+export function planHello(options: LinkOptions, limits: LinkLimits, meant: NodeId, connection: number): Hello {
+  const { clusterId, protocolMin, protocolMax, modelHash } = options;
+  const { id, name } = options.self();
+  const { creditBytes } = limits;
+  return { clusterId, protocolMin, protocolMax, node: id, name, meant, modelHash, creditBytes, connection };
+}
+
+/** Why this node cannot talk to who said `hello`: WRONG_CLUSTER, VERSION_MISMATCH, UNAVAILABLE; null: it can. */
+export function judgeHello(hello: Hello, options: LinkOptions): StarlingError | null {
+  const { clusterId, protocolMin, protocolMax } = options;
+  const { id, name } = options.self();
+  if (hello.clusterId !== clusterId) {
+    return new StarlingError(
+      "WRONG_CLUSTER",
+      `node ${hello.name} belongs to cluster ${hello.clusterId}, not ${clusterId}`,
+    );
+  }
+  if (hello.protocolMin > protocolMax || hello.protocolMax < protocolMin) {
+    const theirs = `${hello.name} speaks ${hello.protocolMin} to ${hello.protocolMax}`;
+    return new StarlingError(
+      "VERSION_MISMATCH",
+      `no protocol version in common: ${theirs}, ${name} speaks ${protocolMin} to ${protocolMax}`,
+    );
+  }
+  if (hello.meant !== id) {
+    return new StarlingError("UNAVAILABLE", `here is node ${name} with the id ${id}, not ${hello.meant}`);
+  }
+  if (hello.node === id) return new StarlingError("UNAVAILABLE", `node ${name} has dialled itself`);
+  return null;
+}

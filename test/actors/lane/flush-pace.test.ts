@@ -1,0 +1,84 @@
+import { describe, expect, it } from "vitest";
+import { createCounters } from "../../../actors/counters.ts";
+import { planNextFlush } from "../../../actors/lane/flush.ts";
+import { createLane, type Lane } from "../../../actors/lane/lane.ts";
+import type { Part } from "../../../actors/lane/part.ts";
+import { createShard } from "../../../actors/lane/shard.ts";
+import { step } from "../../../actors/lane/step.ts";
+import { createTurn } from "../../../actors/lane/turn.ts";
+import type { HookTable } from "../../../modules/hook.ts";
+import { shardId, toEpoch, toNodeId, toSeq } from "../../../proto/ids.ts";
+import { simulationLimits } from "../../support/simulated-node.ts";
+import { testModel } from "../../support/test-model.ts";
+
+const shard = shardId("entity", 0);
+const hooks: HookTable = {
+  onTaskStart: [],
+  allowEntityCreation: new Map(),
+  onEntityCreation: new Map(),
+  onNewAttr: new Map(),
+};
+
+/** A lane that appends something every `everyMs`, and has flushed just after the last time. */
+function startLane(everyMs: number): { readonly lane: Lane; wait(ms: number): number } {
+  const model = testModel({ thing: {} });
+  let now = 10_000;
+  const lane = createLane(0, toNodeId("n"), {
+    ...{ model, hooks, limits: simulationLimits, counters: createCounters(), turn: createTurn() },
+    ...{ now: () => now, monotonic: () => now, shardOf: () => shard, runHook: () => ({ kind: "answer", tasks: [] }) },
+    post: () => {},
+  });
+  const acquired = createShard(
+    {
+      ...{ shard, epoch: toEpoch(1), watermark: toSeq(0), lastSeq: toSeq(0), delivered: toSeq(0), lastAt: 0 },
+      ...{ channels: new Map(), refused: [], deadAnswers: [], clean: true, obligations: [], attempt: null, mark: null },
+    },
+    model,
+  );
+  step(lane, { kind: "own", shards: [acquired], replay: [] });
+  for (let number = 1; number <= 20; number++) {
+    const at = { position: 0, shard, channel: "c:s", number, predecessor: number - 1, hash: "h" };
+    const part: Part = { kind: "part", ...at, tasks: [], rejections: [], bytes: 0 };
+    const effects = step(lane, { kind: "offer", offers: [{ parts: [part], listener: () => {} }] });
+    expect(effects.map(({ kind }) => kind)).toContain("append");
+    step(lane, { kind: "committed", result: { lost: [] } });
+    now += everyMs;
+  }
+  now -= everyMs;
+  lane.flush = null;
+  lane.dirtyEntities = 1_000;
+  lane.lastFlush = { endedAt: now, tookMs: 10 };
+  return {
+    lane,
+    wait: (ms) => {
+      lane.now = now + ms;
+      lane.newsSince = now;
+      lane.flushWakeAt = null;
+      lane.effects = [];
+      planNextFlush(lane);
+      const [timer] = lane.effects;
+      return timer?.kind === "flush-timer" ? timer.afterMs : Number.NaN;
+    },
+  };
+}
+
+describe("a lane with much to flush", () => {
+  it("flushes when nothing has come for a while", () => {
+    const { wait } = startLane(20);
+    expect(wait(50)).toBeGreaterThan(0);
+    expect(wait(100)).toBe(0);
+  });
+
+  it("waits for the interval where things come slowly and all the same come", () => {
+    const { wait } = startLane(190);
+    expect(wait(150)).toBeGreaterThan(0);
+    expect(wait(500)).toBeGreaterThan(0);
+    expect(wait(600)).toBe(0);
+  });
+
+  it("never waits for longer than the interval after the last thing that came", () => {
+    const { wait } = startLane(900);
+    expect(wait(950)).toBeGreaterThan(0);
+    expect(wait(1_000)).toBe(0);
+  });
+});
