@@ -6,7 +6,6 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     fileParallelism: true,
-    // Most of what takes long waits for leases, deadlines and processes.
-    maxWorkers: 3,
+    maxWorkers: 2,
   },
 });

@@ -84,8 +84,9 @@ export function createConnection(options: ConnectionOptions): Connection {
   let greeted: Session | null = null;
   let lost = { times: 0, at: 0 };
   let work: Promise<unknown> = Promise.resolve();
-  /** The session has gone, or is given up: what waits in it is rejected. */
+  /** The session has gone, or is given up: what waits in it is rejected, and who does not answer is left alone. */
   const retire = (session: Session): void => {
+    endSession(session);
     if (current !== session) return;
     current = null;
     lost = { times: lost.times + 1, at: performance.now() };
@@ -100,10 +101,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     return current;
   };
   const bounded = async <T>(session: Session, statement: Promise<T>): Promise<T> => {
-    const giveUp = (): void => {
-      session.socket?.destroy();
-      retire(session);
-    };
+    const giveUp = (): void => retire(session);
     const runs = (pid: number): Promise<boolean> => isRunning(place, options, pid);
     const result = withDeadline(watchSilence(statement, runs, giveUp), giveUpMs, giveUp);
     work = result.then(
@@ -146,7 +144,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       const session = current;
       await session?.sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
       // Who does not answer an end in order would keep the process alive.
-      session?.socket?.destroy();
+      if (session !== null) endSession(session);
     },
   };
 }
@@ -154,7 +152,13 @@ export function createConnection(options: ConnectionOptions): Connection {
 /** One session: a client of the package, and its socket as soon as there is one. */
 interface Session {
   readonly sql: postgres.Sql;
+  status: "open" | "ended";
   socket: Socket | null;
+}
+
+function endSession(session: Session): void {
+  session.status = "ended";
+  session.socket?.destroy();
 }
 
 type Place = ReturnType<typeof parseUrl>;
@@ -167,6 +171,8 @@ function beginSession(place: Place, options: ConnectionOptions, onGone: (session
     ...clientSettings,
     // The package hands over its options; an unconnected socket queues what is written.
     socket: () => {
+      // Where its socket is destroyed while it connects, the package connects again, whoever has ended it.
+      if (session.status === "ended") throw new StarlingError("STORE", "the session has ended");
       session.socket = connect(target);
       return Object.assign(session.socket, { host });
     },
@@ -183,7 +189,7 @@ function beginSession(place: Place, options: ConnectionOptions, onGone: (session
       ...sessionSettings,
     },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
-  const session: Session = { sql, socket: null };
+  const session: Session = { sql, status: "open", socket: null };
   return session;
 }
 

@@ -13,7 +13,7 @@ beforeAll(async () => {
   await build({
     stdin: {
       contents: `export { startWatchdog } from "./actors/hooks/watchdog.ts"; export { systemClock } from "./proto/clock.ts";`,
-      resolveDir: fileURLToPath(new URL("../..", import.meta.url)),
+      resolveDir: fileURLToPath(new URL("../../..", import.meta.url)),
     },
     bundle: true,
     platform: "node",

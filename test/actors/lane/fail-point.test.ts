@@ -29,7 +29,7 @@ describe("a fail-point", () => {
   });
 
   it("is passed somewhere, and stands in the table", async () => {
-    const files = ["deliverer.ts", "fail-point.ts", "lane-cell.ts", "start-local-engine.ts"];
+    const files = ["lane/deliverer.ts", "lane/fail-point.ts", "lane/lane-cell.ts", "start-local-engine.ts"];
     const texts = await Promise.all(files.map((file) => readFile(join(repository, "actors", file), "utf8")));
     const source = texts.join("\n");
     expect(failPoints.filter((name) => !source.includes(` * | \`${name}\``))).toEqual([]);
