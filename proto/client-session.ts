@@ -1,5 +1,6 @@
 import { type EncodedBatch, encodeBatchMessage, encodeSettleMessage } from "./client-batch.ts";
 import { type Ack, AckLevel } from "./gen/starling_pb.ts";
+import { SendWindow, type WindowLimits } from "./send-window.ts";
 import { type StarlingError, toStarlingError } from "./starling-error.ts";
 
 /** Where a batch stands in the log of a shard: a read with this token sees it. */
@@ -29,8 +30,8 @@ export interface BatchOutcome {
 export interface ClientSessionOptions {
   readonly startNumber: number;
   readonly level: AckLevel;
-  /** Batches that may be unacknowledged at once, whatever the node allows. */
-  readonly maxInFlight: number;
+  /** What may be unacknowledged at once, whatever the node allows. */
+  readonly window: WindowLimits;
 }
 
 /** The open connection as the session sees it. */
@@ -63,10 +64,10 @@ interface Pending {
  * node that does not know this question gets them again as well.
  */
 export class ClientSession {
-  readonly #options: ClientSessionOptions;
+  readonly #level: AckLevel;
+  readonly #window: SendWindow;
   /** In the order of their numbers; those below `#next` were sent, or asked for, on the present connection. */
   readonly #pending: Pending[] = [];
-  readonly #waiting: { readonly go: () => void; readonly fail: (error: StarlingError) => void }[] = [];
   #next = 0;
   #lastSent: number | null = null;
   #number: number;
@@ -74,11 +75,11 @@ export class ClientSession {
   #writable = true;
   #usedBatches = 0;
   #usedBytes = 0;
-  #undurable = 0;
   #failure: StarlingError | null = null;
 
   constructor(options: ClientSessionOptions) {
-    this.#options = options;
+    this.#level = options.level;
+    this.#window = new SendWindow(options.window);
     this.#number = options.startNumber;
   }
 
@@ -103,11 +104,8 @@ export class ClientSession {
    * batch's outcome at the session's level.
    */
   async add(batch: EncodedBatch): Promise<{ readonly number: number; readonly outcome: Promise<BatchOutcome> }> {
-    if (this.#failure === null && (this.#waiting.length > 0 || this.#undurable >= this.#options.maxInFlight)) {
-      await new Promise<void>((go, fail) => this.#waiting.push({ go, fail }));
-    } else {
-      this.#undurable += 1;
-    }
+    const place = this.#failure === null ? this.#window.enter(batch.count) : null;
+    if (place !== null) await place;
     if (this.#failure !== null) throw this.#failure;
     const number = this.#number;
     this.#number += 1;
@@ -121,7 +119,7 @@ export class ClientSession {
 
   /** Resolves when nothing is unacknowledged, or the session has failed. */
   async settled(): Promise<void> {
-    while (this.#pending.length > 0 || this.#waiting.length > 0) {
+    while (this.#pending.length > 0 || this.#window.isWaitedFor) {
       await Promise.allSettled(this.#pending.map((pending) => pending.settled));
       await Promise.resolve();
     }
@@ -170,11 +168,11 @@ export class ClientSession {
       if (refused !== undefined) pending.rejections = refused.map(rejectionOf);
       accepted += pending.batch.count - pending.rejections.length;
       this.#onDurable(pending);
-      if (ack.level === this.#options.level) pending.resolve(outcomeOf(pending, ack));
+      if (ack.level === this.#level) pending.resolve(outcomeOf(pending, ack));
     }
     const oldest = BigInt(this.#pending[0]?.number ?? last);
     const told = first > 0 ? ack : { ...ack, first: oldest, accepted: BigInt(accepted) };
-    if (ack.level === this.#options.level) {
+    if (ack.level === this.#level) {
       this.#pending.splice(start, end - start);
       this.#next -= end - start;
     }
@@ -187,7 +185,7 @@ export class ClientSession {
     this.#failure ??= toStarlingError(error);
     this.#link = null;
     for (const pending of this.#pending.splice(0)) pending.reject(this.#failure);
-    for (const { fail } of this.#waiting.splice(0)) fail(this.#failure);
+    this.#window.fail(this.#failure);
   }
 
   /** How many of the oldest are durable. */
@@ -204,10 +202,7 @@ export class ClientSession {
     }
     if (pending.durable) return;
     pending.durable = true;
-    const next = this.#waiting.shift();
-    // The place goes from one to the next.
-    if (next === undefined) this.#undurable -= 1;
-    else next.go();
+    this.#window.leave(pending.batch.count);
   }
 
   #pump(): void {

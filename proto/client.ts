@@ -11,6 +11,7 @@ import { createOwnerClient } from "./owner-client.ts";
 import { createOwnerMap } from "./owner-map.ts";
 import { OwnerSession, type OwnerSessionOptions } from "./owner-session.ts";
 import { askOwners, OwnerSessions } from "./owner-sessions.ts";
+import { defaultWindow } from "./send-window.ts";
 import { createSnapshotsClient, type SnapshotsClient } from "./snapshots-client.ts";
 import { StarlingError } from "./starling-error.ts";
 import { createBatchWriter } from "./write-batch.ts";
@@ -34,7 +35,7 @@ export interface ConnectOptions extends ReachOptions {
    * when all its parts are, so in any order. Not with `session`, `startNumber` or `atomic`. `maxInFlight` holds per node.
    */
   readonly ownerAware?: boolean;
-  /** Batches that may wait for their durable acknowledgement at once; default 8, as nodes allow. */
+  /** Batches that may wait for their durable acknowledgement at once; default 8 of at most 4,000 datapoints, or else two. */
   readonly maxInFlight?: number;
   /** Refuses to talk to another cluster. */
   readonly clusterId?: string;
@@ -101,7 +102,8 @@ export async function connect(options: ConnectOptions): Promise<Client> {
   const addresses = options.addresses ?? (options.address === undefined ? [] : [options.address]);
   if (addresses.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an address is needed to connect to");
   const level = options.level === "processed" ? AckLevel.PROCESSED : AckLevel.DURABLE;
-  const { maxInFlight = 8, clock = systemClock } = options;
+  const { maxInFlight, clock = systemClock } = options;
+  const window = maxInFlight === undefined ? defaultWindow : { batches: maxInFlight, items: Number.POSITIVE_INFINITY };
   const dialler = await openDialler({ ...options, addresses, clock });
   const common = {
     addresses,
@@ -115,8 +117,8 @@ export async function connect(options: ConnectOptions): Promise<Client> {
   };
   try {
     return options.ownerAware
-      ? await connectToOwners(options, { ...common, level, maxInFlight })
-      : await connectToOne(options, { ...common, level, maxInFlight });
+      ? await connectToOwners(options, { ...common, level, window })
+      : await connectToOne(options, { ...common, level, window });
   } catch (error) {
     dialler.close();
     throw error;
@@ -124,9 +126,9 @@ export async function connect(options: ConnectOptions): Promise<Client> {
 }
 
 async function connectToOne(options: ConnectOptions, common: OwnerSessionOptions): Promise<Client> {
-  const { level, maxInFlight, dialler } = common;
+  const { level, window, dialler } = common;
   const { startNumber = 1, onAck } = options;
-  const session = new ClientSession({ startNumber, level, maxInFlight });
+  const session = new ClientSession({ startNumber, level, window });
   const link = new ClientLink({
     ...common,
     session,

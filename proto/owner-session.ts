@@ -3,10 +3,11 @@ import type { Dialled } from "./client-call.ts";
 import { ClientLink, type LinkOptions } from "./client-link.ts";
 import { type BatchOutcome, ClientSession } from "./client-session.ts";
 import type { Ack, AckLevel } from "./gen/starling_pb.ts";
+import type { WindowLimits } from "./send-window.ts";
 
 export interface OwnerSessionOptions extends Omit<LinkOptions, "session" | "sessionId" | "named" | "onAck"> {
   readonly level: AckLevel;
-  readonly maxInFlight: number;
+  readonly window: WindowLimits;
 }
 
 /** Told once when a batch is durable, with how many of its datapoints were refused. */

@@ -3,7 +3,7 @@ import { readEid } from "../../modules/eid.ts";
 import { parseJsonText, writeJsonText } from "../../modules/json-value.ts";
 import type { AttributeSpec, EntitySpec } from "../../modules/model.ts";
 import type { MasterRecord, SnapshotValues } from "../../modules/snapshot-hook.ts";
-import { endOfValue } from "../lane/entity.ts";
+import { endOfValue } from "../lane/entity-state.ts";
 import { deepFreeze } from "../value-copy.ts";
 
 /**

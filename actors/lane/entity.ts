@@ -4,12 +4,9 @@ import type { AttributeSpec, EntitySpec } from "../../modules/model.ts";
 import { type Seq, toSeq } from "../../proto/ids.ts";
 import type { LinkNotes } from "../links/entity-links.ts";
 import { writeTail } from "../log/line.ts";
-import { timeText } from "../log/number-text.ts";
 import type { EntityImage } from "../snapshots/tick-image.ts";
-import { type LargeValue, markState, splitState } from "../store/large-value.ts";
-import type { StoredEntity } from "../store/store.ts";
 import type { Entry } from "./entry.ts";
-import { createLargeRows, isLarge, type LargeRows, noteChange } from "./large-rows.ts";
+import { type LargeRows, noteChange } from "./large-rows.ts";
 import type { Obligation } from "./obligation.ts";
 
 /**
@@ -39,7 +36,7 @@ export interface Entity {
   numbers: number[];
   /** Null: no flush has yet met a large value. */
   large: LargeRows | null;
-  /** Stored attributes that the model of now does not know, as {@link writeState} writes them: they may come back. */
+  /** Stored attributes that the model of now does not know, as `writeState` writes them: they may come back. */
   unknown: string;
   ttlTokens: Record<string, number> | null;
   /** Whether PostgreSQL has to be told when its lifetime is to be looked at (`lifetime.ts`). */
@@ -118,7 +115,8 @@ function emptyBytes(spec: EntitySpec, eid: string): number {
   return entityBytes + eid.length + attributeBytes * spec.attributeList.length;
 }
 
-function bytesOfValue(value: StoredValue | undefined): number {
+/** What a value takes beside its place in the record. */
+export function bytesOfValue(value: StoredValue | undefined): number {
   return typeof value === "string" ? textBytes + value.length : 0;
 }
 
@@ -216,148 +214,4 @@ export function clearEntity(entity: Entity): void {
   entity.history = null;
   entity.links = null;
   entity.bytes = emptyBytes(entity.spec, entity.eid);
-}
-
-/**
- * The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`; large values are not in it, see
- * store/large-value.ts. Of a `whole` record they are, all that the model of now knows.
- */
-export function writeState(entity: Entity, part: "row" | "whole" = "row"): string {
-  const { values, numbers, spec, large, unknown, ttlTokens } = entity;
-  let text = "";
-  let marked = large === null || part === "whole" ? "" : large.unknown;
-  for (let index = 0; index < values.length; index++) {
-    const value = values[index];
-    const attribute = spec.attributeList[index];
-    if (value === undefined || attribute === undefined) continue;
-    const times = writeNumbers(numbers, index);
-    if (part === "row" && isLarge(value)) {
-      marked += `${marked === "" ? "" : ","}"${attribute.id}":{${times}`;
-      continue;
-    }
-    const v = typeof value === "string" ? value : (attribute.dataType?.write(value) ?? "null");
-    text += text === "" ? '{"' : ',"';
-    text += `${attribute.id}":{"v":${v},${times}`;
-  }
-  if (unknown !== "") text += `${text === "" ? "{" : ","}${unknown}`;
-  if (ttlTokens !== null) text += `${text === "" ? "{" : ","}"#ttl":${JSON.stringify(ttlTokens)}`;
-  if (marked !== "") text = markState(marked, text);
-  return text === "" ? "{}" : `${text}}`;
-}
-
-function writeNumbers(numbers: readonly number[], index: number): string {
-  const first = numbersEach * index;
-  const t1 = numbers[first] ?? 0;
-  const t2 = numbers[first + 1] ?? 0;
-  const from = timeText(t1);
-  const to = t2 === t1 ? from : timeText(t2);
-  // As integers, where they are: the text of a double takes several times as long.
-  const c = numbers[first + 2] === 1 ? "1" : String(numbers[first + 2]);
-  const n = (numbers[first + 3] ?? 0) | 0;
-  return `"t1":${from},"t2":${to},"c":${c},"n":${n}}`;
-}
-
-/** Fills an activation from what is stored; attributes that the model no longer has are kept as they stand. */
-export function restoreEntity(entity: Entity, stored: StoredEntity | null): void {
-  entity.status = "resident";
-  if (stored === null) return;
-  entity.exists = !stored.tombstone;
-  entity.created = stored.created;
-  entity.createdAt = stored.createdAt;
-  entity.applied = entity.flushed = entity.flushing = stored.applied;
-  if (!stored.tombstone) readState(entity, stored);
-  entity.bytes += bytesOfLoaded(entity, stored.state.length);
-}
-
-/** A text that was cut out of another one, and is no shorter than this, holds that one as a whole. */
-const cutMin = 13;
-
-function bytesOfLoaded({ values, unknown }: Entity, stateLength: number): number {
-  let bytes = 0;
-  let rest = stateLength;
-  let held = unknown !== "";
-  for (const value of values) {
-    bytes += bytesOfValue(value);
-    const length = typeof value === "string" ? value.length : 0;
-    if (value === undefined || isLarge(value)) continue;
-    rest -= length;
-    held ||= length >= cutMin;
-  }
-  return held ? bytes + rest : bytes;
-}
-
-const stateField = /^"([^"]+)":\{"v":/;
-
-/**
- * Reads what {@link writeState} wrote. JSON.parse would lose the text of the values (and int64 beyond 2^53), so each
- * attribute's text is kept and only parsed when a hook reads it.
- */
-function readState(entity: Entity, { state, large }: StoredEntity): void {
-  const marked = splitState(state);
-  if (marked.large !== "") readLarge(entity, marked.large, large);
-  let { at } = marked;
-  while (at < state.length - 1) {
-    if (state.startsWith('"#ttl":', at)) {
-      entity.ttlTokens = JSON.parse(state.slice(at + 7, -1)) as Record<string, number>;
-      return;
-    }
-    const head = stateField.exec(state.slice(at, at + 300));
-    if (head === null) throw new Error(`the stored state of ${entity.spec.id} ${entity.eid} is damaged at ${at}`);
-    const start = at + head[0].length;
-    const end = endOfValue(state, start);
-    const close = state.indexOf("}", end);
-    const spec = entity.spec.attributes.get(head[1] ?? "");
-    if (spec === undefined) {
-      entity.unknown += `${entity.unknown === "" ? "" : ","}${state.slice(at, close + 1)}`;
-    } else {
-      entity.values[spec.index] = state.slice(start, end);
-      readNumbers(entity, spec, `{${state.slice(end + 1, close)}}`);
-    }
-    at = close + 2;
-  }
-}
-
-function readNumbers({ numbers }: Entity, spec: AttributeSpec, text: string): void {
-  const { t1, t2, c, n } = JSON.parse(text) as { t1: number; t2: number; c: number; n: number };
-  const first = numbersEach * spec.index;
-  numbers[first] = t1;
-  numbers[first + 1] = t2;
-  numbers[first + 2] = c;
-  numbers[first + 3] = n;
-}
-
-/** Reads what the mark names, `"attr":{…}` each; the values come beside the state. */
-function readLarge(entity: Entity, marked: string, large: readonly LargeValue[] = []): void {
-  const rows = createLargeRows();
-  entity.large = rows;
-  for (const [text, attr = "", numbers = ""] of marked.matchAll(/"([^"]+)":(\{[^}]*\})/g)) {
-    const spec = entity.spec.attributes.get(attr);
-    if (spec === undefined) {
-      rows.unknown += `${rows.unknown === "" ? "" : ","}${text}`;
-      continue;
-    }
-    const body = large.find((value) => value.attr === attr)?.body;
-    if (typeof body !== "string")
-      throw new Error(`a large value of ${entity.spec.id} ${entity.eid} is missing: ${attr}`);
-    entity.values[spec.index] = body;
-    rows.byIndex.set(spec.index, "current");
-    readNumbers(entity, spec, numbers);
-  }
-}
-
-/** Index of the first character after the JSON value that begins at `start` within a list or an object. */
-export function endOfValue(text: string, start: number): number {
-  let depth = 0;
-  let quoted = false;
-  for (let i = start; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    if (quoted) {
-      if (c === 92) i++;
-      else if (c === 34) quoted = false;
-    } else if (c === 34) quoted = true;
-    else if (c === 123 || c === 91) depth++;
-    else if (c === 125 || c === 93) depth--;
-    else if (c === 44 && depth === 0) return i;
-  }
-  return text.length;
 }

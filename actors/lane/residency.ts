@@ -1,6 +1,7 @@
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { EntityKey, StoredEntity } from "../store/store.ts";
-import { type Entity, restoreEntity } from "./entity.ts";
+import type { Entity } from "./entity.ts";
+import { restoreEntity } from "./entity-state.ts";
 import { copyView } from "./entity-view.ts";
 import type { GetReply, Lane, LaneMessage, LoadWanted } from "./lane.ts";
 import { isOverdue } from "./obligation.ts";

@@ -14,7 +14,8 @@ import type {
 } from "../../proto/gen/peer_pb.ts";
 import { toEpoch, toSeq, toShardId } from "../../proto/ids.ts";
 import type { LogPlace, OwnedRecord } from "../engine.ts";
-import { createEntity, restoreEntity } from "../lane/entity.ts";
+import { createEntity } from "../lane/entity.ts";
+import { restoreEntity } from "../lane/entity-state.ts";
 import { viewOf } from "../lane/entity-view.ts";
 import { errorOf, failureOf, type MessageResult } from "../lane/message-result.ts";
 import type { RawRow } from "../store/store.ts";

@@ -8,7 +8,7 @@ import { type FoundHistory, type HistoryPart, mergeHistories } from "../history/
 import { historyRuleOf } from "../history/history-rule.ts";
 import { compareStarts, confidenceOf, mergeRuns, observe, type Piece, wholeRuns } from "../history/history-run.ts";
 import { currentValues, keepNewest, nextChange } from "../history/history-value.ts";
-import { endOfValue } from "../lane/entity.ts";
+import { endOfValue } from "../lane/entity-state.ts";
 import { type LargeValue, splitState } from "../store/large-value.ts";
 
 /** What is stored of one entity, as it was at its shard's mark. */

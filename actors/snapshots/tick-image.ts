@@ -1,5 +1,6 @@
 import type { Seq } from "../../proto/ids.ts";
-import { type Entity, writeState } from "../lane/entity.ts";
+import type { Entity } from "../lane/entity.ts";
+import { writeState } from "../lane/entity-state.ts";
 import type { Entry } from "../lane/entry.ts";
 import type { HistorySegment, StoredEntity } from "../store/store.ts";
 import type { StoredImage, TickPlace } from "../store/tick.ts";

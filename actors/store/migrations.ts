@@ -20,7 +20,7 @@ import { snapshotPageFunctions } from "./snapshot-pages.ts";
 import { snapshotRunFunctions } from "./snapshot-run.ts";
 import { snapshotTables } from "./snapshot-schema.ts";
 import { snapshotWriteFunctions } from "./snapshot-write.ts";
-import { tickPageFunctions } from "./tick-pages.ts";
+import { boundedTickPage, tickPageFunctions } from "./tick-pages.ts";
 import { worldFunctions } from "./world.ts";
 
 /**
@@ -57,6 +57,7 @@ export const schemaSteps: readonly string[] = [
     lifetimeFunctions,
   ].join("\n"),
   [snapshotPageFunctions, tickPageFunctions, seenLinkFunctions].join("\n"),
+  boundedTickPage,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

@@ -185,7 +185,10 @@ function valuesText({ attr, key }: SnapshotSort, parameters: SqlParameters): str
   return memberPlace("s.body", { link: false }, `${parameters.add(attr)}::text`).json;
 }
 
+/** Where an id's own text is the key, no word of nulls: its index has the other order of them, and there are none. */
 function directionOf(sort: SnapshotSort | undefined): string {
+  const isEid = sort !== undefined && sort.attr === null && eidKeyText(sort.key.kind, "eid") === "eid";
+  if (isEid) return sort.descending ? " desc" : " asc";
   return sort?.descending === true ? " desc nulls last" : " asc nulls first";
 }
 

@@ -73,12 +73,13 @@ const pageTail = (reach: HistoryReach): string => `i as (
 
 const pageColumns = "e.eid, e.type, e.created, e.created_at, e.applied, e.tombstone, e.state";
 
-/**
- * In step 7: `tick_page_1`, read with less effort. fresh: seq and body of each row of the history, in a text; folded: there are
- * pages of it, too; more: this page is not the last one.
- */
-export const tickPageFunctions = String.raw`
-create function starling.tick_page_2(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint,
+/** What of the entities written since the base is looked at: in step 8 nothing beyond a page that is full of others. */
+type WrittenReach = "rest" | "page";
+
+const beyond = `(coalesce((select w.eid from w), repeat(chr(1114111), 257)), coalesce((select w.type from w), ''))`;
+
+const tickPageText = (name: string, written: WrittenReach): string => String.raw`
+create function starling.${name}(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint,
   p_since bigint, p_due bigint, p_always text)
   returns table (eid text, type text, present boolean, created bigint, created_at timestamptz, applied bigint, state text,
     large text, history text, fresh text, folded boolean, more boolean) language plpgsql stable
@@ -91,7 +92,7 @@ begin
         order by e.eid, e.type limit p_limit
     ), ${pageTail("range")};
   else
-    return query with d as (
+    return query with d as ${written === "page" ? "materialized " : ""}(
       (select s.eid, s.type from starling.snapshot s
         where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
         order by s.eid, s.type limit p_limit)
@@ -99,9 +100,20 @@ begin
       (select v.eid, v.type from starling.snapshot_value v
         where v.shard = p_shard and (v.eid, v.type) > (p_eid, p_type) and v.due <= p_due
         order by v.eid, v.type limit p_limit)
-    ), e as (
+    ), ${
+      written === "page"
+        ? `w as materialized (
+      select d.eid, d.type from d order by d.eid, d.type offset p_limit - 1 limit 1
+    ), `
+        : ""
+    }e as (
       (select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
-        and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
+        ${
+          written === "page"
+            ? `and (e.eid, e.type) <= ${beyond}
+        `
+            : ""
+        }and (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
         order by e.eid, e.type limit p_limit)
       union all
       select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
@@ -112,6 +124,15 @@ begin
 end
 $$;
 `;
+
+/**
+ * In step 7: `tick_page_1`, read with less effort. fresh: seq and body of each row of the history, in a text; folded: there are
+ * pages of it, too; more: this page is not the last one.
+ */
+export const tickPageFunctions = tickPageText("tick_page_2", "rest");
+
+/** In step 8: where many are due and few were written, a page reads no more of the shard than it tells. */
+export const boundedTickPage = tickPageText("tick_page_3", "page");
 
 /** Shards that are read together, each up to the bytes of its request. */
 const shardsMax = 8;
@@ -169,7 +190,7 @@ const pagesText = `select r.place, t.eid, t.type, t.present, t.created::float8 a
     starling.to_ms_1(t.created_at) as created_at, t.applied::float8 as applied, t.state, t.large, t.history, t.fresh, t.folded, t.more
   from jsonb_to_recordset($1::text::jsonb) r(place int, shard int, tick bigint, eid text, type text, entities int,
     bytes bigint, since bigint, due bigint, always text)
-  cross join lateral starling.tick_page_2(r.shard, r.tick, r.eid, r.type, r.entities, r.bytes, r.since, r.due, r.always) t`;
+  cross join lateral starling.tick_page_3(r.shard, r.tick, r.eid, r.type, r.entities, r.bytes, r.since, r.due, r.always) t`;
 
 /** A page of one call, as it was read. */
 interface OpenPage {

@@ -1,4 +1,5 @@
 #!/usr/bin/env -S node --max-semi-space-size=64
+import { limitCollector } from "../limit-collector.ts";
 import { endAnyway } from "./end-anyway.ts";
 import { createOutput } from "./output.ts";
 import { runCommandLine } from "./program.ts";
@@ -7,6 +8,8 @@ import { runCommandLine } from "./program.ts";
  * npm passes Ctrl-C on to its child, which the terminal has told already: the same signal within this time is one.
  */
 const sameSignalMs = 500;
+
+limitCollector();
 
 const stop = new AbortController();
 let stoppedAt = Number.POSITIVE_INFINITY;

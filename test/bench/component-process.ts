@@ -79,7 +79,7 @@ try {
   }));
   const { run, seconds } = await bed.run(true, start);
   const [found] = await bed.query<{ count: number }>(
-    `select count(*)::int as count from starling.snapshot s, substr(s.eid, 6)::int as n(number)
+    `select count(*)::int as count from starling.snapshot s, lateral (select substr(s.eid, 6)::int) n(number)
       where s.to_tick is null and length(s.body->>'text') = ${textLength} and (s.body->>'twice')::int = 2 * n.number
         and (s.body->>'beyond')::int = 2 * ((n.number + 1) % ${entities})`,
   );

@@ -23,7 +23,7 @@ const idleMs = 3000;
 
 async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   const entities = options.entities ?? 100_000;
-  const plan = createPlan(entities, { generation: 2, seed: 3 });
+  const plan = createPlan(entities, { generation: 2, seed: 3, batch: 500 });
   const loops: { readonly report: SendReport; readonly rate: number; readonly commits: number[] }[] = [];
   let idle: number[] = [];
   options.note("full speed");

@@ -55,7 +55,7 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
   --runs N          runs, of which the medians count
   --entities N      entities, instead of what the benchmark is defined with
   --minutes N       how long soak, slow-database and the search for false suspicions in failover go on (default 10)
-  --rounds N        rounds of cluster (default 3), pairs of metrics (5), kills of failover (20), moves of handoff (200)
+  --rounds N        rounds of cluster (default 3), passes of metrics (6), kills of failover (20), moves of handoff (200)
   --rate N          datapoints/s in cluster, failover and handoff: 30 % of what one node takes (default 8000)
   --nodes N         metrics only on one node, or only on three
   --against COMMIT  metrics compares this version, with metrics, with nodes of a commit, instead of its own without them

@@ -16,7 +16,8 @@ export interface SendPlan {
   readonly seed: number;
   /** Datapoints in a batch. */
   readonly batch: number;
-  readonly maxInFlight: number;
+  /** Batches; null: the client's default window. */
+  readonly maxInFlight: number | null;
   /** Datapoints per second of an open loop; null: as fast as credits allow. */
   readonly rate: number | null;
   /** Ends after this time, perhaps in the middle of a pass; null: when all passes are sent. */
@@ -34,7 +35,7 @@ export interface SendPlan {
   readonly liveMaxBatches?: number;
 }
 
-/** One pass of all ten attributes over `entities`, in batches of 500 with the default window. */
+/** One pass of all ten attributes over `entities`, in batches as `starling send` makes them, with the default window. */
 export function createPlan(entities: number, changes: Partial<SendPlan> = {}): SendPlan {
   const plan: SendPlan = {
     firstEntity: 0,
@@ -45,8 +46,8 @@ export function createPlan(entities: number, changes: Partial<SendPlan> = {}): S
     passes: 1,
     blockEntities: entities,
     seed: 1,
-    batch: 500,
-    maxInFlight: 8,
+    batch: 1_000,
+    maxInFlight: null,
     rate: null,
     durationS: null,
     windowS: 60,

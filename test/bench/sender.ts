@@ -58,7 +58,7 @@ async function main(address: string, plan: SendPlan): Promise<SendReport> {
     addresses,
     ownerAware,
     level: "processed",
-    maxInFlight: plan.maxInFlight,
+    ...(plan.maxInFlight !== null && { maxInFlight: plan.maxInFlight }),
     onBreak: ({ code, message }) => progress.breaks.push(`${code}: ${message}`),
     onAck: ({ level, first, last }) => {
       if (level !== "durable") return;

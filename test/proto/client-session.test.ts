@@ -3,10 +3,11 @@ import { expect, test } from "vitest";
 import { encodeBatches } from "../../proto/client-batch.ts";
 import { ClientSession } from "../../proto/client-session.ts";
 import { AckLevel, AckSchema, ClientMessageSchema } from "../../proto/gen/starling_pb.ts";
+import { defaultWindow } from "../../proto/send-window.ts";
 
 /** A session of the level processed, and what leaves it. */
 function start() {
-  const session = new ClientSession({ startNumber: 1, level: AckLevel.PROCESSED, maxInFlight: 8 });
+  const session = new ClientSession({ startNumber: 1, level: AckLevel.PROCESSED, window: defaultWindow });
   const sent: string[] = [];
   const connect = (settles: boolean): void => {
     sent.length = 0;

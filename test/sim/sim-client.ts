@@ -42,7 +42,11 @@ export class SimClient {
   constructor(options: SimClientOptions) {
     this.#options = options;
     this.#sessionId = options.name;
-    this.#session = new ClientSession({ startNumber: 1, level: options.level, maxInFlight: 8 });
+    this.#session = new ClientSession({
+      startNumber: 1,
+      level: options.level,
+      window: { batches: 8, items: Number.POSITIVE_INFINITY },
+    });
     this.#connect();
     this.#watch();
     void this.#send();

@@ -1,4 +1,5 @@
-import { applyDatapoint, createEntity, restoreEntity, writeState } from "../../actors/lane/entity.ts";
+import { applyDatapoint, createEntity } from "../../actors/lane/entity.ts";
+import { restoreEntity, writeState } from "../../actors/lane/entity-state.ts";
 import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
 import { checkDatapointOf } from "../../modules/check-datapoint.ts";
 import type { LooseDatapoint } from "../../modules/datapoint.ts";

@@ -1,12 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  applyDatapoint,
-  clearEntity,
-  createEntity,
-  type Entity,
-  restoreEntity,
-  writeState,
-} from "../../../actors/lane/entity.ts";
+import { applyDatapoint, clearEntity, createEntity, type Entity } from "../../../actors/lane/entity.ts";
+import { restoreEntity, writeState } from "../../../actors/lane/entity-state.ts";
 import { takeLarge } from "../../../actors/lane/large-rows.ts";
 import { smallMaxChars, wholeState } from "../../../actors/store/large-value.ts";
 import type { FlushRequest, Store, StoredEntity } from "../../../actors/store/store.ts";

@@ -1,12 +1,6 @@
 import { expect, test } from "vitest";
-import {
-  applyDatapoint,
-  clearEntity,
-  createEntity,
-  type Entity,
-  restoreEntity,
-  writeState,
-} from "../../../actors/lane/entity.ts";
+import { applyDatapoint, clearEntity, createEntity, type Entity } from "../../../actors/lane/entity.ts";
+import { restoreEntity, writeState } from "../../../actors/lane/entity-state.ts";
 import type { LaneLimits } from "../../../actors/lane/lane.ts";
 import { step } from "../../../actors/lane/step.ts";
 import type { CheckedDatapoint } from "../../../modules/datapoint.ts";

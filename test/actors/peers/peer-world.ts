@@ -1,6 +1,7 @@
 import { createCounters } from "../../../actors/counters.ts";
 import type { LogPlace, OwnedRecord } from "../../../actors/engine.ts";
-import { createEntity, restoreEntity } from "../../../actors/lane/entity.ts";
+import { createEntity } from "../../../actors/lane/entity.ts";
+import { restoreEntity } from "../../../actors/lane/entity-state.ts";
 import { copyView } from "../../../actors/lane/entity-view.ts";
 import { type Part, type PartEvent, type PartListener, taskFrom } from "../../../actors/lane/part.ts";
 import { PartNews } from "../../../actors/lane/part-news.ts";

@@ -1,12 +1,6 @@
 import { expect } from "vitest";
-import {
-  applyDatapoint,
-  applyTtl,
-  clearEntity,
-  createEntity,
-  type Entity,
-  writeState,
-} from "../../../actors/lane/entity.ts";
+import { applyDatapoint, applyTtl, clearEntity, createEntity, type Entity } from "../../../actors/lane/entity.ts";
+import { writeState } from "../../../actors/lane/entity-state.ts";
 import type { Effect } from "../../../actors/lane/lane.ts";
 import type { Part, PartTask } from "../../../actors/lane/part.ts";
 import { writeTail } from "../../../actors/log/line.ts";

@@ -102,5 +102,10 @@ describe("the indexes of snapshots", () => {
     ] as const) {
       expect(await planOf(filter, sort), JSON.stringify(filter)).toMatch(/(?:on|using) "snapshot\/[0-9a-f]{16}"/);
     }
+    for (const sort of ["eid", "eid:-1"]) {
+      const plan = await planOf({ label: { $regex: "^label" } }, [sort]);
+      expect(plan, sort).toMatch(/using snapshot_by_type/);
+      expect(plan, sort).not.toMatch(/Seq Scan/);
+    }
   });
 });
