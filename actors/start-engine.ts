@@ -221,9 +221,10 @@ function watchOthers(
     links.on({
       onMessage: () => {},
       onUp: (peer) => membership.clear(peer),
-      // One that another node relays to is alive; and a link may be told down only because a better one took over.
+      // One that another node relays to is alive; and a link may be told down only because a better one took over,
+      // or because the peer leaves, as the members will hear.
       onDown: (peer, problem) => {
-        if (links.isUp(peer)) return;
+        if (links.isUp(peer) || links.hasLeft(peer)) return;
         counters.add("suspicions");
         membership.suspect(peer, problem.message);
       },

@@ -34,6 +34,7 @@ export function startGrpcLinks(options: LinkOptions & { readonly security: LinkS
     connect: (peers) => hub.connect(peers),
     send: (to, body) => hub.send(to, body),
     isUp: (peer) => hub.isUp(peer),
+    hasLeft: (peer) => hub.hasLeft(peer),
     pathOf: (peer) => hub.pathOf(peer),
     roundTripMsOf: (peer) => hub.roundTripMsOf(peer),
     modelHashOf: (peer) => hub.modelHashOf(peer),

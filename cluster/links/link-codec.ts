@@ -47,6 +47,8 @@ function toInit(frame: LinkFrame): FrameInit {
       const { bodies, returnedBytes } = frame;
       return { kind: { case: "batch", value: { bodies: bodies as Uint8Array<ArrayBuffer>[], returnedBytes } } };
     }
+    case "farewell":
+      return { kind: { case: "farewell", value: {} } };
     case "relay": {
       const { from, to, connection } = frame;
       return { kind: { case: "relay", value: { from, to, connection, frame: toInit(frame.frame) } } };
@@ -75,6 +77,8 @@ function fromFrame({ kind }: Frame): LinkFrame {
     }
     case "batch":
       return { kind: "batch", bodies: kind.value.bodies, returnedBytes: kind.value.returnedBytes };
+    case "farewell":
+      return { kind: "farewell" };
     case "relay": {
       const { from, to, connection, frame } = kind.value;
       if (frame === undefined) throw new StarlingError("INVALID_ARGUMENT", "a relayed frame without content");

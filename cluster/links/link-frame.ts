@@ -18,6 +18,8 @@ export type LinkFrame =
   | ({ readonly kind: "beat"; readonly reaches: readonly NodeId[] } & Beat)
   /** Messages in order, and credits that come back. */
   | { readonly kind: "batch"; readonly bodies: readonly Uint8Array[]; readonly returnedBytes: number }
+  /** Last on the data wire of a node that leaves in order: its link ends, and nobody needs to suspect it. */
+  | { readonly kind: "farewell" }
   | RelayFrame
   | RelayEndFrame;
 

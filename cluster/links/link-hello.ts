@@ -2,6 +2,7 @@ import type { NodeId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Hello } from "./link-frame.ts";
 import type { LinkLimits, LinkOptions } from "./link-options.ts";
+import type { Peer } from "./links.ts";
 
 /** What this node says of itself to `meant`. */
 export function planHello(options: LinkOptions, limits: LinkLimits, meant: NodeId, connection: number): Hello {
@@ -33,4 +34,14 @@ export function judgeHello(hello: Hello, options: LinkOptions): StarlingError | 
   }
   if (hello.node === id) return new StarlingError("UNAVAILABLE", `node ${name} has dialled itself`);
   return null;
+}
+
+/** Why who answers is not who was meant; null: it is. */
+export function judgeAnswer(hello: Hello, meant: Peer): StarlingError | null {
+  if (hello.node === meant.id) return hello.name === meant.name ? null : otherName(hello.name, meant);
+  return new StarlingError("UNAVAILABLE", `node ${hello.name} with the id ${hello.node} answers for ${meant.id}`);
+}
+
+export function otherName(said: string, { id, name }: Peer): StarlingError {
+  return new StarlingError("UNAUTHENTICATED", `node ${id} is known as ${name}, and calls itself ${said}`);
 }

@@ -4,7 +4,7 @@ import { Link, type LinkEvents } from "./link.ts";
 import { dialLink, type Greeted } from "./link-dial.ts";
 import { type ArrivalPath, LinkDoor } from "./link-door.ts";
 import type { Hello } from "./link-frame.ts";
-import { judgeHello, planHello } from "./link-hello.ts";
+import { judgeAnswer, judgeHello, otherName, planHello } from "./link-hello.ts";
 import { defaultLinkLimits, type LinkLimits, type LinkOptions } from "./link-options.ts";
 import { LinkPeer } from "./link-peer.ts";
 import { createRelayWires, type RelayWires } from "./link-relay.ts";
@@ -104,6 +104,10 @@ export class LinkHub implements Links {
     return this.pathOf(peer) !== "down";
   }
 
+  hasLeft(peer: NodeId): boolean {
+    return this.#peers.get(peer)?.hasLeft ?? false;
+  }
+
   /** How long a heartbeat takes to a peer and back; null: it is not known. */
   roundTripMsOf(peer: NodeId): number | null {
     return this.#peers.get(peer)?.link?.roundTripMs ?? null;
@@ -147,7 +151,7 @@ export class LinkHub implements Links {
     const links = peers.map((peer) => peer.close(problem)).filter((link) => link !== null);
     // What is relayed ends with a frame on a direct link.
     links.sort((a, b) => Number(a.path === "direct") - Number(b.path === "direct"));
-    await Promise.all(links.map((link) => link.end()));
+    await Promise.all(links.map((link) => link.leave()));
   }
 
   #createEvents(): LinkEvents {
@@ -160,6 +164,10 @@ export class LinkHub implements Links {
       },
       onDrain: (link) => {
         if (link.path === "direct") this.#relay.onDrain(link.peer);
+      },
+      onFarewell: (link) => {
+        const peer = this.#peers.get(link.peer);
+        if (peer?.link === link) peer.hasLeft = true;
       },
       onBroken: (link, problem) => {
         this.#greeted.get(link)?.();
@@ -211,11 +219,11 @@ export class LinkHub implements Links {
     return peer;
   }
 
-  /** Told each time, logged when the code changes. That of a node which is no member any more is not missed. */
+  /** Told each time, logged when the code changes. That of a node which has left, or is no member any more, is not missed. */
   #tellDown(peer: LinkPeer, problem: StarlingError): void {
     const { log } = this.#options;
     const { code, message } = problem;
-    if (!this.#peers.has(peer.id)) log.info({ peer: peer.id, problem: message }, "link closed");
+    if (peer.hasLeft || !this.#peers.has(peer.id)) log.info({ peer: peer.id, problem: message }, "link closed");
     else if (code !== peer.loggedCode) log.warn({ peer: peer.id, code, problem: message }, "link lost");
     peer.loggedCode = code;
     this.#tell((listener) => listener.onDown(peer.id, problem));
@@ -386,13 +394,4 @@ export class LinkHub implements Links {
     if (seen.size >= seenMax && oldest !== undefined) seen.delete(oldest);
     seen.add(item);
   }
-}
-
-function judgeAnswer(hello: Hello, meant: Peer): StarlingError | null {
-  if (hello.node === meant.id) return hello.name === meant.name ? null : otherName(hello.name, meant);
-  return new StarlingError("UNAVAILABLE", `node ${hello.name} with the id ${hello.node} answers for ${meant.id}`);
-}
-
-function otherName(said: string, { id, name }: Peer): StarlingError {
-  return new StarlingError("UNAUTHENTICATED", `node ${id} is known as ${name}, and calls itself ${said}`);
 }

@@ -45,6 +45,8 @@ export class LinkPeer {
   link: Link | null = null;
   /** What was logged since its link was up, so that it is logged once. */
   loggedCode: ErrorCode | null = null;
+  /** It said farewell; it is missed all the same when it is still named after a while. */
+  hasLeft = false;
   readonly #world: PeerWorld;
   readonly #attempts: Readonly<Record<PathName, Attempts>>;
   #status: "open" | "closed" = "open";
@@ -91,6 +93,7 @@ export class LinkPeer {
   adopt(link: Link): void {
     const before = this.link;
     this.link = link;
+    this.hasLeft = false;
     this.#patienceMs = this.#world.limits.downAfterMs;
     this.#attempts[link.path].cancel = null;
     this.#problem = null;
@@ -168,6 +171,7 @@ export class LinkPeer {
     if (this.link !== null || nowMs - this.#downSinceMs < this.#patienceMs) return;
     this.#downSinceMs = nowMs;
     this.#patienceMs = downAfterMs;
+    this.hasLeft = false;
     const reason = this.#problem === null ? "" : `: ${this.#problem.message}`;
     const text = `no link to node ${this.id} could be opened${reason}`;
     this.#world.onUnreachable(this, new StarlingError(this.#problem?.code ?? "DEADLINE", text));

@@ -13,6 +13,8 @@ export interface LinkEvents {
   onRelayed(link: Link, kind: WireKind, frame: RelayFrame | RelayEndFrame): void;
   /** What was held back may be written again. */
   onDrain(link: Link): void;
+  /** The peer leaves: what is heard next is the link's end. */
+  onFarewell(link: Link): void;
   onBroken(link: Link, problem: StarlingError): void;
   count(name: string, by: number): void;
 }
@@ -142,6 +144,12 @@ export class Link {
     if (this.#returnedBytes > 0) this.#flushSoon();
   }
 
+  /** As {@link end}, and the peer hears that this node leaves. */
+  leave(): Promise<void> {
+    if (this.#status === "up") this.#enqueue({ kind: "farewell" });
+    return this.end();
+  }
+
   /** Ends both wires after what was sent; nothing is told or delivered any more. */
   async end(): Promise<void> {
     this.#flush();
@@ -187,6 +195,7 @@ export class Link {
       this.#break(new StarlingError("INVALID_ARGUMENT", "messages before the link is up"));
     else if (frame.kind === "batch") this.#takeBatch(frame.bodies, frame.returnedBytes);
     else if (frame.kind === "beat") this.#dataPulse.heard(frame, clock.now());
+    else if (frame.kind === "farewell") events.onFarewell(this);
     else if (frame.kind === "relay" || frame.kind === "relay-end") events.onRelayed(this, "data", frame);
     else this.#break(new StarlingError("INVALID_ARGUMENT", `a frame ${frame.kind} on a data connection`));
   }

@@ -15,6 +15,8 @@ export interface Links {
   send(to: NodeId, body: Uint8Array): boolean;
   /** Whether messages can be sent now. */
   isUp(peer: NodeId): boolean;
+  /** Whether the peer ended its link because it leaves, and is not missed yet: no reason to suspect it. */
+  hasLeft(peer: NodeId): boolean;
   on(listener: LinkListener): () => void;
   /** Ends all links. Idempotent. */
   close(): Promise<void>;

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file link.proto.
  */
 export const file_link: GenFile = /*@__PURE__*/
-  fileDesc("CgpsaW5rLnByb3RvEhBzdGFybGluZy5saW5rLnYxIuoCCgVGcmFtZRIoCgVoZWxsbxgBIAEoCzIXLnN0YXJsaW5nLmxpbmsudjEuSGVsbG9IABIqCgd3ZWxjb21lGAIgASgLMhcuc3RhcmxpbmcubGluay52MS5IZWxsb0gAEiwKB3JlZnVzYWwYAyABKAsyGS5zdGFybGluZy5saW5rLnYxLlJlZnVzYWxIABIoCgVyZWFkeRgEIAEoCzIXLnN0YXJsaW5nLmxpbmsudjEuUmVhZHlIABImCgRiZWF0GAUgASgLMhYuc3RhcmxpbmcubGluay52MS5CZWF0SAASKAoFYmF0Y2gYBiABKAsyFy5zdGFybGluZy5saW5rLnYxLkJhdGNoSAASKAoFcmVsYXkYByABKAsyFy5zdGFybGluZy5saW5rLnYxLlJlbGF5SAASLwoJcmVsYXlfZW5kGAggASgLMhouc3RhcmxpbmcubGluay52MS5SZWxheUVuZEgAQgYKBGtpbmQisAEKBUhlbGxvEhIKCmNsdXN0ZXJfaWQYASABKAkSFAoMcHJvdG9jb2xfbWluGAIgASgNEhQKDHByb3RvY29sX21heBgDIAEoDRIMCgRub2RlGAQgASgJEgwKBG5hbWUYBSABKAkSDQoFbWVhbnQYBiABKAkSEgoKbW9kZWxfaGFzaBgHIAEoCRIUCgxjcmVkaXRfYnl0ZXMYCCABKA0SEgoKY29ubmVjdGlvbhgJIAEoDSIoCgdSZWZ1c2FsEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSIWCgVSZWFkeRINCgVvcmRlchgBIAEoDSJXCgRCZWF0Eg4KBm51bWJlchgBIAEoDRIMCgRlY2hvGAIgASgNEg8KB3JlYWNoZXMYAyADKAkSFAoHaGVsZF9tcxgEIAEoAUgAiAEBQgoKCF9oZWxkX21zIi8KBUJhdGNoEg4KBmJvZGllcxgBIAMoDBIWCg5yZXR1cm5lZF9ieXRlcxgCIAEoDSJdCgVSZWxheRIMCgRmcm9tGAEgASgJEgoKAnRvGAIgASgJEhIKCmNvbm5lY3Rpb24YAyABKA0SJgoFZnJhbWUYBCABKAsyFy5zdGFybGluZy5saW5rLnYxLkZyYW1lIjgKCFJlbGF5RW5kEgwKBGZyb20YASABKAkSCgoCdG8YAiABKAkSEgoKY29ubmVjdGlvbhgDIAEoDTKFAQoETGluaxI/CgdDb250cm9sEhcuc3RhcmxpbmcubGluay52MS5GcmFtZRoXLnN0YXJsaW5nLmxpbmsudjEuRnJhbWUoATABEjwKBERhdGESFy5zdGFybGluZy5saW5rLnYxLkZyYW1lGhcuc3RhcmxpbmcubGluay52MS5GcmFtZSgBMAFiBnByb3RvMw");
+  fileDesc("CgpsaW5rLnByb3RvEhBzdGFybGluZy5saW5rLnYxIpoDCgVGcmFtZRIoCgVoZWxsbxgBIAEoCzIXLnN0YXJsaW5nLmxpbmsudjEuSGVsbG9IABIqCgd3ZWxjb21lGAIgASgLMhcuc3RhcmxpbmcubGluay52MS5IZWxsb0gAEiwKB3JlZnVzYWwYAyABKAsyGS5zdGFybGluZy5saW5rLnYxLlJlZnVzYWxIABIoCgVyZWFkeRgEIAEoCzIXLnN0YXJsaW5nLmxpbmsudjEuUmVhZHlIABImCgRiZWF0GAUgASgLMhYuc3RhcmxpbmcubGluay52MS5CZWF0SAASKAoFYmF0Y2gYBiABKAsyFy5zdGFybGluZy5saW5rLnYxLkJhdGNoSAASKAoFcmVsYXkYByABKAsyFy5zdGFybGluZy5saW5rLnYxLlJlbGF5SAASLwoJcmVsYXlfZW5kGAggASgLMhouc3RhcmxpbmcubGluay52MS5SZWxheUVuZEgAEi4KCGZhcmV3ZWxsGAkgASgLMhouc3RhcmxpbmcubGluay52MS5GYXJld2VsbEgAQgYKBGtpbmQisAEKBUhlbGxvEhIKCmNsdXN0ZXJfaWQYASABKAkSFAoMcHJvdG9jb2xfbWluGAIgASgNEhQKDHByb3RvY29sX21heBgDIAEoDRIMCgRub2RlGAQgASgJEgwKBG5hbWUYBSABKAkSDQoFbWVhbnQYBiABKAkSEgoKbW9kZWxfaGFzaBgHIAEoCRIUCgxjcmVkaXRfYnl0ZXMYCCABKA0SEgoKY29ubmVjdGlvbhgJIAEoDSIoCgdSZWZ1c2FsEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSIWCgVSZWFkeRINCgVvcmRlchgBIAEoDSJXCgRCZWF0Eg4KBm51bWJlchgBIAEoDRIMCgRlY2hvGAIgASgNEg8KB3JlYWNoZXMYAyADKAkSFAoHaGVsZF9tcxgEIAEoAUgAiAEBQgoKCF9oZWxkX21zIgoKCEZhcmV3ZWxsIi8KBUJhdGNoEg4KBmJvZGllcxgBIAMoDBIWCg5yZXR1cm5lZF9ieXRlcxgCIAEoDSJdCgVSZWxheRIMCgRmcm9tGAEgASgJEgoKAnRvGAIgASgJEhIKCmNvbm5lY3Rpb24YAyABKA0SJgoFZnJhbWUYBCABKAsyFy5zdGFybGluZy5saW5rLnYxLkZyYW1lIjgKCFJlbGF5RW5kEgwKBGZyb20YASABKAkSCgoCdG8YAiABKAkSEgoKY29ubmVjdGlvbhgDIAEoDTKFAQoETGluaxI/CgdDb250cm9sEhcuc3RhcmxpbmcubGluay52MS5GcmFtZRoXLnN0YXJsaW5nLmxpbmsudjEuRnJhbWUoATABEjwKBERhdGESFy5zdGFybGluZy5saW5rLnYxLkZyYW1lGhcuc3RhcmxpbmcubGluay52MS5GcmFtZSgBMAFiBnByb3RvMw");
 
 /**
  * @generated from message starling.link.v1.Frame
@@ -69,6 +69,12 @@ export type Frame = Message<"starling.link.v1.Frame"> & {
      */
     value: RelayEnd;
     case: "relayEnd";
+  } | {
+    /**
+     * @generated from field: starling.link.v1.Farewell farewell = 9;
+     */
+    value: Farewell;
+    case: "farewell";
   } | { case: undefined; value?: undefined };
 };
 
@@ -210,6 +216,19 @@ export const BeatSchema: GenMessage<Beat> = /*@__PURE__*/
   messageDesc(file_link, 4);
 
 /**
+ * @generated from message starling.link.v1.Farewell
+ */
+export type Farewell = Message<"starling.link.v1.Farewell"> & {
+};
+
+/**
+ * Describes the message starling.link.v1.Farewell.
+ * Use `create(FarewellSchema)` to create a new message.
+ */
+export const FarewellSchema: GenMessage<Farewell> = /*@__PURE__*/
+  messageDesc(file_link, 5);
+
+/**
  * @generated from message starling.link.v1.Batch
  */
 export type Batch = Message<"starling.link.v1.Batch"> & {
@@ -229,7 +248,7 @@ export type Batch = Message<"starling.link.v1.Batch"> & {
  * Use `create(BatchSchema)` to create a new message.
  */
 export const BatchSchema: GenMessage<Batch> = /*@__PURE__*/
-  messageDesc(file_link, 5);
+  messageDesc(file_link, 6);
 
 /**
  * @generated from message starling.link.v1.Relay
@@ -261,7 +280,7 @@ export type Relay = Message<"starling.link.v1.Relay"> & {
  * Use `create(RelaySchema)` to create a new message.
  */
 export const RelaySchema: GenMessage<Relay> = /*@__PURE__*/
-  messageDesc(file_link, 6);
+  messageDesc(file_link, 7);
 
 /**
  * @generated from message starling.link.v1.RelayEnd
@@ -288,7 +307,7 @@ export type RelayEnd = Message<"starling.link.v1.RelayEnd"> & {
  * Use `create(RelayEndSchema)` to create a new message.
  */
 export const RelayEndSchema: GenMessage<RelayEnd> = /*@__PURE__*/
-  messageDesc(file_link, 7);
+  messageDesc(file_link, 8);
 
 /**
  * Two streams make a link, each on a TCP connection of its own. The first frame of each is `hello`.

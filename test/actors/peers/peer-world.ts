@@ -289,6 +289,7 @@ export function createNet(time: ManualClock) {
       return {
         connect: () => {},
         isUp,
+        hasLeft: () => false,
         send: (to, body) => {
           if (!isUp(to) || net.credits <= 0 || net.refusals.shift() === true) return false;
           net.credits--;

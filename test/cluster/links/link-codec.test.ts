@@ -29,6 +29,7 @@ const frames: readonly LinkFrame[] = [
   batch,
   { kind: "relay", from: a, to: b, connection: 4, frame: batch },
   { kind: "relay-end", from: a, to: b, connection: 4 },
+  { kind: "farewell" },
 ];
 
 describe("frames", () => {

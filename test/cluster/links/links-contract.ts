@@ -293,5 +293,18 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect([countNews(a, b, "up"), countNews(a, b, "down")]).toEqual([1, 1]);
       expect(a.links.send(b.id, bytes("x"))).toBe(false);
     });
+
+    it("who closes its links has left; one that is still named after a while is missed", async () => {
+      const { a, b } = await pair();
+      const c = await world.start("c");
+      world.join(a, b, c);
+      await world.until(() => isLinked(b, c), "b and c are linked");
+      void a.links.close();
+      world.kill(c);
+      await world.until(() => !b.links.isUp(a.id) && !b.links.isUp(c.id), "b noticed both");
+      expect([b.links.hasLeft(a.id), b.links.hasLeft(c.id)]).toEqual([true, false]);
+      await world.until(() => countNews(b, a, "down") > 1, "b misses a");
+      expect(b.links.hasLeft(a.id)).toBe(false);
+    });
   });
 }
