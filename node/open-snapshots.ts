@@ -3,6 +3,7 @@ import type { Counters } from "../actors/counters.ts";
 import type { HookRunner } from "../actors/hooks/hook-runner.ts";
 import { createNextDeadline } from "../actors/schedules/schedule-cron.ts";
 import { createSnapshotComputer } from "../actors/snapshots/snapshot-computer.ts";
+import { createSnapshotPace } from "../actors/snapshots/snapshot-pace.ts";
 import { createSnapshotTaskSender } from "../actors/snapshots/snapshot-tasks.ts";
 import { type Snapshots, startSnapshots } from "../actors/snapshots/snapshots.ts";
 import type { ClusterEngine } from "../actors/start-engine.ts";
@@ -63,6 +64,11 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
     olderThanMs: cleaning?.olderThanMs ?? settings.retentionDays * dayMs,
     stallMs: settings.snapshotStallMs,
     send: createSnapshotTaskSender(send),
+    pace: createSnapshotPace({
+      clock: systemClock,
+      appendSeconds: counters.histogram("append_seconds").sum,
+      share: settings.snapshotShare / 100,
+    }),
     limits: {
       visitsMax: settings.snapshotConcurrency,
       pageMaxEntities: settings.snapshotPageMax,

@@ -63,7 +63,8 @@ export async function joinShard(
       options.limits.groupMaxBytes,
       batch.reduce((sum, group) => sum + group.bytes, 0),
     );
-    const written = await options.room.with(bytes, () => joinPage(options, writer, run, { ...page, groups, signal }));
+    const make = () => joinPage(options, writer, run, { ...page, groups, signal });
+    const written = await options.pace.page(async () => (signal.aborted ? "lost" : options.room.with(bytes, make)));
     if (written === "lost" || signal.aborted) return "lost";
     if (page.isLast) return "done";
     ({ cursor, counts } = written);

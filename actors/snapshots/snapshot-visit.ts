@@ -11,6 +11,7 @@ import type {
 } from "../store/snapshot-store.ts";
 import type { TickChanges, TickReads, TickRecord } from "../store/tick.ts";
 import { addReports, type SnapshotComputer, type SnapshotInstant } from "./snapshot-computer.ts";
+import type { SnapshotPace } from "./snapshot-pace.ts";
 import { writeSnapshotTasks } from "./snapshot-tasks.ts";
 
 /**
@@ -27,6 +28,7 @@ export interface VisitOptions {
   /** Told of places up to which nothing has to be kept any more; null: the shard is visited. */
   readonly onPassed: (place: EntityPlace | null) => void;
   readonly computer: SnapshotComputer;
+  readonly pace: SnapshotPace;
   /** See {@link SnapshotInstant}. */
   readonly careful: boolean;
   readonly limits: VisitLimits;
@@ -62,8 +64,10 @@ export async function visitShard(
   const changed =
     run.kind === "full" || baseSeq === null ? null : { since: baseSeq, at: run.at, always: options.computer.impure };
   for (;;) {
-    if (signal.aborted) return "lost";
-    const next = await visitPage(options, writer, { ...place, changed }, instant);
+    const from = { ...place, changed };
+    const next = await options.pace.page(async () =>
+      signal.aborted ? "lost" : visitPage(options, writer, from, instant),
+    );
     if (next === "lost") return "lost";
     options.onPassed(next.isLast ? null : next.cursor);
     if (next.isLast) return "visited";

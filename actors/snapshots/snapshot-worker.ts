@@ -19,6 +19,7 @@ import type { SnapshotComputer } from "./snapshot-computer.ts";
 import type { SnapshotLog } from "./snapshot-coordinator.ts";
 import { findGroups, type SnapshotGroups } from "./snapshot-groups.ts";
 import { type JoinLimits, joinShard } from "./snapshot-join.ts";
+import type { SnapshotPace } from "./snapshot-pace.ts";
 import { type SendSnapshotTasks, writeSnapshotTasks } from "./snapshot-tasks.ts";
 import { visitShard } from "./snapshot-visit.ts";
 
@@ -37,6 +38,7 @@ export interface SnapshotWorkerOptions {
   /** Brings shards to their marks, and hears what is visited. */
   readonly ticks: LocalTicks;
   readonly computer: SnapshotComputer;
+  readonly pace: SnapshotPace;
   readonly fingerprint: string;
   readonly shards: () => EngineStatus["shards"];
   /** This node's id of now. */

@@ -16,7 +16,7 @@ import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } fr
 import { sessionFunctions, sessionHolders, sessionOpenings } from "./session.ts";
 import { snapshotImageFunctions } from "./snapshot-image.ts";
 import { snapshotIndexFunctions } from "./snapshot-index.ts";
-import { snapshotPageFunctions } from "./snapshot-pages.ts";
+import { seenGonePages, snapshotPageFunctions } from "./snapshot-pages.ts";
 import { snapshotRunFunctions } from "./snapshot-run.ts";
 import { snapshotTables } from "./snapshot-schema.ts";
 import { snapshotWriteFunctions } from "./snapshot-write.ts";
@@ -57,7 +57,7 @@ export const schemaSteps: readonly string[] = [
     lifetimeFunctions,
   ].join("\n"),
   [snapshotPageFunctions, tickPageFunctions, seenLinkFunctions].join("\n"),
-  boundedTickPage,
+  [boundedTickPage, seenGonePages].join("\n"),
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

@@ -1,6 +1,7 @@
 import { createCounters } from "../../actors/counters.ts";
 import { createHookRunner, hookRunnerLimits } from "../../actors/hooks/hook-runner.ts";
 import { createSnapshotComputer } from "../../actors/snapshots/snapshot-computer.ts";
+import { unpaced } from "../../actors/snapshots/snapshot-pace.ts";
 import { startSnapshots } from "../../actors/snapshots/snapshots.ts";
 import type { Connection } from "../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../actors/store/postgres-store.ts";
@@ -80,6 +81,7 @@ export async function openSnapshotBed(
     ...{ isRefreshing: () => false, isLinked: computer.linked.types.size > 0, fingerprint: "bench", next: null },
     ...{ stallMs: 600_000, cleanAt: null, olderThanMs: 0, send: async () => {} },
     shards: () => acquired.map(({ shard, epoch }) => ({ ...noLoad, shard, epoch })),
+    pace: unpaced,
     limits: { visitsMax: 16, pageMaxEntities: 125, pageMaxBytes: 1024 * 1024, groupMaxBytes: 64 * 1024 * 1024 },
   });
   return {

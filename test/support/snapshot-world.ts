@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { createCounters } from "../../actors/counters.ts";
 import type { SnapshotComputer } from "../../actors/snapshots/snapshot-computer.ts";
+import { unpaced } from "../../actors/snapshots/snapshot-pace.ts";
 import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
 import { type Snapshots, startSnapshots } from "../../actors/snapshots/snapshots.ts";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
@@ -161,6 +162,7 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
           delivered.set(task, (delivered.get(task) ?? 0) + 1);
         }
       },
+      pace: unpaced,
       limits: {
         visitsMax: 2,
         pageMaxEntities: 2,
