@@ -71,6 +71,7 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
     }),
     limits: {
       visitsMax: settings.snapshotConcurrency,
+      changesMax: 100_000,
       pageMaxEntities: settings.snapshotPageMax,
       pageMaxBytes: settings.snapshotPageBytes,
       groupMaxBytes: settings.snapshotJoinBytes,

@@ -4,6 +4,7 @@ import type { SnapshotStore, SnapshotValueLinks } from "../store/snapshot-store.
 import type { EntityKey } from "../store/store.ts";
 import { type Component, createLinkGraph } from "./snapshot-component.ts";
 import type { LinkPair, SnapshotLinks } from "./snapshot-link.ts";
+import { comparePlaces } from "./tick-image.ts";
 
 /**
  * Which entities of linked types are computed together, and by which shard. Every node finds the same from the values of the
@@ -111,16 +112,6 @@ function createChanges(links: SnapshotLinks) {
       return (key) => noted.has(key);
     },
   };
-}
-
-/** The order in which a shard's entities are gone over, as PostgreSQL has it: by eid, then by type. */
-export function comparePlaces(a: Pick<EntityKey, "eid" | "type">, b: Pick<EntityKey, "eid" | "type">): number {
-  return compareText(a.eid, b.eid) || compareText(a.type, b.type);
-}
-
-function compareText(a: string, b: string): number {
-  if (a === b) return 0;
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /** An entity's links as a row of values keeps them: JSON of attribute and target, by names that outlive a run. */

@@ -10,16 +10,17 @@ import type {
 import type { EntityKey } from "../store/store.ts";
 import type { ByteRoom } from "./byte-room.ts";
 import { addReports, type Computed, type SnapshotInstant } from "./snapshot-computer.ts";
-import { comparePlaces, type SnapshotGroup, type SnapshotGroups } from "./snapshot-groups.ts";
+import type { SnapshotGroup, SnapshotGroups } from "./snapshot-groups.ts";
 import { writeSnapshotTasks } from "./snapshot-tasks.ts";
 import { type VisitLimits, type VisitOptions, writeGood } from "./snapshot-visit.ts";
+import { comparePlaces } from "./tick-image.ts";
 
 /**
  * The computing of linked entities, when all shards are visited: each shard's owner goes over the groups that belong to the
  * shard, in the order of their places. Members may live in other shards: their rows are written here all the same, in one
  * transaction with the cursor; nobody else writes them in this tick.
  */
-export interface JoinOptions extends Omit<VisitOptions, "store" | "reads" | "onPassed"> {
+export interface JoinOptions extends Omit<VisitOptions, "store" | "reads" | "onPassed" | "changes"> {
   readonly store: Pick<SnapshotStore, "openVisit" | "writePage" | "findRefused" | "readValues" | "writeValues">;
   readonly limits: JoinLimits;
   /** What this node's groups may take together. */
@@ -117,7 +118,7 @@ async function joinPage(
     cursor: isLast ? start : { eid: last.eid, type: last.type },
     visited: true,
     done: isLast,
-    whole: false,
+    gone: "unknown",
     rows: made.snapshots.map((row): SnapshotRow => ({ kind: "body", ...row })),
     values: [],
     tasks: made.tasks.length === 0 ? null : writeSnapshotTasks(made.tasks),
@@ -173,7 +174,7 @@ async function joinLarge(
             visited: true,
             done: false,
           } as const;
-          const rest = { whole: false, rows, values: [], tasks: null, counts };
+          const rest = { gone: "unknown" as const, rows, values: [], tasks: null, counts };
           orLost(await writeGood(options, writer, { ...page, ...rest }));
         },
       },

@@ -9,10 +9,12 @@ import type {
   SnapshotRun,
   SnapshotStore,
 } from "../store/snapshot-store.ts";
-import type { TickChanges, TickReads, TickRecord } from "../store/tick.ts";
+import type { TickChanges, TickPage, TickReads, TickRecord } from "../store/tick.ts";
+import type { SnapshotChanges } from "./snapshot-changes.ts";
 import { addReports, type SnapshotComputer, type SnapshotInstant } from "./snapshot-computer.ts";
 import type { SnapshotPace } from "./snapshot-pace.ts";
 import { writeSnapshotTasks } from "./snapshot-tasks.ts";
+import { comparePlaces } from "./tick-image.ts";
 
 /**
  * The visit: a shard's owner goes over its entities as they were at the mark, page by page in the order of eid and type.
@@ -29,6 +31,8 @@ export interface VisitOptions {
   readonly onPassed: (place: EntityPlace | null) => void;
   readonly computer: SnapshotComputer;
   readonly pace: SnapshotPace;
+  /** Of a tick that builds on another one; null: nothing is known of it. */
+  readonly changes: SnapshotChanges | null;
   /** See {@link SnapshotInstant}. */
   readonly careful: boolean;
   readonly limits: VisitLimits;
@@ -63,8 +67,9 @@ export async function visitShard(
   const { baseSeq } = opened;
   const changed =
     run.kind === "full" || baseSeq === null ? null : { since: baseSeq, at: run.at, always: options.computer.impure };
+  const listed = changed === null ? null : ((await options.changes?.of(writer.shard)) ?? null);
   for (;;) {
-    const from = { ...place, changed };
+    const from = { ...place, changed, listed };
     const next = await options.pace.page(async () =>
       signal.aborted ? "lost" : visitPage(options, writer, from, instant),
     );
@@ -81,19 +86,32 @@ interface VisitPlace {
   readonly counts: SnapshotMark["counts"];
 }
 
+/** What of a shard is visited: all of it, or what has changed, which may be listed in the order of the places. */
+interface VisitReach {
+  readonly changed: TickChanges | null;
+  readonly listed: readonly EntityPlace[] | null;
+}
+
 const start: EntityPlace = { eid: "", type: "" };
 
 async function visitPage(
   options: VisitOptions,
   writer: ShardWriter,
-  { cursor, counts, changed }: VisitPlace & { readonly changed: TickChanges | null },
+  { cursor, counts, changed, listed }: VisitPlace & VisitReach,
   instant: SnapshotInstant,
 ): Promise<(VisitPlace & { readonly isLast: boolean }) | "lost"> {
   const { reads, computer, limits } = options;
   const after = cursor.eid === "" && cursor.type === "" ? null : cursor;
   const request = { shard: writer.shard, tick: instant.tick, after };
-  const size = { limit: limits.pageMaxEntities, maxBytes: limits.pageMaxBytes, changed };
-  const page = await reads.readTickPage({ ...request, ...size }, (records) => computer.windowsOf(records, instant));
+  const limit = limits.pageMaxEntities;
+  const next = listed === null ? null : takeNext(listed, after, limit);
+  const size = { limit, maxBytes: limits.pageMaxBytes, changed, listed: next };
+  const page =
+    next?.length === 0
+      ? noPage
+      : await reads.readTickPage({ ...request, ...size }, (records) => computer.windowsOf(records, instant));
+  const gone =
+    next === null ? [] : page.absent.map((key): SnapshotRow => ({ kind: "closed", shard: writer.shard, ...key }));
   const made = await computePage(computer, page.records, instant);
   const isLast = page.last === null;
   const isDone = isLast && computer.linked.types.size === 0;
@@ -104,8 +122,8 @@ async function visitPage(
     cursor: page.last ?? start,
     visited: isLast,
     done: isDone,
-    whole: changed === null,
-    rows: made.rows,
+    gone: listed !== null ? "closed" : changed === null ? "others" : "unknown",
+    rows: [...made.rows, ...gone],
     values: made.values,
     tasks: made.tasks.length === 0 ? null : writeSnapshotTasks(made.tasks),
     counts: {
@@ -119,6 +137,21 @@ async function visitPage(
   if (outcome === "lost") return "lost";
   options.counters.add("snapshot_entities", made.computed);
   return { cursor: written.cursor, counts: outcome.counts, isLast };
+}
+
+const noPage: TickPage = { records: [], absent: [], last: null };
+
+/** Of places in order those behind another one. */
+function takeNext(places: readonly EntityPlace[], after: EntityPlace | null, limit: number): readonly EntityPlace[] {
+  if (after === null) return places.slice(0, limit);
+  let low = 0;
+  let high = places.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (comparePlaces(places[middle] as EntityPlace, after) > 0) high = middle;
+    else low = middle + 1;
+  }
+  return places.slice(low, low + limit);
 }
 
 async function computePage(computer: SnapshotComputer, records: readonly TickRecord[], instant: SnapshotInstant) {

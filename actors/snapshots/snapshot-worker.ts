@@ -14,6 +14,7 @@ import type {
 import type { Fence } from "../store/store.ts";
 import type { TickReads } from "../store/tick.ts";
 import { createByteRoom } from "./byte-room.ts";
+import { createSnapshotChanges, type SnapshotChanges } from "./snapshot-changes.ts";
 import type { SnapshotCleaner } from "./snapshot-cleaner.ts";
 import type { SnapshotComputer } from "./snapshot-computer.ts";
 import type { SnapshotLog } from "./snapshot-coordinator.ts";
@@ -70,6 +71,8 @@ export interface LocalTicks {
 export interface SnapshotLimits extends JoinLimits {
   /** Shards of a node that are visited at once. */
   readonly visitsMax: number;
+  /** Changed entities of a node that are kept in memory: see {@link SnapshotChanges}. */
+  readonly changesMax: number;
 }
 
 export interface SnapshotWorker {
@@ -105,6 +108,7 @@ interface Round {
   queue: ShardWork[];
   /** Found once; a failed attempt is forgotten. */
   groups: Promise<SnapshotGroups> | null;
+  changes: SnapshotChanges | null;
 }
 
 type OwnShard = EngineStatus["shards"][number];
@@ -175,7 +179,16 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   const visit = async (run: SnapshotRun, of: Round, own: OwnShard): Promise<"done" | "again"> => {
     const onPassed = (place: EntityPlace | null): void => options.ticks.passed(own.shard, run.tick, place);
     const careful = isCareful(of, own);
-    const outcome = await visitShard({ ...options, careful, onPassed }, writerOf(own), run, signalOf(of));
+    const open = (): ReadonlySet<ShardId> => options.ticks.open(run.tick);
+    // Where hooks look at more than they declare, whole types are visited anyway.
+    if (computer.impure.length === 0)
+      of.changes ??= createSnapshotChanges({ store, run, open, max: options.limits.changesMax, log });
+    const outcome = await visitShard(
+      { ...options, careful, onPassed, changes: of.changes },
+      writerOf(own),
+      run,
+      signalOf(of),
+    );
     return outcome === "visited" ? "done" : "again";
   };
 
@@ -329,6 +342,7 @@ function createRound(tick: number, shards: readonly OwnShard[] | null): Round {
     ended: new Set(),
     queue: [],
     groups: null,
+    changes: null,
   };
 }
 

@@ -1,5 +1,6 @@
 import type { ShardId } from "../../proto/ids.ts";
 import type { Pool } from "./connection.ts";
+import { readChanges } from "./snapshot-changes.ts";
 import { createPageWriter } from "./snapshot-pages.ts";
 import { createValueReads, readTasks, readValueLinks } from "./snapshot-read.ts";
 import {
@@ -48,6 +49,7 @@ export function createPostgresSnapshots(pool: Pool): SnapshotStore {
     dropAnswer: (tick, page) => dropAnswer(pool, tick, page),
     readProgress: (tick) => readProgress(pool, tick),
     readMarks: (tick) => readMarks(pool, tick),
+    readChanges: (request) => readChanges(pool, request),
     ...createPageWriter(pool),
     findRefused: (rows) => findRefused(pool, rows),
     writeForeign: (tick, rows) => writeForeign(pool, tick, rows),
@@ -85,6 +87,14 @@ export function createShardedSnapshots(
     },
     readMarks: async (tick) => (await Promise.all(stores.map((store) => store.readMarks(tick)))).flat(),
     openVisit: (writer, tick, base) => storeOf(writer.shard).openVisit(writer, tick, base),
+    readChanges: async (request) => {
+      const parts = group(request.shards.map((shard) => ({ shard })));
+      const found = await Promise.all(
+        parts.map(([store, part]) => store.readChanges({ ...request, shards: part.map(({ shard }) => shard) })),
+      );
+      const all = found.flatMap((some) => some ?? []);
+      return found.includes(null) || all.length > request.limit ? null : all;
+    },
     writePage: async (writer, page) => {
       // Members of a component stand in several: their rows first, each guarded by its own shard's mark, then the cursor.
       const own = storeOf(writer.shard);

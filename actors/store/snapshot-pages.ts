@@ -7,6 +7,9 @@ import { goneFunction } from "./snapshot-gone.ts";
 import type { OpenedVisit, ShardWriter, SnapshotPage, SnapshotStore } from "./snapshot-store.ts";
 import { type MarkRow, packDues, packRows, toMark } from "./snapshot-write.ts";
 
+const closedSql = `
+    perform starling.snapshot_closed_3(p_tick, v_pages, p_escaped, p_row_places, p_types, p_eids, p_kinds);`;
+
 const pagesSql = (number: 2 | 3): string => String.raw`
 create function starling.snapshot_pages_${number}(p_node text, p_tick bigint, p_joining boolean, p_pages text, p_escaped boolean,
   p_row_places int[], p_shards int[], p_types text, p_eids text, p_dues bigint[], p_kinds text, p_bodies text,
@@ -48,7 +51,7 @@ begin
     select v_gone || coalesce(jsonb_object_agg(p.place, starling.snapshot_absent_2(p_tick, p.shard, p.after_eid,
           p.after_type, case when p.visited then repeat(chr(1114111), 257) else p.eid end, p.type)), '{}') into v_gone
       from jsonb_to_recordset(v_pages) p(place int, shard int, after_eid text, after_type text, eid text, type text,
-        visited boolean, whole boolean) where not p.whole;
+        visited boolean, whole boolean${number === 3 ? ", listed boolean" : ""}) where not p.whole${number === 3 ? " and not p.listed" : ""};${number === 3 ? closedSql : ""}
     delete from starling.snapshot_image i
       using jsonb_to_recordset(v_pages) p(shard int, eid text, type text, visited boolean)
       where i.shard = p.shard and i.tick <= p_tick and (p.visited or (i.eid, i.type) <= (p.eid, p.type));
@@ -347,9 +350,21 @@ async function writePages(pool: Pool, calls: readonly PageCall[]): Promise<"writ
   if (first === undefined) return [];
   const { packed, escaped } = packAll((packer) => packPages(packer, calls));
   const pages = calls.map(({ writer, page }, place) => {
-    const { after, cursor, visited, done, whole, counts, tasks } = page;
+    const { after, cursor, visited, done, gone, counts, tasks } = page;
     const from = { after_eid: after.eid, after_type: after.type };
-    return { place, shard: writer.shard, epoch: writer.epoch, ...from, ...cursor, visited, done, whole, counts, tasks };
+    const ways = { whole: gone === "others", listed: gone === "closed" };
+    return {
+      place,
+      shard: writer.shard,
+      epoch: writer.epoch,
+      ...from,
+      ...cursor,
+      visited,
+      done,
+      ...ways,
+      counts,
+      tasks,
+    };
   });
   const { writer, page } = first;
   const values = [writer.node, page.tick, page.stage === "components", JSON.stringify(pages), escaped, ...packed];

@@ -39,6 +39,8 @@ export interface SnapshotStore {
   readMarks(tick: number): Promise<SnapshotMark[]>;
   /** The shard's place in the tick, after everything of failed ticks above `base` is taken back; null: no mark of it. */
   openVisit(writer: ShardWriter, tick: number, base: number): Promise<OpenedVisit | "lost" | null>;
+  /** What a tick that builds on another one has to look at. Null: more than the limit. */
+  readChanges(request: ChangesRequest): Promise<SnapshotChange[] | null>;
   /** Writes a page and moves the cursor. A page that is there already is left as it is. */
   writePage(writer: ShardWriter, page: SnapshotPage): Promise<"written" | "lost">;
   /** Those of the rows whose bodies cannot be stored. */
@@ -213,6 +215,18 @@ export interface OpenedVisit {
   readonly baseSeq: Seq | null;
 }
 
+export interface ChangesRequest {
+  /** Such as have a mark of the base, and whose watermarks have passed that of the tick. */
+  readonly shards: readonly ShardId[];
+  readonly base: number;
+  /** Stored snapshots and values that are due by now, Unix ms, are among it. */
+  readonly at: number;
+  readonly limit: number;
+}
+
+/** An entity that was written since the base, or is due; or one of which only a snapshot is left. */
+export type SnapshotChange = EntityKey;
+
 /** What one transaction writes of a shard. */
 export interface SnapshotPage {
   readonly tick: number;
@@ -224,8 +238,11 @@ export interface SnapshotPage {
   readonly visited: boolean;
   /** The last page of all. */
   readonly done: boolean;
-  /** Entities between the two that are not among the rows have gone: their snapshots end. */
-  readonly whole: boolean;
+  /**
+   * Which entities between the two have gone, so that their snapshots and values end: `others` than those of the rows, the
+   * rows of kind `closed`, or such as have to be looked for.
+   */
+  readonly gone: "others" | "closed" | "unknown";
   readonly rows: readonly SnapshotRow[];
   /** Of this shard. */
   readonly values: readonly NewSnapshotValue[];

@@ -9,6 +9,8 @@ import type { TickPage, TickPageRequest, TickReads, TickRecord, TickWindows } fr
 
 /** How the history of the entities of a page is found: in one go along its key where all are wanted, else one by one. */
 type HistoryReach = "range" | "each";
+/** Which images are told: those of all entities of the range, or of the ones that are asked for. */
+type ImageReach = "range" | "listed";
 
 const range = (until: string): string =>
   `h.shard = p_shard and (h.eid, h.type) > (p_eid, p_type) and h.eid <= (${until})`;
@@ -31,11 +33,19 @@ const freshSql = (reach: HistoryReach): string =>
         select ${rowsSql} as rows from starling.history h where ${ofEntity("f")} offset 0
       ) h where f.rows`;
 
-/** Of rows `e` of the entities, none twice, and the images. What is over the bytes is left out, but for the first. */
-const pageTail = (reach: HistoryReach): string => `i as (
-      select i.* from starling.snapshot_image i
+const imagesSql = (images: ImageReach): string =>
+  images === "range"
+    ? `select i.* from starling.snapshot_image i
         where i.shard = p_shard and (i.eid, i.type) > (p_eid, p_type) and i.tick = p_tick
-        order by i.eid, i.type limit p_limit
+        order by i.eid, i.type limit p_limit`
+    : `select i.* from n cross join lateral (
+        select i.* from starling.snapshot_image i
+          where i.shard = p_shard and i.eid = n.eid and i.type = n.type and i.tick = p_tick offset 0
+      ) i`;
+
+/** Of rows `e` of the entities, none twice, and the images. What is over the bytes is left out, but for the first. */
+const pageTail = (reach: HistoryReach, images: ImageReach = "range"): string => `i as (
+      ${imagesSql(images)}
     ), k as materialized (
       select coalesce(i.eid, e.eid) as eid, coalesce(i.type, e.type) as type, i.eid is not null as imaged,
           case when i.eid is null then e.tombstone is false else i.state is not null end as present,
@@ -73,25 +83,38 @@ const pageTail = (reach: HistoryReach): string => `i as (
 
 const pageColumns = "e.eid, e.type, e.created, e.created_at, e.applied, e.tombstone, e.state";
 
-/** What of the entities written since the base is looked at: in step 8 nothing beyond a page that is full of others. */
+/**
+ * What of the entities written since the base is looked at: in step 8 those that are listed, and where they are not, nothing
+ * beyond a page that is full of others.
+ */
 type WrittenReach = "rest" | "page";
+
+const listedSql = `elsif p_eids is not null then
+    return query with n as materialized (
+      select * from unnest(p_eids, p_types) n(eid, type)
+    ), e as (
+      select n.eid, n.type, e.created, e.created_at, e.applied, e.tombstone, e.state from n left join lateral (
+        select e.* from starling.entity e where e.shard = p_shard and e.eid = n.eid and e.type = n.type offset 0
+      ) e on true
+    ), ${pageTail("each", "listed")};
+  `;
 
 const beyond = `(coalesce((select w.eid from w), repeat(chr(1114111), 257)), coalesce((select w.type from w), ''))`;
 
 const tickPageText = (name: string, written: WrittenReach): string => String.raw`
 create function starling.${name}(p_shard int, p_tick bigint, p_eid text, p_type text, p_limit int, p_bytes bigint,
-  p_since bigint, p_due bigint, p_always text)
+  p_since bigint, p_due bigint, p_always text${written === "page" ? ", p_eids text[], p_types text[]" : ""})
   returns table (eid text, type text, present boolean, created bigint, created_at timestamptz, applied bigint, state text,
     large text, history text, fresh text, folded boolean, more boolean) language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 begin
-  if p_since is null then
+  if p_since is null${written === "page" ? " and p_eids is null" : ""} then
     return query with e as (
       select ${pageColumns} from starling.entity e where e.shard = p_shard and (e.eid, e.type) > (p_eid, p_type)
         order by e.eid, e.type limit p_limit
     ), ${pageTail("range")};
-  else
+  ${written === "page" ? listedSql : ""}else
     return query with d as ${written === "page" ? "materialized " : ""}(
       (select s.eid, s.type from starling.snapshot s
         where s.shard = p_shard and (s.eid, s.type) > (p_eid, p_type) and s.to_tick is null and s.due <= p_due
@@ -131,7 +154,7 @@ $$;
  */
 export const tickPageFunctions = tickPageText("tick_page_2", "rest");
 
-/** In step 8: where many are due and few were written, a page reads no more of the shard than it tells. */
+/** In step 8: of entities that are listed no others are read, and where they are not, no more of the shard than is told. */
 export const boundedTickPage = tickPageText("tick_page_3", "page");
 
 /** Shards that are read together, each up to the bytes of its request. */
@@ -189,8 +212,9 @@ interface PageRow {
 const pagesText = `select r.place, t.eid, t.type, t.present, t.created::float8 as created,
     starling.to_ms_1(t.created_at) as created_at, t.applied::float8 as applied, t.state, t.large, t.history, t.fresh, t.folded, t.more
   from jsonb_to_recordset($1::text::jsonb) r(place int, shard int, tick bigint, eid text, type text, entities int,
-    bytes bigint, since bigint, due bigint, always text)
-  cross join lateral starling.tick_page_3(r.shard, r.tick, r.eid, r.type, r.entities, r.bytes, r.since, r.due, r.always) t`;
+    bytes bigint, since bigint, due bigint, always text, eids text[], types text[])
+  cross join lateral starling.tick_page_3(r.shard, r.tick, r.eid, r.type, r.entities, r.bytes, r.since, r.due, r.always,
+    r.eids, r.types) t`;
 
 /** A page of one call, as it was read. */
 interface OpenPage {
@@ -202,9 +226,10 @@ interface OpenPage {
 /** Null: the history of an entity became that of its image between the statements. */
 async function readOnce(reads: Pool, calls: readonly TickPageCall[]): Promise<(TickPage | null)[]> {
   const wanted = calls.map(({ request }, place) => {
-    const { shard, tick, after, limit, maxBytes, changed } = request;
+    const { shard, tick, after, limit, maxBytes, changed, listed } = request;
     const only = changed && { since: changed.since, due: Math.floor(changed.at), always: changed.always.join(",") };
-    return { place, shard, tick, eid: "", type: "", ...after, entities: limit, bytes: maxBytes, ...only };
+    const these = listed && { eids: listed.map(({ eid }) => eid), types: listed.map(({ type }) => type) };
+    return { place, shard, tick, eid: "", type: "", ...after, entities: limit, bytes: maxBytes, ...only, ...these };
   });
   const pages = calls.map(({ request }): OpenPage => ({ request, rows: [], records: new Map() }));
   for (const row of await reads.query<PageRow>(pagesText, [JSON.stringify(wanted)])) {
@@ -230,7 +255,8 @@ async function readOnce(reads: Pool, calls: readonly TickPageCall[]): Promise<(T
     if ((windows[place]?.length ?? 0) > 0 && (copies[place] ?? 0) > known) return null;
     const last = rows.at(-1);
     const next = last?.more === true ? { eid: last.eid, type: last.type } : null;
-    return { records: [...records.values()], last: next };
+    const absent = rows.flatMap(({ present, eid, type }) => (present ? [] : [{ eid, type }]));
+    return { records: [...records.values()], absent, last: next };
   });
 }
 

@@ -33,6 +33,8 @@ export interface TickPageRequest {
   readonly maxBytes: number;
   /** Null, or left out: all entities. */
   readonly changed?: TickChanges | null;
+  /** Only these, which are beyond `after`, in order and no more than the limit. Null, or left out: they are looked for. */
+  readonly listed?: readonly TickPlace[] | null;
 }
 
 /** What has changed since another tick. */
@@ -57,6 +59,8 @@ export interface TickRecord extends EntityKey, Pick<StoredEntity, "created" | "c
 export interface TickPage {
   /** In the order of their places. */
   readonly records: readonly TickRecord[];
+  /** Those of which there was none at the mark, among what was looked at. */
+  readonly absent: readonly TickPlace[];
   /** Where the next page begins; null: this is the last one. */
   readonly last: TickPlace | null;
 }

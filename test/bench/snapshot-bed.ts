@@ -82,7 +82,13 @@ export async function openSnapshotBed(
     ...{ stallMs: 600_000, cleanAt: null, olderThanMs: 0, send: async () => {} },
     shards: () => acquired.map(({ shard, epoch }) => ({ ...noLoad, shard, epoch })),
     pace: unpaced,
-    limits: { visitsMax: 16, pageMaxEntities: 125, pageMaxBytes: 1024 * 1024, groupMaxBytes: 64 * 1024 * 1024 },
+    limits: {
+      visitsMax: 16,
+      changesMax: 100_000,
+      pageMaxEntities: 125,
+      pageMaxBytes: 1024 * 1024,
+      groupMaxBytes: 64 * 1024 * 1024,
+    },
   });
   return {
     url: database.url,

@@ -43,17 +43,18 @@ export function copyHistory({ images, history }: MemoryShard, { type, eid }: Sto
 /** See `Store.readTickPage`; nobody folds here, so there are no pages of histories. */
 export function readMemoryTickPage(
   shard: MemoryShard,
-  { tick, after, limit, maxBytes }: TickPageRequest,
+  { tick, after, limit, maxBytes, listed = null }: TickPageRequest,
   windowsOf: TickWindows,
 ): TickPage {
   const places = new Map<string, TickPlace>();
   for (const entity of shard.entities.values()) places.set(keyOf(entity), entity);
   for (const image of shard.images.values()) if (image.tick === tick) places.set(keyOf(image), image);
-  const wanted = [...places.values()]
+  const wanted = [...(listed ?? places.values())]
     .filter((place) => after === null || compare(place, after) > 0)
     .sort(compare)
     .slice(0, limit);
   const records: TickRecord[] = [];
+  const absent: TickPlace[] = [];
   let last: TickPlace | null = null;
   let isCut = wanted.length === limit;
   let bytes = 0;
@@ -66,9 +67,10 @@ export function readMemoryTickPage(
     }
     last = { eid: place.eid, type: place.type };
     if (record !== null) records.push(record);
+    else absent.push(last);
   }
   windowsOf(records);
-  return { records, last: isCut ? last : null };
+  return { records, absent, last: isCut ? last : null };
 }
 
 function recordAt(shard: MemoryShard, tick: number, place: TickPlace): TickRecord | null {

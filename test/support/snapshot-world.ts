@@ -22,7 +22,7 @@ export interface SnapshotWorld {
   readonly admin: Connection;
   /** Writes entities as a flush does; null deletes one. */
   put(entities: Readonly<Record<string, number | null>>): Promise<void>;
-  /** Writes an entity as it stands after a flush; null deletes it. */
+  /** Writes an entity as it stands after a flush; null deletes it, with a tombstone or without. */
   write(
     type: string,
     eid: string,
@@ -46,6 +46,7 @@ export interface SnapshotNodeOptions {
   readonly fingerprint?: string;
   readonly stallMs?: number;
   readonly groupMaxBytes?: number;
+  readonly changesMax?: number;
   /** Drops what is older, all the time. */
   readonly olderThanMs?: number;
   /** A task of each entity. */
@@ -87,6 +88,11 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
     const shard = shardOf("entity", type, eid, entityShards);
     applied++;
     await admin.query("delete from starling.history where shard = $1 and type = $2 and eid = $3", [shard, type, eid]);
+    if (record === null && applied % 2 === 0) {
+      const text = "update starling.entity set tombstone = true, state = '{}', applied = $4";
+      await admin.query(`${text} where shard = $1 and type = $2 and eid = $3`, [shard, type, eid, applied]);
+      return;
+    }
     if (record === null) {
       await admin.query("delete from starling.entity where shard = $1 and type = $2 and eid = $3", [shard, type, eid]);
       return;
@@ -94,7 +100,7 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
     await admin.query(
       `insert into starling.entity (shard, type, eid, created, created_at, applied, tombstone, state)
         values ($1, $2, $3, 1, now(), $4, false, $5)
-        on conflict (shard, eid, type) do update set applied = excluded.applied, state = excluded.state`,
+        on conflict (shard, eid, type) do update set applied = excluded.applied, state = excluded.state, tombstone = false`,
       [shard, type, eid, applied, record.state],
     );
     for (const { body } of record.rows ?? []) {
@@ -165,6 +171,7 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
       pace: unpaced,
       limits: {
         visitsMax: 2,
+        changesMax: options.changesMax ?? 1_000,
         pageMaxEntities: 2,
         pageMaxBytes: 1_000_000,
         groupMaxBytes: options.groupMaxBytes ?? 1_000_000,

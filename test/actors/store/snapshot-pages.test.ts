@@ -43,7 +43,17 @@ const bodyOf = (shard: ShardId, eid: string, body: string): SnapshotRow => ({
 
 function pageOf(tick: number, rows: readonly SnapshotRow[], change: Partial<SnapshotPage> = {}): SnapshotPage {
   return {
-    ...{ tick, stage: "visit", after: start, cursor: start, visited: true, done: true, whole: true, rows, values: [] },
+    ...{
+      tick,
+      stage: "visit",
+      after: start,
+      cursor: start,
+      visited: true,
+      done: true,
+      gone: "others",
+      rows,
+      values: [],
+    },
     ...{ tasks: null, counts: { entities: rows.length }, ...change },
   };
 }
