@@ -144,7 +144,7 @@ describe.each(ways)("what changed is $name", ({ impure, changesMax }) => {
             await write(
               "lone",
               `x${i}`,
-              pick(5) === 0
+              pick(2) === 0
                 ? null
                 : [
                     { attr: "n", v: pick(9) },
