@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { chown, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { tmpdir, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { StarlingError } from "../proto/starling-error.ts";
@@ -149,6 +149,12 @@ function spawnOptions(server: Server) {
   return wrapped || uid === undefined || gid === undefined ? { env, cwd: "/" } : { env, cwd: "/", uid, gid };
 }
 
+/** What the embedded server keeps of its tables in memory: a sixteenth of the machine's, within bounds. */
+export function embeddedBuffers(memoryBytes: number): string {
+  const mib = memoryBytes / (16 * 1024 * 1024);
+  return `${Math.round(Math.min(1024, Math.max(128, mib)))}MB`;
+}
+
 const baseSettings: Readonly<Record<string, string>> = {
   fsync: "on",
   full_page_writes: "on",
@@ -157,7 +163,7 @@ const baseSettings: Readonly<Record<string, string>> = {
   log_line_prefix: "",
   lc_messages: "C",
   max_connections: "100",
-  shared_buffers: "256MB",
+  shared_buffers: embeddedBuffers(totalmem()),
   max_wal_size: "4GB",
   min_wal_size: "512MB",
   checkpoint_timeout: "15min",

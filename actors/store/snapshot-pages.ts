@@ -10,8 +10,9 @@ import { type MarkRow, packDues, packRows, toMark } from "./snapshot-write.ts";
 const closedSql = `
     perform starling.snapshot_closed_3(p_tick, v_pages, p_escaped, p_row_places, p_types, p_eids, p_kinds);`;
 
-const pagesSql = (number: 2 | 3): string => String.raw`
-create function starling.snapshot_pages_${number}(p_node text, p_tick bigint, p_joining boolean, p_pages text, p_escaped boolean,
+const pagesSql = (
+  number: 2 | 3,
+): string => String.raw`create function starling.snapshot_pages_${number}(p_node text, p_tick bigint, p_joining boolean, p_pages text, p_escaped boolean,
   p_row_places int[], p_shards int[], p_types text, p_eids text, p_dues bigint[], p_kinds text, p_bodies text,
   p_value_places int[], p_value_shards int[], p_value_types text, p_value_eids text, p_value_dues bigint[], p_links text,
   p_values text) returns text language plpgsql as $$

@@ -7,8 +7,11 @@ import { type LargeValue, markedSql, wholeState } from "./large-value.ts";
 import type { HistoryPage, HistorySegment } from "./store.ts";
 import type { TickPage, TickPageRequest, TickReads, TickRecord, TickWindows } from "./tick.ts";
 
-/** How the history of the entities of a page is found: in one go along its key where all are wanted, else one by one. */
-type HistoryReach = "range" | "each";
+/**
+ * How the history of the entities of a page is found: in one go along its key where all are wanted, else one by one; `once`:
+ * with its bytes, instead of after them.
+ */
+type HistoryReach = "range" | "each" | "once";
 /** Which images are told: those of all entities of the range, or of the ones that are asked for. */
 type ImageReach = "range" | "listed";
 
@@ -21,17 +24,19 @@ const bytesSql = (reach: HistoryReach): string =>
   reach === "range"
     ? `select h.eid, h.type, sum(octet_length(h.body)) as bytes from starling.history h
         where ${range("select max(k.eid) from k")} group by h.eid, h.type`
-    : `select k.eid, k.type, h.bytes from k, lateral (
-        select sum(octet_length(h.body)) as bytes from starling.history h where ${ofEntity("k")} offset 0
+    : `select k.eid, k.type, h.bytes${reach === "once" ? ", h.rows" : ""} from k, lateral (
+        select sum(octet_length(h.body)) as bytes${reach === "once" ? `, ${rowsSql} as rows` : ""} from starling.history h where ${ofEntity("k")} offset 0
       ) h where h.bytes is not null`;
 
-const freshSql = (reach: HistoryReach): string =>
-  reach === "range"
+const freshSql = (reach: HistoryReach): string => {
+  if (reach === "once") return "select h.eid, h.type, h.rows from h";
+  return reach === "range"
     ? `select h.eid, h.type, ${rowsSql} as rows from starling.history h
         where ${range("select max(f.eid) from f")} group by h.eid, h.type`
     : `select f.eid, f.type, h.rows from f, lateral (
         select ${rowsSql} as rows from starling.history h where ${ofEntity("f")} offset 0
       ) h where f.rows`;
+};
 
 const imagesSql = (images: ImageReach): string =>
   images === "range"
@@ -96,7 +101,7 @@ const listedSql = `elsif p_eids is not null then
       select n.eid, n.type, e.created, e.created_at, e.applied, e.tombstone, e.state from n left join lateral (
         select e.* from starling.entity e where e.shard = p_shard and e.eid = n.eid and e.type = n.type offset 0
       ) e on true
-    ), ${pageTail("each", "listed")};
+    ), ${pageTail("once", "listed")};
   `;
 
 const beyond = `(coalesce((select w.eid from w), repeat(chr(1114111), 257)), coalesce((select w.type from w), ''))`;
@@ -142,7 +147,7 @@ begin
       select d.eid, d.type, e.created, e.created_at, e.applied, e.tombstone, e.state
         from d left join starling.entity e on e.shard = p_shard and e.eid = d.eid and e.type = d.type
         where e.eid is null or not (e.applied > p_since or e.type = any(string_to_array(p_always, ',')))
-    ), ${pageTail("each")};
+    ), ${pageTail(written === "page" ? "once" : "each")};
   end if;
 end
 $$;

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
+import { embeddedBuffers } from "../../node/embedded-postgres.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
 import { startTestPostgres, type TestDatabase, type TestPostgres } from "../support/postgres-server.ts";
 import { cpuSeconds, treeCpuSeconds } from "../support/process-usage.ts";
@@ -60,7 +61,7 @@ export interface BedOptions {
 }
 
 /** As the embedded PostgreSQL of a node has them; the tests' are smaller. */
-const nodeSettings = { shared_buffers: "256MB", autovacuum_naptime: "20s", max_connections: "100" };
+const nodeSettings = { shared_buffers: embeddedBuffers(totalmem()), autovacuum_naptime: "20s", max_connections: "100" };
 const durabilitySettings = [
   "fsync",
   "synchronous_commit",

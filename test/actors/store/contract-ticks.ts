@@ -103,6 +103,25 @@ export function describeTicks(current: () => Store & Queries): void {
     expect((await read({ maxBytes: 1 })).records).toHaveLength(1);
   });
 
+  it("shows of a list what is on it, and says what of it was not there", async () => {
+    const fences = await own();
+    const entities = ["a", "b", "c", "d", "since"].map((eid) => entityOf(eid, 3));
+    await flush(fences, { entities: [...entities, gone("e", 3)], history: [rowOf("b", 2)] });
+    const images = [imageOf("d", 2), imageOf("since", 0, { state: null })];
+    await flush(fences, { entities: [entityOf("d", 5), entityOf("since", 5)], images });
+    const listed = ["b", "d", "e", "nobody", "since"].map((eid) => ({ eid, type: "ip" }));
+    expect(await brief({ listed })).toEqual(['b {"applied":3} 2', 'd {"applied":2} ', "end"]);
+    const { absent } = await read({ listed });
+    expect(absent.map(({ eid }) => eid)).toEqual(["e", "nobody", "since"]);
+    expect(await brief({ listed: listed.slice(0, 2), limit: 2 })).toEqual([
+      'b {"applied":3} 2',
+      'd {"applied":2} ',
+      "to d",
+    ]);
+    expect(await brief({ listed, maxBytes: 1 })).toEqual(['b {"applied":3} 2', "to b"]);
+    expect(await brief({ listed: [] })).toEqual(["end"]);
+  });
+
   it("tells pages of several shards apart that are asked for at once", async () => {
     const fences = await own();
     const there = (eid: string) => ({ ...entityOf(eid, 1), shard: shard2 });
