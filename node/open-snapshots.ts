@@ -44,6 +44,8 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
     keepEmpty: platform.snapshots.keepEmpty,
     shardOf: (type, eid) => shardOf("entity", type, eid, entityShards),
   });
+  const appends = counters.histogram("append_seconds");
+  const flushes = counters.histogram("flush_seconds");
   const send = { engine, model: parts.actorModel, clock: systemClock, counters, log, entityShards, systemShards };
   const shards = () => engine.status().shards;
   return startSnapshots({
@@ -66,7 +68,7 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
     send: createSnapshotTaskSender(send),
     pace: createSnapshotPace({
       clock: systemClock,
-      appendSeconds: counters.histogram("append_seconds").sum,
+      writeSeconds: () => appends.sum() + flushes.sum(),
       share: settings.snapshotShare / 100,
     }),
     limits: {

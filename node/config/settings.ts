@@ -87,7 +87,12 @@ export const settingsSchema = z.object({
   hookTasksMax: count(1000, 1, 100_000, "tasks that one run of a hook may return"),
   hookTasksMaxBytes: bytes(4 * MiB, "bytes of the tasks that one run of a hook may return"),
   snapshotConcurrency: count(16, 1, 1000, "shards whose snapshots a node computes at once"),
-  snapshotShare: count(40, 1, 100, "percent of the time that snapshot runs take of a node that appends all the time"),
+  snapshotShare: count(
+    40,
+    1,
+    100,
+    "percent of the time that snapshot runs take of a node that writes datapoints all the time",
+  ),
   snapshotPageMax: count(125, 1, 100_000, "entities of a shard whose snapshots are computed and written together"),
   snapshotPageBytes: bytes(MiB, "bytes of the records that are read for that, roughly"),
   snapshotJoinBytes: bytes(64 * MiB, "bytes of linked entities' values above which they are computed in pieces"),

@@ -8,7 +8,7 @@ function play(busy: number, share: number) {
   let begun = 0;
   let running = 0;
   let atOnce = 0;
-  const pace = createSnapshotPace({ clock, appendSeconds: () => (busy * clock.now()) / 1000, share });
+  const pace = createSnapshotPace({ clock, writeSeconds: () => (busy * clock.now()) / 1000, share });
   const make = () => {
     begun++;
     running++;
@@ -58,7 +58,7 @@ test("several lanes at once are no more than all of the time, and a page that fa
   const { begun } = await play(2, 0.4).measure();
   expect(begun).toBeGreaterThanOrEqual(39);
   const clock = createManualClock();
-  const pace = createSnapshotPace({ clock, appendSeconds: () => clock.now() / 1000, share: 0.4 });
+  const pace = createSnapshotPace({ clock, writeSeconds: () => clock.now() / 1000, share: 0.4 });
   await clock.advance(1_000);
   await expect(pace.page(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
   const next = pace.page(async () => "yes");
