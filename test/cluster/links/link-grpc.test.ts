@@ -5,6 +5,7 @@ import { type GrpcLinks, startGrpcLinks } from "../../../cluster/links/grpc-link
 import { plainLinks } from "../../../cluster/links/link-security.ts";
 import { systemClock } from "../../../proto/clock.ts";
 import { type NodeId, toNodeId } from "../../../proto/ids.ts";
+import { measureRunningTime } from "../../support/running-time.ts";
 import { startTcpProxy, type TcpProxy, type Way } from "../../support/tcp-proxy.ts";
 import { optionsOf, recordNews } from "./link-world.ts";
 import { countNews, describeLinks, type LinkedNode, type LinkWorld } from "./links-contract.ts";
@@ -21,6 +22,7 @@ const untilMs = 30_000;
 class GrpcWorld implements LinkWorld {
   readonly #nodes = new Map<NodeId, RealNode>();
   readonly #proxies = new Map<string, TcpProxy>();
+  readonly #time = measureRunningTime();
 
   async start(name: string, settings: Parameters<LinkWorld["start"]>[1] = {}): Promise<LinkedNode> {
     const id = toNodeId(`${name}-1`);
@@ -80,6 +82,10 @@ class GrpcWorld implements LinkWorld {
     return systemClock.now();
   }
 
+  running(): number {
+    return this.#time.now();
+  }
+
   async until(holds: () => boolean, what: string): Promise<void> {
     const end = systemClock.now() + untilMs;
     while (!holds()) {
@@ -93,6 +99,7 @@ class GrpcWorld implements LinkWorld {
   }
 
   async close(): Promise<void> {
+    this.#time.close();
     await Promise.all([...this.#nodes.values()].map(({ links }) => links.close()));
     for (const { server } of this.#nodes.values()) server.forceShutdown();
     await Promise.all([...this.#proxies.values()].map((proxy) => proxy.close()));

@@ -29,6 +29,7 @@ function openMemoryWorld(seed: number): LinkWorld {
     heal: (a, b) => network.heal(nameOf(a), nameOf(b)),
     kill: (node) => network.kill(nameOf(node)),
     now: clock.now,
+    running: clock.now,
     until: async (holds, what) => {
       const end = clock.now() + 10_000;
       while (!holds()) {
