@@ -106,7 +106,7 @@ export async function openSnapshotBed(
           const key = { shard: place(type, eid), type, eid };
           const record = recordAt(spec, eid, datapoints, wall);
           const seqs = { created: toSeq(1), createdAt: 0, applied: toSeq(applied) };
-          entities.push({ ...key, ...seqs, state: record.state, tombstone: false });
+          entities.push({ ...key, ...seqs, state: record.state, large: record.large, tombstone: false });
           for (const { body } of record.rows) history.push({ ...key, seq: toSeq(applied), body });
         }
         const rest = { progress: [], refused: [], deadLetters: [] };

@@ -1,6 +1,8 @@
 import { applyDatapoint, createEntity } from "../../actors/lane/entity.ts";
 import { restoreEntity, writeState } from "../../actors/lane/entity-state.ts";
+import { takeLarge } from "../../actors/lane/large-rows.ts";
 import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
+import type { StoredEntity } from "../../actors/store/store.ts";
 import { checkDatapointOf } from "../../modules/check-datapoint.ts";
 import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import { canonicalEid, readEid } from "../../modules/eid.ts";
@@ -17,7 +19,12 @@ export function specOf(model: Model, type: string): EntitySpec {
 }
 
 /** What the store has of an entity after one flush of these datapoints, which came at the instant `at`. */
-export function recordAt(spec: EntitySpec, eid: unknown, datapoints: readonly Told[], at = 0): RecordAt {
+export function recordAt(
+  spec: EntitySpec,
+  eid: unknown,
+  datapoints: readonly Told[],
+  at = 0,
+): RecordAt & Pick<StoredEntity, "large"> {
   const text = canonicalEid(spec, eid);
   const entity = createEntity(spec, text, readEid(spec, text));
   restoreEntity(entity, null);
@@ -26,5 +33,6 @@ export function recordAt(spec: EntitySpec, eid: unknown, datapoints: readonly To
     applyDatapoint(entity, checkDatapointOf(spec, entity.eidValue, told), toSeq(1), at);
   }
   const rows = entity.history === null ? [] : [{ seq: toSeq(1), body: entity.history }];
-  return { eid: text, state: writeState(entity), rows, pages: [], horizons: new Map() };
+  const state = writeState(entity);
+  return { eid: text, state, large: takeLarge(entity), rows, pages: [], horizons: new Map() };
 }
