@@ -18,7 +18,7 @@ export interface EntityAt {
   readonly texts: (string | undefined)[];
   /** Likewise, of observations: the confidence, or the list of confidences. */
   readonly confidences: (string | undefined)[];
-  /** The next instant (Unix ms) at which time alone may change a value; null: there is none. */
+  /** The next instant (Unix ms) at which time alone may change a value; 0: it does so all the time; null: there is none. */
   readonly due: number | null;
   /** All that is stored, as JSON text; null: no hook of its type asks for it. */
   readonly master: string | null;
@@ -36,13 +36,40 @@ export function keyOf({ spec, eid }: Pick<EntityAt, "spec" | "eid">): string {
   return entityKey(spec.id, eid);
 }
 
+/** What is stored of a snapshot as JSON texts. */
+export interface SnapshotTexts {
+  /** `{"eid":…,"attr":…}`, in the order of the model. */
+  readonly body: string;
+  /** `{"attr#c":…}`: what time alone changes most; null: there are none. */
+  readonly confidences: string | null;
+}
+
+/** The time is that of the run, so equal snapshots have equal texts. */
+export function writeSnapshot({ spec, eid, texts, confidences }: EntityAt): SnapshotTexts {
+  const heads = headsOf(spec);
+  let body = startOf(spec, eid);
+  let apart = "";
+  for (let index = 0; index < texts.length; index++) {
+    const text = texts[index];
+    if (text === undefined) continue;
+    body += heads[2 * index] + text;
+    const c = confidences[index];
+    if (c !== undefined) apart += heads[2 * index + 1] + c;
+  }
+  return { body: `${body}}`, confidences: apart === "" ? null : `{${apart.slice(1)}}` };
+}
+
+function startOf({ idDataType }: EntitySpec, eid: string): string {
+  return idDataType === "int" ? `{"eid":${eid}` : `{"eid":${writeJsonText(eid)}`;
+}
+
 /**
  * The snapshot's body as JSON text: `{"eid":…,"attr":…,"attr#c":…}`, in the order of the model. The time is that of the run, so
  * equal snapshots have equal bodies.
  */
 export function writeBody({ spec, eid, texts, confidences }: EntityAt): string {
   const heads = headsOf(spec);
-  let body = spec.idDataType === "int" ? `{"eid":${eid}` : `{"eid":${writeJsonText(eid)}`;
+  let body = startOf(spec, eid);
   for (let index = 0; index < texts.length; index++) {
     const text = texts[index];
     if (text === undefined) continue;

@@ -3,7 +3,14 @@ import type { Model } from "../../modules/model.ts";
 import type { SnapshotHooks } from "../../modules/snapshot-hook.ts";
 import type { Clock } from "../../proto/clock.ts";
 import type { ShardId } from "../../proto/ids.ts";
-import { type EntityAt, entityKey, keyOf, readEntityAt, writeEntityAt } from "../history/entity-at.ts";
+import {
+  type EntityAt,
+  entityKey,
+  keyOf,
+  readEntityAt,
+  type SnapshotTexts,
+  writeEntityAt,
+} from "../history/entity-at.ts";
 import { planWindows } from "../history/history-read.ts";
 import type {
   NewSnapshotValue,
@@ -63,8 +70,7 @@ export interface Computed {
   readonly hooks: SnapshotHookReports;
 }
 
-export interface ComputedSnapshot extends EntityKey {
-  readonly body: string;
+export interface ComputedSnapshot extends EntityKey, SnapshotTexts {
   readonly due: number | null;
 }
 
@@ -210,8 +216,8 @@ export function createSnapshotComputer(options: SnapshotComputerOptions): Snapsh
             pieces.writeValues(records.flatMap(({ key, text }) => of(key).map((own) => ({ ...own, body: text })))),
         },
         onBodies: (bodies) => {
-          const all = [...bodies].flatMap(([key, body]) =>
-            of(key).map((own) => ({ ...own, body, due: dues.get(key) ?? null })),
+          const all = [...bodies].flatMap(([key, texts]) =>
+            of(key).map((own) => ({ ...own, ...texts, due: dues.get(key) ?? null })),
           );
           return pieces.onSnapshots(all);
         },
@@ -230,12 +236,14 @@ export function createSnapshotComputer(options: SnapshotComputerOptions): Snapsh
 
 function snapshotsOf(
   entities: readonly EntityAt[],
-  bodies: ReadonlyMap<string, string>,
+  bodies: ReadonlyMap<string, SnapshotTexts>,
   keyed: (entity: EntityAt) => EntityKey,
 ): ComputedSnapshot[] {
   return entities.flatMap((entity) => {
-    const body = bodies.get(keyOf(entity));
-    return body === undefined ? [] : [{ ...keyed(entity), due: entity.due, body }];
+    const texts = bodies.get(keyOf(entity));
+    if (texts === undefined) return [];
+    const { shard, type, eid } = keyed(entity);
+    return [{ shard, type, eid, due: entity.due, body: texts.body, confidences: texts.confidences }];
   });
 }
 

@@ -3,7 +3,7 @@ import type { Hook } from "../../modules/hook.ts";
 import type { FindEntity } from "../../modules/linked-view.ts";
 import type { EntitySpec } from "../../modules/model.ts";
 import type { SnapshotHooks } from "../../modules/snapshot-hook.ts";
-import { type EntityAt, entityKey, keyOf, writeBody } from "../history/entity-at.ts";
+import { type EntityAt, entityKey, keyOf, type SnapshotTexts, writeSnapshot } from "../history/entity-at.ts";
 import { RefreshCall, refreshSubjects } from "../hooks/refresh-call.ts";
 import { CorrelationCall } from "./correlation-call.ts";
 import { hasMany, Live } from "./live-entity.ts";
@@ -39,7 +39,7 @@ export interface ComputedValues extends HookYield {
 
 export interface ComputedSnapshots extends HookYield {
   /** The body of every entity of a type that has snapshots, as JSON text, by key. */
-  readonly bodies: ReadonlyMap<string, string>;
+  readonly bodies: ReadonlyMap<string, SnapshotTexts>;
 }
 
 /** The values of entities of one type, with what timeseries hooks derive from them. Rejects with the signal's reason. */
@@ -68,14 +68,14 @@ export async function computeValues(
  */
 export async function computeSnapshots(scope: SnapshotScope, entities: Iterable<EntityAt>): Promise<ComputedSnapshots> {
   const done: HookYield = { tasks: [], report: new Map() };
-  const bodies = new Map<string, string>();
+  const bodies = new Map<string, SnapshotTexts>();
   const all = [...entities];
   if (scope.hooks.correlation.some(({ type }) => all.some(({ spec }) => spec.id === type)) || !scope.keepEmpty) {
     const live = new Map(all.map((at): [string, Live] => [keyOf(at), new Live(at)]));
     if (!scope.keepEmpty) for (const one of live.values()) dropEmptyLinks(scope, one, (key) => live.has(key));
     await runHooks(scope, live, done);
   }
-  for (const entity of all) if (entity.spec.snapshot) bodies.set(keyOf(entity), writeBody(entity));
+  for (const entity of all) if (entity.spec.snapshot) bodies.set(keyOf(entity), writeSnapshot(entity));
   return { ...done, bodies };
 }
 

@@ -2,7 +2,14 @@ import type { Hook } from "../../modules/hook.ts";
 import type { FindEntity, LinkTree } from "../../modules/linked-view.ts";
 import type { EntitySpec } from "../../modules/model.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { changeMark, type EntityAt, entityKey, readEntityAt, writeBody } from "../history/entity-at.ts";
+import {
+  changeMark,
+  type EntityAt,
+  entityKey,
+  readEntityAt,
+  type SnapshotTexts,
+  writeSnapshot,
+} from "../history/entity-at.ts";
 import { graphPlanOf } from "./correlation-call.ts";
 import { Live } from "./live-entity.ts";
 import type { HookYield } from "./snapshot-call.ts";
@@ -43,7 +50,7 @@ export interface SpillOptions {
   /** See `LinkGraph`. */
   readonly sourcesOf: (key: string) => ReadonlyMap<string, readonly string[]>;
   /** Takes bodies, piece by piece, in the order of their keys. */
-  readonly onBodies: (bodies: ReadonlyMap<string, string>) => Promise<void>;
+  readonly onBodies: (bodies: ReadonlyMap<string, SnapshotTexts>) => Promise<void>;
 }
 
 /**
@@ -114,7 +121,7 @@ class Spilled {
   async writeBodies(): Promise<void> {
     for await (const { piece } of this.#pieces(this.#component, new Map(), afterAll, "writing snapshots")) {
       const bodies = [...piece].filter(([, { live }]) => live.at.spec.snapshot);
-      await this.#options.onBodies(new Map(bodies.map(([key, { live }]) => [key, writeBody(live.at)])));
+      await this.#options.onBodies(new Map(bodies.map(([key, { live }]) => [key, writeSnapshot(live.at)])));
     }
   }
 

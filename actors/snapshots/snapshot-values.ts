@@ -114,10 +114,13 @@ export function finishValues(draft: ValuesDraft, { atMs, master, spans }: Values
   // A snapshot has the entity's own id under that name.
   const clash = spec.attributes.get("eid");
   if (clash !== undefined) plain[clash.index] = undefined;
-  const next = due === Number.POSITIVE_INFINITY ? null : due;
+  const next = due === Number.POSITIVE_INFINITY ? null : due <= atMs ? always : due;
   const rest = { master: written, spans: spans ? `{${observed.join(",")}}` : null };
   return { spec, eid, texts: plain, confidences, due: next, ...rest };
 }
+
+/** The due of what changes from one instant to the next: the same in every run, so it is stored once. */
+const always = 0;
 
 const noHistory: StoredHistory = { runs: [], cut: Number.NEGATIVE_INFINITY };
 

@@ -157,7 +157,9 @@ function takeNext(places: readonly EntityPlace[], after: EntityPlace | null, lim
 async function computePage(computer: SnapshotComputer, records: readonly TickRecord[], instant: SnapshotInstant) {
   const { snapshots, values, tasks, hooks } = await computer.compute(records, instant);
   const rows: SnapshotRow[] = [
-    ...snapshots.map((snapshot): SnapshotRow => ({ kind: "body", ...snapshot })),
+    ...snapshots.map(({ shard, type, eid, due, body, confidences }): SnapshotRow => {
+      return { kind: "body", shard, type, eid, due, body, confidences };
+    }),
     // The snapshot is its component's to write; the entity has not gone.
     ...values.map(({ shard, type, eid }): SnapshotRow => ({ kind: "kept", shard, type, eid })),
   ];

@@ -16,7 +16,7 @@ import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } fr
 import { sessionFunctions, sessionHolders, sessionOpenings } from "./session.ts";
 import { snapshotImageFunctions } from "./snapshot-image.ts";
 import { snapshotIndexFunctions } from "./snapshot-index.ts";
-import { seenGonePages, snapshotPageFunctions } from "./snapshot-pages.ts";
+import { confidentPages, seenGonePages, snapshotPageFunctions } from "./snapshot-pages.ts";
 import { snapshotRunFunctions } from "./snapshot-run.ts";
 import { snapshotTables } from "./snapshot-schema.ts";
 import { snapshotWriteFunctions } from "./snapshot-write.ts";
@@ -58,6 +58,7 @@ export const schemaSteps: readonly string[] = [
   ].join("\n"),
   [snapshotPageFunctions, tickPageFunctions, seenLinkFunctions].join("\n"),
   [boundedTickPage, seenGonePages].join("\n"),
+  confidentPages,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

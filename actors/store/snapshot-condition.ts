@@ -10,6 +10,7 @@ import type {
 } from "../filters/snapshot-filter.ts";
 import type { KeyKind, SnapshotKey } from "../snapshots/snapshot-key.ts";
 import type { Parameter } from "./connection.ts";
+import { bodyText } from "./snapshot-rows.ts";
 
 /*
  * The one place where filters and orders of snapshots become SQL, over a row `s` of the table.
@@ -52,7 +53,7 @@ export function conditionText(filter: SnapshotFilter, parameters: SqlParameters)
 /** The key by which rows of `s` are ordered. */
 export function sortKeyText({ attr, key }: SnapshotSort, parameters: SqlParameters): string {
   if (attr === null) return eidKeyText(key.kind, "s.eid");
-  return keyText(key.kind, memberPlace("s.body", key, `${parameters.add(attr)}::text`));
+  return keyText(key.kind, memberPlace(bodyText("s", attr), key, `${parameters.add(attr)}::text`));
 }
 
 /** Characters of a text that its key holds: an entry of an index has a bound. */
@@ -110,14 +111,15 @@ function testText(path: FilterPath, test: FilterTest, parameters: SqlParameters)
   const { attr, key } = path;
   if (attr === null) return valueTest(key.kind, { json: "s.eid", text: "s.eid" }, test, parameters);
   const name = `${parameters.add(attr)}::text`;
+  const body = bodyText("s", attr);
   const steps = path.steps.map((step) => `${parameters.add(step)}::text`);
-  const whole = within("s.body", [name]);
+  const whole = within(body, [name]);
   switch (test.kind) {
     case "absent":
     case "exists":
-      return valueTest(key.kind, within("s.body", [name, ...steps]), test, parameters);
+      return valueTest(key.kind, within(body, [name, ...steps]), test, parameters);
     case "size":
-      return sizeText(key.many ? whole : memberPlace("s.body", key, name, steps), test.size, parameters);
+      return sizeText(key.many ? whole : memberPlace(body, key, name, steps), test.size, parameters);
     case "element":
       return someElement(whole, key, steps, (place) => {
         return test.of.map((one) => valueTest(key.kind, place, one, parameters)).join(" and ");
@@ -125,7 +127,7 @@ function testText(path: FilterPath, test: FilterTest, parameters: SqlParameters)
     default:
       break;
   }
-  if (!key.many) return valueTest(key.kind, memberPlace("s.body", key, name, steps), test, parameters);
+  if (!key.many) return valueTest(key.kind, memberPlace(body, key, name, steps), test, parameters);
   if (test.kind === "compare" && test.op === "=" && steps.length === 0) {
     // Their index knows what lists contain.
     const element = key.link ? `[{"eid":${test.json}}]` : test.json;

@@ -16,9 +16,11 @@ export async function readSpans(
   { shard, type, eid }: EntityKey,
   { before, limit }: TicksBefore,
 ): Answer<"snapshotSpans"> {
-  const text = `select from_tick::float8 as "from", to_tick::float8 as "to" from starling.snapshot
-    where shard = $1 and eid = $2 and type = $3 and ($4::text is null or from_tick < $4::text::int8)
-    order by from_tick desc limit $5`;
+  const spans = (end: string) => `(select from_tick, to_tick from starling.snapshot
+    where shard = $1 and eid = $2 and type = $3 and to_tick is ${end} and ($4::text is null or from_tick < $4::text::int8)
+    order by to_tick desc limit $5)`;
+  const text = `select from_tick::float8 as "from", to_tick::float8 as "to"
+    from (${spans("null")} union all ${spans("not null")}) s order by s.from_tick desc limit $5`;
   return await reads.query<SnapshotSpan>(text, [shard, eid, type, textOf(before), limit]);
 }
 

@@ -23,6 +23,7 @@ import type {
   SnapshotSelection,
   SortedPlace,
 } from "./snapshot-queries.ts";
+import { bodyText, wholeBodyText } from "./snapshot-rows.ts";
 
 /*
  * Readers of snapshots. Of the rows that make up a tick, nearly all are open, and their indexes answer; those that later ticks
@@ -118,11 +119,14 @@ export interface Statement {
 /** See {@link SnapshotQueries.snapshotBodies}. */
 async function readBodies(reads: Pool, places: readonly SnapshotPlace[]): Promise<(string | null | undefined)[]> {
   if (places.length === 0) return [];
-  const text = `select i, case when place = 1 or bytes <= ${bodiesMaxBytes} then body::text end as body from (
-    select p.i, s.body, row_number() over w as place, sum(pg_column_size(s.body)) over w as bytes
+  const row = (end: string) => `select s.body, s.confidences, s.from_tick from starling.snapshot s
+    where s.shard = p.shard and s.eid = p.eid and s.type = p.type and s.to_tick ${end}`;
+  const text = `select i, case when place = 1 or bytes <= ${bodiesMaxBytes} then ${wholeBodyText("b")}::text end as body from (
+    select p.i, s.body, s.confidences, row_number() over w as place, sum(pg_column_size(s.body)) over w as bytes
       from jsonb_to_recordset($1::text::jsonb) p(i int, shard int, type text, eid text, "from" int8)
-      join starling.snapshot s
-        on s.shard = p.shard and s.eid = p.eid and s.type = p.type and s.from_tick = p."from"
+      cross join lateral (
+        ${row("is null")} union all (${row(`> p."from" order by s.to_tick limit 1`)})
+      ) s where s.from_tick = p."from"
       window w as (order by p.i rows unbounded preceding)
     ) b`;
   const asked = places.map(({ shard, type, eid, from }, i) => ({ i, shard, type, eid, from }));
@@ -162,12 +166,14 @@ async function distinctValues(search: Pool, shards: string, request: DistinctSna
 /** See {@link SnapshotQueries.snapshotPage}. */
 async function readSnapshotPage(reads: Pool, request: SnapshotPage): Promise<SnapshotPlace[]> {
   const { shard, type, tick, after, limit } = request;
-  const text = `select s.shard, s.type, s.eid, s.from_tick::float8 as "from" from starling.snapshot s
+  const rows = (end: string) => `(select s.shard, s.type, s.eid, s.from_tick from starling.snapshot s
     where s.shard = $1 and (s.eid, s.type) > ($2, $3) and s.from_tick <= $4::text::int8
-      and (s.to_tick is null or s.to_tick > $4::text::int8) and ($5::text is null or s.type = $5)
-    order by s.eid, s.type limit $6`;
-  const rows = await reads.query<PlaceRow>(text, [shard, after.eid, after.type, String(tick), type, limit]);
-  return rows.map(toPlace);
+      and s.to_tick ${end} and ($5::text is null or s.type = $5)
+    order by s.eid, s.type limit $6)`;
+  const text = `select shard, type, eid, from_tick::float8 as "from"
+    from (${rows("is null")} union all ${rows("> $4::text::int8")}) s order by eid, type limit $6`;
+  const found = await reads.query<PlaceRow>(text, [shard, after.eid, after.type, String(tick), type, limit]);
+  return found.map(toPlace);
 }
 
 /** The rows of a type that make up a tick: those that are open (null), or those that a later one closed, in all shards. */
@@ -182,7 +188,7 @@ function tickText({ type, tick }: SnapshotSelection, shards: string | null, para
 
 function valuesText({ attr, key }: SnapshotSort, parameters: SqlParameters): string {
   if (attr === null) return `to_jsonb(${key.kind === "number" ? eidKeyText(key.kind, "s.eid") : "s.eid"})`;
-  return memberPlace("s.body", { link: false }, `${parameters.add(attr)}::text`).json;
+  return memberPlace(bodyText("s", attr), { link: false }, `${parameters.add(attr)}::text`).json;
 }
 
 /** Where an id's own text is the key, no word of nulls: its index has the other order of them, and there are none. */

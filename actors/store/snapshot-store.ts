@@ -1,4 +1,5 @@
 import type { Epoch, NodeId, Seq, ShardId } from "../../proto/ids.ts";
+import type { SnapshotTexts } from "../history/entity-at.ts";
 import type { EntityKey, Fence } from "./store.ts";
 
 /**
@@ -255,12 +256,11 @@ export interface SnapshotPage {
 /** What is to stand of one entity. */
 export type SnapshotRow = EntityKey &
   (
-    | {
+    | ({
         readonly kind: "body";
         /** When time alone changes it next, Unix ms. */
         readonly due: number | null;
-        readonly body: string;
-      }
+      } & SnapshotTexts)
     /** `kept`: the snapshot before stands. */
     | { readonly kind: "closed" | "kept" }
   );

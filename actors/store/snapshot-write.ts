@@ -281,7 +281,11 @@ export function toMark({ shard, seq, eid, type, counts, ...mark }: MarkRow): Sna
 /** See {@link SnapshotStore.writeForeign}. */
 export async function writeForeign(pool: Pool, tick: number, rows: readonly SnapshotRow[]): Promise<void> {
   const { packed, escaped } = packAll((packer) => packRows(packer, rows));
-  await pool.query("select starling.snapshot_foreign_1($1, $2, $3, $4, $5, $6, $7, $8)", [tick, escaped, ...packed]);
+  await pool.query("select starling.snapshot_foreign_2($1, $2, $3, $4, $5, $6, $7, $8, $9)", [
+    tick,
+    escaped,
+    ...packed,
+  ]);
 }
 
 /** See {@link SnapshotStore.findRefused}. */
@@ -300,6 +304,7 @@ export function packRows(packer: Packer, rows: readonly SnapshotRow[]): string[]
     packDues(rows.map((row) => ("due" in row ? row.due : null))),
     rows.map(({ kind }) => letters[kind]).join(""),
     packer.column(rows.map((row) => ("body" in row ? row.body : ""))),
+    packer.column(rows.map((row) => ("confidences" in row ? (row.confidences ?? "") : ""))),
   ];
 }
 

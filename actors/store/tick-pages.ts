@@ -271,18 +271,22 @@ function keyOf({ type, eid }: { readonly type: string; readonly eid: string }): 
 
 type GrowingRecord = TickRecord & { readonly pages: HistoryPage[] };
 
+/** Member by member: copies of objects cost a multiple, and these are most of what is made for a page. */
 function toRecord({ shard }: TickPageRequest, row: PageRow): GrowingRecord {
   const { eid, type, history, fresh, large } = row;
-  const key = { shard, type, eid };
   const copy = history === null ? null : (JSON.parse(history) as CopiedHistory);
   const added = copy === null ? readRows(fresh) : (copy.rows ?? []);
   return {
-    ...key,
-    ...{ created: toSeq(row.created), createdAt: row.created_at, applied: toSeq(row.applied) },
+    shard,
+    type,
+    eid,
+    created: toSeq(row.created),
+    createdAt: row.created_at,
+    applied: toSeq(row.applied),
     state: large === null ? row.state : wholeState(row.state, readLarge(large)),
-    rows: added.map(([seq, body]): HistorySegment => ({ ...key, seq: toSeq(seq), body })),
+    rows: added.map(([seq, body]): HistorySegment => ({ shard, type, eid, seq: toSeq(seq), body })),
     pages: (copy?.pages ?? []).map(([attr, t1, t2, seq, place, cut, body]) => {
-      return { ...key, attr, t1: Number(t1), t2: Number(t2), seq, place, cut: Number(cut), body };
+      return { shard, type, eid, attr, t1: Number(t1), t2: Number(t2), seq, place, cut: Number(cut), body };
     }),
   };
 }

@@ -73,7 +73,7 @@ async function compute(scope: SnapshotScope, records: readonly RecordAt[]): Prom
     const { entities } = await computeValues(scope, specOf(model, "thing"), records.slice(from, from + page));
     // A page is made of whole components.
     const computed = await computeSnapshots(scope, entities);
-    for (const [key, body] of computed.bodies) bodies.set(key, body);
+    for (const [key, { body }] of computed.bodies) bodies.set(key, body);
   }
   return bodies;
 }

@@ -150,10 +150,12 @@ function verdictOf(entities: number, pairs: readonly (readonly [number | undefin
 async function copyPlainly(bed: Bed, own: SnapshotBed, entities: number): Promise<number> {
   const shards = await own.query<{ shard: number }>("select distinct shard from starling.entity order by 1");
   const bodies = new Map<string, string>();
-  for (const { eid, body } of await own.query<{ eid: string; body: string }>(
-    "select eid, body::text as body from starling.snapshot where to_tick is null",
+  const confidences = new Map<string, string>();
+  for (const { eid, body, apart } of await own.query<{ eid: string; body: string; apart: string }>(
+    `select eid, body::text as body, coalesce(confidences::text, '') as apart from starling.snapshot where to_tick is null`,
   )) {
     bodies.set(eid, body);
+    confidences.set(eid, apart);
   }
   if (bodies.size !== entities) throw new Error(`${bodies.size} snapshots of ${entities}`);
   await own.query("create table starling.copy (like starling.snapshot including all)");
@@ -169,11 +171,13 @@ async function copyPlainly(bed: Bed, own: SnapshotBed, entities: number): Promis
           after = rows.at(-1)?.eid ?? "";
           const eids = rows.map(({ eid }) => eid);
           const values = eids.map((eid) => bodies.get(eid) ?? "null");
+          const apart = eids.map((eid) => confidences.get(eid) ?? "");
           await connection.query(
-            `insert into starling.copy (shard, type, eid, from_tick, body)
-              select $1, 'host', e, 1, b::jsonb
-                from unnest(string_to_array($2, e'\\x1e'), string_to_array($3, e'\\x1e')) t(e, b)`,
-            [next.shard, eids.join("\x1e"), values.join("\x1e")],
+            `insert into starling.copy (shard, type, eid, from_tick, body, confidences)
+              select $1, 'host', e, 1, b::jsonb, nullif(c, '')::jsonb
+                from unnest(string_to_array($2, e'\\x1e'), string_to_array($3, e'\\x1e'),
+                  string_to_array($4, e'\\x1e')) t(e, b, c)`,
+            [next.shard, eids.join("\x1e"), values.join("\x1e"), apart.join("\x1e")],
           );
         }
       }

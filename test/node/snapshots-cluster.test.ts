@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { coordinatorShard } from "../../actors/snapshots/snapshot-coordinator.ts";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
+import { wholeBodyText } from "../../actors/store/snapshot-rows.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { findUnowned, untilNothing } from "../support/cluster/liveness.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
@@ -79,7 +80,7 @@ async function untilEnded(): Promise<Run | undefined> {
 /** What readers see, by type; throws if an entity is seen twice. */
 async function visible(): Promise<Map<string, Record<string, unknown>>> {
   const rows = await admin.query<{ type: string; eid: string; body: string }>(`
-    select s.type, s.eid, s.body::text as body from starling.snapshot s,
+    select s.type, s.eid, ${wholeBodyText("s")}::text as body from starling.snapshot s,
       (select max(tick) as tick from starling.snapshot_run where status = 'finished') current
     where s.from_tick <= current.tick and (s.to_tick is null or s.to_tick > current.tick)`);
   const found = new Map(rows.map(({ type, eid, body }) => [`${type} ${eid}`, JSON.parse(body)]));

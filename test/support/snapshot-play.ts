@@ -19,6 +19,7 @@ import type { Clock } from "../../proto/clock.ts";
 import { shardId } from "../../proto/ids.ts";
 import { createManualClock } from "./manual-clock.ts";
 import { specOf } from "./record-at.ts";
+import { wholeBody } from "./whole-body.ts";
 
 export interface SnapshotPlay {
   readonly model: Model;
@@ -81,7 +82,7 @@ export async function playTick(scope: SnapshotScope, records: Records, pageSize 
   const compute = async (entities: Iterable<EntityAt>): Promise<void> => {
     const computed = await computeSnapshots(scope, entities);
     addYield(done, computed);
-    for (const [key, body] of computed.bodies) texts.set(key, body);
+    for (const [key, found] of computed.bodies) texts.set(key, wholeBody(found));
   };
   for (const [type, all] of Object.entries(records)) {
     for (let from = 0; from < all.length; from += pageSize) {

@@ -8,7 +8,7 @@ export interface SnapshotRows {
   row(
     type: string,
     eid: string,
-    body: unknown,
+    body: object,
     ticks?: readonly [from: number, to: number | null],
     shard?: number,
   ): Promise<void>;
@@ -40,9 +40,12 @@ export function openSnapshotRows(url: string): SnapshotRows {
       await connection.query(text, [tick, instantOf(tick), status]);
     },
     row: async (type, eid, body, [from, to] = [1, null], shard = 0) => {
-      const text = `insert into starling.snapshot (shard, type, eid, from_tick, to_tick, body)
-        values ($6, $1, $2, $3, $4, $5::text::jsonb)`;
-      await connection.query(text, [type, eid, from, to, JSON.stringify(body), shard]);
+      const text = `insert into starling.snapshot (shard, type, eid, from_tick, to_tick, body, confidences)
+        values ($6, $1, $2, $3, $4, $5::text::jsonb, $7::text::jsonb)`;
+      const apart = Object.entries(body).filter(([name]) => name.endsWith("#c"));
+      const rest = Object.entries(body).filter(([name]) => !name.endsWith("#c"));
+      const confidences = apart.length === 0 ? null : JSON.stringify(Object.fromEntries(apart));
+      await connection.query(text, [type, eid, from, to, JSON.stringify(Object.fromEntries(rest)), shard, confidences]);
     },
     close: () => connection.close(),
   };

@@ -6,6 +6,7 @@ import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
 import { type Snapshots, startSnapshots } from "../../actors/snapshots/snapshots.ts";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../actors/store/postgres-store.ts";
+import { wholeBodyText } from "../../actors/store/snapshot-rows.ts";
 import type { SnapshotStore } from "../../actors/store/snapshot-store.ts";
 import type { AcquiredShard } from "../../actors/store/store.ts";
 import { checkTask } from "../../modules/check-task.ts";
@@ -188,7 +189,7 @@ export async function openSnapshotWorld(): Promise<SnapshotWorld> {
     ...{ store, admin, put, write, start, delivered, closing: closing.signal },
     visible: async () => {
       const rows = await admin.query<{ eid: string; body: string; count: number }>(`
-        select s.eid, max(s.body::text) as body, count(*)::int as count from starling.snapshot s,
+        select s.eid, max(${wholeBodyText("s")}::text) as body, count(*)::int as count from starling.snapshot s,
           (select coalesce(max(tick), 0) as tick from starling.snapshot_run where status = 'finished') current
         where s.from_tick <= current.tick and (s.to_tick is null or s.to_tick > current.tick)
         group by s.shard, s.type, s.eid order by s.eid`);
@@ -256,7 +257,7 @@ function createTestComputer(hasTasks: boolean): SnapshotComputer {
       values: [],
       snapshots: records.map(({ shard, type, eid, state }) => {
         const { n } = JSON.parse(state) as { n: { v: number } };
-        return { shard, type, eid, due: null, body: JSON.stringify({ eid, n: n.v }) };
+        return { shard, type, eid, due: null, confidences: null, body: JSON.stringify({ eid, n: n.v }) };
       }),
       tasks: !hasTasks
         ? []

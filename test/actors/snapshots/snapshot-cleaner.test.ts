@@ -102,7 +102,14 @@ test("of an entity that has gone nothing is left, however large it was (referenc
       computer: {
         compute: async (records) => ({
           snapshots: records.map(({ shard, type, eid }) => {
-            return { shard, type, eid, due: null, body: JSON.stringify({ eid, n: eid === "large" ? large : 1 }) };
+            return {
+              shard,
+              type,
+              eid,
+              due: null,
+              confidences: null,
+              body: JSON.stringify({ eid, n: eid === "large" ? large : 1 }),
+            };
           }),
           ...{ values: [], tasks: [], hooks: {} },
         }),

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { type EntityAt, keyOf, readEntityAt, writeEntityAt } from "../../../actors/history/entity-at.ts";
+import {
+  type EntityAt,
+  keyOf,
+  readEntityAt,
+  type SnapshotTexts,
+  writeEntityAt,
+} from "../../../actors/history/entity-at.ts";
 import type { HookYield } from "../../../actors/snapshots/snapshot-call.ts";
 import { createLinkGraph } from "../../../actors/snapshots/snapshot-component.ts";
 import { computeSnapshots, computeValues, type SnapshotScope } from "../../../actors/snapshots/snapshot-hooks.ts";
@@ -101,7 +107,7 @@ describe("a component larger than memory", () => {
         const whole = await computeWhole(scope, linked);
         const stored = new Map(linked.texts);
         let most = 0;
-        const bodies = new Map<string, string>();
+        const bodies = new Map<string, SnapshotTexts>();
         const spilled = await computeSpilled(scope, linked.keys, {
           ...{ attempt: "one", bytesMax: 12_000, sourcesOf: linked.sourcesOf },
           spill: {
@@ -135,7 +141,7 @@ describe("a component larger than memory", () => {
       ["two", 9],
       ["three", 1_000],
     ] as const) {
-      const bodies = new Map<string, string>();
+      const bodies = new Map<string, SnapshotTexts>();
       let writes = 0;
       const computing = computeSpilled(scope, linked.keys, {
         ...{ attempt, bytesMax: 12_000, sourcesOf: linked.sourcesOf },

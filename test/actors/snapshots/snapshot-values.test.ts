@@ -92,7 +92,7 @@ describe("an entity at an instant", () => {
   it("knows until when nothing changes by time alone", () => {
     const load = [observed("load", 0.5, 0, 10 * second)];
     expect(at(5 * second, load).due).toBe(10 * second);
-    expect(at(12 * second, load).due).toBe(12 * second);
+    expect(at(12 * second, load).due).toBe(0);
     expect(at(20 * second, load).due).toBeNull();
     expect(at(5 * second, [...load, observed("ports", 1, 8 * second, 9 * second)]).due).toBe(8 * second);
     expect(at(0, [{ attr: "name", v: "n" }]).due).toBeNull();

@@ -38,7 +38,7 @@ async function mark(tick: number, ...shards: readonly ShardId[]): Promise<void> 
 }
 
 const bodyOf = (shard: ShardId, eid: string, body: string): SnapshotRow => ({
-  ...{ kind: "body", shard, type: "ip", eid, due: null, body },
+  ...{ kind: "body", shard, type: "ip", eid, due: null, body, confidences: null },
 });
 
 function pageOf(tick: number, rows: readonly SnapshotRow[], change: Partial<SnapshotPage> = {}): SnapshotPage {

@@ -69,6 +69,10 @@ beforeAll(async () => {
   await rows.connection.query(
     `update starling.snapshot set body = jsonb_set(body, '{big}', '9007199254740993') where eid = 'b'`,
   );
+  // As rows of steps before were.
+  await rows.connection.query(
+    `update starling.snapshot set body = body || confidences, confidences = null where eid = 'b'`,
+  );
   await rows.row("line", "7", { name: "seven" });
 });
 
