@@ -7,6 +7,8 @@ import type { SnapshotLog } from "./snapshot-coordinator.ts";
 export interface SnapshotChanges {
   /** A shard's, in the order of its visit; null: it has to be looked for, page by page. The shard's mark is passed. */
   of(shard: ShardId): Promise<readonly EntityPlace[] | null>;
+  /** Whether it is known already that there is nothing. */
+  isEmpty(shard: ShardId): boolean;
 }
 
 export interface SnapshotChangesOptions {
@@ -50,5 +52,6 @@ export function createSnapshotChanges({ store, run, open, max, log }: SnapshotCh
       }
       return known.get(shard) ?? null;
     },
+    isEmpty: (shard) => known.get(shard)?.length === 0,
   };
 }

@@ -16,7 +16,9 @@ import type {
   NewSnapshotValue,
   SnapshotHookReport,
   SnapshotHookReports,
+  SnapshotRow,
   SnapshotValueRow,
+  ValueChanges,
 } from "../store/snapshot-store.ts";
 import type { EntityKey, PageWindow, Queries } from "../store/store.ts";
 import type { TickRecord } from "../store/tick.ts";
@@ -70,15 +72,13 @@ export interface Computed {
   readonly hooks: SnapshotHookReports;
 }
 
-export interface ComputedSnapshot extends EntityKey, SnapshotTexts {
-  readonly due: number | null;
-}
+export type ComputedSnapshot = Extract<SnapshotRow, { readonly kind: "body" }>;
 
 /** Where the values of a large group are read from and written to, piece by piece. */
 export interface LargeGroup extends Omit<SpillOptions, "sourcesOf" | "onBodies" | "spill"> {
   readonly groups: SnapshotGroups;
   readonly readValues: (keys: readonly EntityKey[]) => Promise<readonly SnapshotValueRow[]>;
-  readonly writeValues: (rows: readonly (EntityKey & { readonly body: string })[]) => Promise<void>;
+  readonly writeValues: (rows: readonly ValueChanges[]) => Promise<void>;
   readonly onSnapshots: (snapshots: readonly ComputedSnapshot[]) => Promise<void>;
 }
 
@@ -213,11 +213,11 @@ export function createSnapshotComputer(options: SnapshotComputerOptions): Snapsh
             return wanted.map((key) => rows.get(key) ?? null);
           },
           write: (records) =>
-            pieces.writeValues(records.flatMap(({ key, text }) => of(key).map((own) => ({ ...own, body: text })))),
+            pieces.writeValues(records.flatMap(({ key, changes }) => of(key).map((own) => ({ ...own, changes })))),
         },
         onBodies: (bodies) => {
           const all = [...bodies].flatMap(([key, texts]) =>
-            of(key).map((own) => ({ ...own, ...texts, due: dues.get(key) ?? null })),
+            of(key).map((own) => ({ kind: "body" as const, ...own, ...texts, due: dues.get(key) ?? null })),
           );
           return pieces.onSnapshots(all);
         },
@@ -243,7 +243,7 @@ function snapshotsOf(
     const texts = bodies.get(keyOf(entity));
     if (texts === undefined) return [];
     const { shard, type, eid } = keyed(entity);
-    return [{ shard, type, eid, due: entity.due, body: texts.body, confidences: texts.confidences }];
+    return [{ kind: "body", shard, type, eid, due: entity.due, body: texts.body, confidences: texts.confidences }];
   });
 }
 

@@ -3,7 +3,6 @@ import type {
   ShardWriter,
   SnapshotMark,
   SnapshotPage,
-  SnapshotRow,
   SnapshotRun,
   SnapshotStore,
 } from "../store/snapshot-store.ts";
@@ -65,7 +64,8 @@ export async function joinShard(
       batch.reduce((sum, group) => sum + group.bytes, 0),
     );
     const make = () => joinPage(options, writer, run, { ...page, groups, signal });
-    const written = await options.pace.page(async () => (signal.aborted ? "lost" : options.room.with(bytes, make)));
+    const inRoom = async () => (signal.aborted ? "lost" : options.room.with(bytes, make));
+    const written = await (all.length === 0 ? inRoom() : options.pace.page(inRoom));
     if (written === "lost" || signal.aborted) return "lost";
     if (page.isLast) return "done";
     ({ cursor, counts } = written);
@@ -119,7 +119,7 @@ async function joinPage(
     visited: true,
     done: isLast,
     gone: "unknown",
-    rows: made.snapshots.map((row): SnapshotRow => ({ kind: "body", ...row })),
+    rows: made.snapshots,
     values: [],
     tasks: made.tasks.length === 0 ? null : writeSnapshotTasks(made.tasks),
     counts: {
@@ -164,8 +164,7 @@ async function joinLarge(
         ...{ attempt: options.newId(), bytesMax: limits.groupMaxBytes, groups },
         readValues: store.readValues,
         writeValues: async (rows) => orLost(await store.writeValues(writer, run.tick, rows)),
-        onSnapshots: async (snapshots) => {
-          const rows = snapshots.map((row): SnapshotRow => ({ kind: "body", ...row }));
+        onSnapshots: async (rows) => {
           const page = {
             tick: run.tick,
             stage: "components",

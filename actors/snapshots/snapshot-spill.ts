@@ -30,15 +30,15 @@ import { setMirrors, targetsOf } from "./snapshot-link.ts";
 
 /** Where the records of a component are. */
 export interface SnapshotSpill {
-  /** The texts as last written, in the order of the keys; null: there is no such entity. */
+  /** The texts, each with the changes that were last written, in the order of the keys; null: there is no such entity. */
   read(keys: readonly string[]): Promise<readonly (string | null)[]>;
-  /** Replaces texts that were read. */
-  write(records: readonly SpilledRecord[]): Promise<void>;
+  /** Replaces what stands behind texts that were read. */
+  write(records: readonly SpilledChanges[]): Promise<void>;
 }
 
-export interface SpilledRecord {
+export interface SpilledChanges {
   readonly key: string;
-  readonly text: string;
+  readonly changes: string;
 }
 
 export interface SpillOptions {
@@ -77,8 +77,8 @@ const firstPiece = 32;
 
 interface Loaded {
   readonly live: Live;
-  /** As it was read, without what other attempts left. */
-  readonly text: string;
+  /** What stood behind it, without what other attempts left. */
+  readonly changes: string;
 }
 
 type Piece = Map<string, Loaded>;
@@ -194,16 +194,18 @@ class Spilled {
       const at = readEntityAt(spec, key.slice(key.indexOf("\t") + 1), base);
       setMirrors(model, at, sourcesOf(key));
       for (const change of changes) applyLine(at, change, level);
-      piece.set(key, { live: new Live(at), text: [base, ...changes].join(changeMark) });
+      piece.set(key, { live: new Live(at), changes: changes.map((change) => changeMark + change).join("") });
       bytes += bytesPerChar * text.length;
     }
     return bytes;
   }
 
   async #writeBack(piece: Piece, level: number): Promise<void> {
-    const changed = [...piece].flatMap(([key, { live, text }]) => {
+    const changed = [...piece].flatMap(([key, { live, changes }]) => {
       const line = writeLine(live);
-      return line === null ? [] : [{ key, text: `${text}${changeMark}${this.#options.attempt} ${level} ${line}` }];
+      return line === null
+        ? []
+        : [{ key, changes: `${changes}${changeMark}${this.#options.attempt} ${level} ${line}` }];
     });
     for (let from = 0; from < changed.length; from += keysMax) {
       await this.#options.spill.write(changed.slice(from, from + keysMax));

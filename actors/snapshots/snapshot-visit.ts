@@ -70,9 +70,9 @@ export async function visitShard(
   const listed = changed === null ? null : ((await options.changes?.of(writer.shard)) ?? null);
   for (;;) {
     const from = { ...place, changed, listed };
-    const next = await options.pace.page(async () =>
-      signal.aborted ? "lost" : visitPage(options, writer, from, instant),
-    );
+    const make = async () => (signal.aborted ? "lost" : visitPage(options, writer, from, instant));
+    // A page on which nothing is computed gives way to nobody.
+    const next = await (listed?.length === 0 ? make() : options.pace.page(make));
     if (next === "lost") return "lost";
     options.onPassed(next.isLast ? null : next.cursor);
     if (next.isLast) return "visited";
@@ -157,9 +157,7 @@ function takeNext(places: readonly EntityPlace[], after: EntityPlace | null, lim
 async function computePage(computer: SnapshotComputer, records: readonly TickRecord[], instant: SnapshotInstant) {
   const { snapshots, values, tasks, hooks } = await computer.compute(records, instant);
   const rows: SnapshotRow[] = [
-    ...snapshots.map(({ shard, type, eid, due, body, confidences }): SnapshotRow => {
-      return { kind: "body", shard, type, eid, due, body, confidences };
-    }),
+    ...snapshots,
     // The snapshot is its component's to write; the entity has not gone.
     ...values.map(({ shard, type, eid }): SnapshotRow => ({ kind: "kept", shard, type, eid })),
   ];

@@ -107,7 +107,8 @@ interface Round {
   /** Of the last look: what may begin as soon as there is room. */
   queue: ShardWork[];
   /** Found once; a failed attempt is forgotten. */
-  groups: Promise<SnapshotGroups> | null;
+  finding: Promise<SnapshotGroups> | null;
+  groups: SnapshotGroups | null;
   changes: SnapshotChanges | null;
 }
 
@@ -117,6 +118,8 @@ type Work = () => Promise<"done" | "again">;
 interface ShardWork {
   readonly name: string;
   readonly work: Work;
+  /** Whether it is known that there is nothing in it to compute: then a page without rows is written, with those of others. */
+  readonly isEmpty: () => boolean;
 }
 
 /** A worker without work. `kick`: something has ended, look again. */
@@ -125,7 +128,8 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   const stop = new AbortController();
   const room = createByteRoom(largestGroupsAtOnce * options.limits.groupMaxBytes);
   const jobs = new Map<string, Promise<void>>();
-  /** Of them those of shards. */
+  /** Of them those of shards; and of those again the ones with entities to compute. */
+  let active = 0;
   let visits = 0;
   let round = createRound(0, null);
   /** A tick that is running at the first look began before this process did. */
@@ -195,15 +199,14 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   const join = async (run: SnapshotRun, of: Round, own: OwnShard): Promise<"done" | "again"> => {
     const signal = signalOf(of);
     const changedIn = run.kind === "changed" ? run.tick : null;
-    of.groups ??= findGroups({ store, links: computer.linked, changedIn, signal }).catch((error: unknown) => {
-      of.groups = null;
+    of.finding ??= findGroups({ store, links: computer.linked, changedIn, signal }).catch((error: unknown) => {
+      of.finding = null;
       throw error;
     });
+    const groups = await of.finding;
+    of.groups = groups;
     const careful = isCareful(of, own);
-    const outcome = await joinShard({ ...options, room, careful }, writerOf(own), run, {
-      groups: await of.groups,
-      signal,
-    });
+    const outcome = await joinShard({ ...options, room, careful }, writerOf(own), run, { groups, signal });
     return outcome === "done" ? "done" : "again";
   };
 
@@ -226,27 +229,42 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       const name = `shard ${own.shard} of epoch ${own.epoch} in ${run.phase}`;
       if (groupOf(own.shard) !== "entity" || jobs.has(name) || of.ended.has(name)) return [];
       if (open !== null && !open.has(own.shard)) return [];
-      return [{ name, work: () => (open === null ? join(run, of, own) : visit(run, of, own)) }];
+      if (open === null)
+        return [{ name, work: () => join(run, of, own), isEmpty: () => of.groups?.of(own.shard).length === 0 }];
+      return [{ name, work: () => visit(run, of, own), isEmpty: () => of.changes?.isEmpty(own.shard) === true }];
     });
     pull(of);
   };
 
   /**
-   * Begins what there is room for: one shard follows another without a look at the store, which is due after the last one. What
-   * fails waits for the next look, and so does all behind it.
+   * Begins what there is room for, and all that is known to be empty: one shard follows another without a look at the store, which
+   * is due after the last one. What fails waits for the next look, and so does all behind it.
    */
   const pull = (of: Round): void => {
-    while (visits < options.limits.visitsMax && !stop.signal.aborted && !of.abort.signal.aborted) {
+    if (stop.signal.aborted || of.abort.signal.aborted) return;
+    const empty = of.queue.filter((one) => one.isEmpty());
+    if (empty.length > 0) of.queue = of.queue.filter((one) => !one.isEmpty());
+    for (const one of empty) begin(of, one, 0);
+    while (visits < options.limits.visitsMax) {
       const next = of.queue.shift();
       if (next === undefined) return;
-      const work = async (): Promise<"done" | "again"> => {
-        visits++;
-        const outcome = await next.work().finally(() => visits--);
-        pull(of);
-        return outcome;
-      };
-      start(next.name, of, work, () => (visits === 0 ? kick() : undefined));
+      begin(of, next, 1);
     }
+  };
+
+  /** `room`: what it takes of that for visits. */
+  const begin = (of: Round, next: ShardWork, room: 0 | 1): void => {
+    const work = async (): Promise<"done" | "again"> => {
+      active++;
+      visits += room;
+      const outcome = await next.work().finally(() => {
+        active--;
+        visits -= room;
+      });
+      pull(of);
+      return outcome;
+    };
+    start(next.name, of, work, () => (active === 0 ? kick() : undefined));
   };
 
   /** Of a tick that failed, nobody reads the entities as they were at its marks. */
@@ -341,6 +359,7 @@ function createRound(tick: number, shards: readonly OwnShard[] | null): Round {
     own,
     ended: new Set(),
     queue: [],
+    finding: null,
     groups: null,
     changes: null,
   };

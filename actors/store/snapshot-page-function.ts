@@ -60,7 +60,7 @@ begin
           starling.split_1(p_values, p_escaped)) n(place, shard, type, eid, due, links, body)
         where n.place = any(v_places)
       on conflict (shard, eid, type) do update set tick = excluded.tick, due = excluded.due, links = excluded.links,
-        was = v.links, body = excluded.body;
+        was = v.links, body = excluded.body${number === 4 ? ", changes = ''" : ""};
   end if;
   insert into starling.snapshot_task (shard, tick, page, body)
     select m.shard, m.tick, m.page, p.tasks from jsonb_to_recordset(v_pages) p(shard int, tasks text)

@@ -5,7 +5,7 @@ import { createGather } from "./gather.ts";
 import { type Packer, packAll, packKeys, packNumbers } from "./pack.ts";
 import { goneFunction } from "./snapshot-gone.ts";
 import { pagesFunction } from "./snapshot-page-function.ts";
-import { snapshotRowFunctions, snapshotRowTables } from "./snapshot-rows.ts";
+import { snapshotRowFunctions, snapshotRowTables, valueChangeFunctions } from "./snapshot-rows.ts";
 import type { OpenedVisit, ShardWriter, SnapshotPage, SnapshotStore } from "./snapshot-store.ts";
 import { type MarkRow, packDues, packRows, toMark } from "./snapshot-write.ts";
 
@@ -190,7 +190,9 @@ ${pagesFunction(2)}`;
 export const seenGonePages = `${goneFunction}\n${pagesFunction(3)}`;
 
 /** In step 9: confidences come apart from all else. */
-export const confidentPages = `${snapshotRowTables}\n${snapshotRowFunctions}\n${pagesFunction(4)}`;
+export const confidentPages = [snapshotRowTables, snapshotRowFunctions, valueChangeFunctions, pagesFunction(4)].join(
+  "\n",
+);
 
 /** Shards, and bytes of their pages, that go together. */
 const shardsMax = 64;

@@ -56,7 +56,7 @@ async function readValueLists(reads: Pool, lists: readonly (readonly EntityKey[]
       keys.map(({ key }) => key),
     ),
   );
-  const text = `select k.i - 1 as i, v.due::float8 as due, v.body from (
+  const text = `select k.i - 1 as i, v.due::float8 as due, v.body || v.changes as body from (
       select generate_series(1, cardinality($2::int[])), unnest($2::int[]), unnest(starling.split_1($3, $1)),
         unnest(starling.split_1($4, $1))
     ) k(i, shard, type, eid)

@@ -14,6 +14,11 @@ alter table starling.snapshot alter confidences set statistics 0;
 alter table starling.snapshot drop constraint snapshot_pkey;
 create unique index snapshot_closed on starling.snapshot (shard, eid, type, to_tick) where to_tick is not null;
 alter table starling.snapshot set (fillfactor = 75);
+
+-- What hooks of a large group changed of a value so far: it stands behind the body, which is never written again for it.
+alter table starling.snapshot_value add column changes text collate "C" not null default '';
+alter table starling.snapshot_value alter changes set statistics 0;
+alter table starling.snapshot_value set (fillfactor = 75);
 `;
 
 export const snapshotRowFunctions = String.raw`
@@ -79,6 +84,31 @@ begin
   end if;
   perform from starling.snapshot_rows_3(p_tick, '{0}', p_escaped, array_fill(0, array[cardinality(p_shards)]), p_shards,
     p_types, p_eids, p_dues, p_kinds, p_bodies, p_confidences);
+end
+$$;
+`;
+
+/** In step 9: what hooks changed of values is written without the values. */
+export const valueChangeFunctions = String.raw`
+-- Changes of values, while no later tick has marked their shards.
+create function starling.snapshot_values_2(p_node text, p_shard int, p_epoch bigint, p_tick bigint, p_escaped boolean,
+  p_shards int[], p_types text, p_eids text, p_changes text) returns text language plpgsql
+set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off as $$
+declare
+  v_lost text;
+begin
+  if p_node is not null then
+    v_lost := starling.fence_1(p_node, array[p_shard], array[p_epoch]);
+  end if;
+  if v_lost is null and not exists (
+    select from starling.snapshot_mark m where m.shard = any(p_shards) and m.tick > p_tick
+  ) then
+    update starling.snapshot_value v set changes = n.changes
+      from unnest(p_shards, starling.split_1(p_types, p_escaped), starling.split_1(p_eids, p_escaped),
+        starling.split_1(p_changes, p_escaped)) n(shard, type, eid, changes)
+      where v.shard = n.shard and v.eid = n.eid and v.type = n.type;
+  end if;
+  return v_lost;
 end
 $$;
 `;

@@ -57,13 +57,9 @@ export interface SnapshotStore {
   /** Whom the entities of linked types link to, in the order of their keys. */
   readValueLinks(after: EntityKey | null, limit: number): Promise<SnapshotValueLinks[]>;
   readValues(keys: readonly EntityKey[]): Promise<SnapshotValueRow[]>;
-  /** Replaces what stands of values that were computed in the tick; of one whose shard has a mark of a later tick, nothing. Null writes
-   * in another database than the writer's. */
-  writeValues(
-    writer: ShardWriter | null,
-    tick: number,
-    rows: readonly Omit<SnapshotValueRow, "due">[],
-  ): Promise<"written" | "lost">;
+  /** Replaces what stands behind values that were computed in the tick; of one whose shard has a mark of a later tick, nothing. Null
+   * writes in another database than the writer's. */
+  writeValues(writer: ShardWriter | null, tick: number, rows: readonly ValueChanges[]): Promise<"written" | "lost">;
 }
 
 export interface ShardWriter extends Fence {
@@ -264,6 +260,11 @@ export type SnapshotRow = EntityKey &
     /** `kept`: the snapshot before stands. */
     | { readonly kind: "closed" | "kept" }
   );
+
+/** What hooks changed of a value, as it stands behind its body. */
+export interface ValueChanges extends EntityKey {
+  readonly changes: string;
+}
 
 export interface SnapshotValueLinks extends EntityKey {
   /** When it was computed last. */

@@ -2,8 +2,7 @@ import { toSeq, toShardId } from "../../proto/ids.ts";
 import type { Pool } from "./connection.ts";
 import { type Packer, packAll, packKeys } from "./pack.ts";
 import { outcomeOf } from "./snapshot-run.ts";
-import type { ShardWriter, SnapshotMark, SnapshotRow, TickProgress } from "./snapshot-store.ts";
-import type { EntityKey } from "./store.ts";
+import type { ShardWriter, SnapshotMark, SnapshotRow, TickProgress, ValueChanges } from "./snapshot-store.ts";
 
 /**
  * In step 6: what the owner of a shard writes of a tick. A page, the cursor behind it and the tasks of its hooks are one
@@ -320,14 +319,14 @@ export async function writeValues(
   pool: Pool,
   writer: ShardWriter | null,
   tick: number,
-  rows: readonly (EntityKey & { readonly body: string })[],
+  rows: readonly ValueChanges[],
 ): Promise<"written" | "lost"> {
   const { packed, escaped } = packAll((packer) => [
     ...packKeys(packer, rows),
-    packer.column(rows.map(({ body }) => body)),
+    packer.column(rows.map(({ changes }) => changes)),
   ]);
   const fence = writer === null ? [null, null, null] : [writer.node, writer.shard, writer.epoch];
-  const text = "select starling.snapshot_values_1($1, $2, $3, $4, $5, $6, $7, $8, $9) as lost";
+  const text = "select starling.snapshot_values_2($1, $2, $3, $4, $5, $6, $7, $8, $9) as lost";
   return outcomeOf(await pool.query<{ lost: string | null }>(text, [...fence, tick, escaped, ...packed]));
 }
 

@@ -54,6 +54,8 @@ export interface FaultRunOptions {
   readonly loadMs?: number;
   readonly datapoints?: number;
   readonly rate?: number;
+  /** Ends the run with its reason; nodes and databases go with it. */
+  readonly signal?: AbortSignal;
 }
 
 /** How many nodes a run has. */
@@ -69,13 +71,24 @@ const servedWithinMs = 15_000;
 
 /** Starts a cluster, plays the faults under load, and checks what is left. */
 export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
-  const { seed, run, plan, folder, loadMs = 30_000, datapoints = 100_000, rate = 4_000 } = options;
+  const { seed, run, signal } = options;
   await using config = await openConfig();
+  signal?.throwIfAborted();
   await using cluster = await startTestCluster({ nodes: nodesCount, configDir: config.folder });
+  signal?.throwIfAborted();
+  const { addresses, databaseUrl } = cluster;
+  await using fleet = await startFleet({ addresses, databaseUrl, seed: seed * 1_000 + run });
+  const ended = new Promise<never>((_, reject) =>
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true }),
+  );
+  return await Promise.race([playRun(options, cluster, fleet), ended]);
+}
+
+async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fleet): Promise<RunResult> {
+  const { seed, run, plan, folder, loadMs = 30_000, datapoints = 100_000, rate = 4_000 } = options;
   const { addresses, databaseUrl, shards } = cluster;
   const epochs = watchEpochs(databaseUrl);
   const loadSeed = seed * 1_000 + run;
-  await using fleet = await startFleet({ addresses, databaseUrl, seed: loadSeed });
   const load = startClusterLoad({ addresses, seed: loadSeed, rate, entityShards: shards.entity });
   const beganMs = performance.now();
   const violations: string[] = [];

@@ -6,24 +6,33 @@ import { faultText, longKinds, planFaults, planLongFaults } from "./fault-plan.t
 import { nodesCount, type RunResult, runFaults } from "./fault-run.ts";
 import { summaryOf } from "./summary.ts";
 
-/*
- * `npm run faults -- --runs N --seed S [--run R] [--long] [--json] [--resume FILE]`: runs of a real cluster under load, each
- * with faults drawn from the seed. `--long` plays what takes longer instead: a minute without etcd, half a minute's freeze. `--run R` repeats one of them; `--resume FILE` keeps results in a file and leaves out what stands in it.
- */
+const help = `Runs of real clusters under load, each with faults that are drawn from the seed. A run takes a minute or more.
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: "string" },
-    seed: { type: "string" },
-    run: { type: "string" },
-    long: { type: "boolean", default: false },
-    json: { type: "boolean", default: false },
-    resume: { type: "string" },
-  },
-});
-process.exit(await main()); // whatever a run that failed has left open
+  npm run faults -- [--runs N | --run R] [--seed S] [--long] [--resume FILE] [--json]
+
+  --runs N       runs 1 to N of the seed: 1; with --long one for each kind
+  --run R        only this one
+  --seed S       a whole number; without it, one of the time
+  --long         what takes longer instead: a minute without etcd, half a minute's freeze
+  --resume FILE  keeps results in a file, and leaves out the runs that stand in it
+  --json         the results in JSON instead of a summary
+
+Examples:
+  npm run faults -- --runs 3 --seed 1
+  npm run faults -- --runs 100 --seed 1 --resume faults.jsonl
+`;
+
+const interrupt = new AbortController();
+process.once("SIGINT", () => interrupt.abort());
+process.once("SIGTERM", () => interrupt.abort());
+process.exit(await main()); // whatever a run that has failed has left open
 
 async function main(): Promise<number> {
+  const { values } = readArguments();
+  if (values.help) {
+    process.stdout.write(help);
+    return 0;
+  }
   const seed = Number(values.seed ?? Date.now() % 1_000_003);
   const first = Number(values.run ?? 1);
   const last = values.run === undefined ? Number(values.runs ?? (values.long ? longKinds.length : 1)) : first;
@@ -41,7 +50,13 @@ async function main(): Promise<number> {
   process.stderr.write(`faults: seed ${seed}, runs ${first} to ${last}, ${done.size} of them done before\n`);
   for (let run = first; run <= last; run++) {
     if (done.has(run)) continue;
-    const result = await runFaults({ seed, run, plan: planOf(run), folder });
+    const result = await runFaults({ seed, run, plan: planOf(run), folder, signal: interrupt.signal }).catch(
+      endIfAborted,
+    );
+    if (result === null) {
+      process.stderr.write(`faults: interrupted in run ${run}; its nodes have ended\n`);
+      return 130;
+    }
     results.push(result);
     process.stderr.write(`${lineOf(result)}\n`);
     if (values.resume !== undefined) await appendFile(values.resume, `${JSON.stringify(result)}\n`);
@@ -49,6 +64,26 @@ async function main(): Promise<number> {
   results.sort((a, b) => a.run - b.run);
   process.stdout.write(`${values.json ? JSON.stringify(results) : summaryOf(results)}\n`);
   return results.every(({ violations }) => violations.length === 0) ? 0 : 1;
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        ...{ runs: { type: "string" }, seed: { type: "string" }, run: { type: "string" }, resume: { type: "string" } },
+        ...{ long: { type: "boolean", default: false }, json: { type: "boolean", default: false } },
+        help: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    process.stderr.write(`faults: ${error instanceof Error ? error.message : error}\nTry --help.\n`);
+    return process.exit(2);
+  }
+}
+
+function endIfAborted(error: unknown): null {
+  if (interrupt.signal.aborted) return null;
+  throw error;
 }
 
 /** A last line that was cut off is left out. */

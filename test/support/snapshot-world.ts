@@ -257,7 +257,15 @@ function createTestComputer(hasTasks: boolean): SnapshotComputer {
       values: [],
       snapshots: records.map(({ shard, type, eid, state }) => {
         const { n } = JSON.parse(state) as { n: { v: number } };
-        return { shard, type, eid, due: null, confidences: null, body: JSON.stringify({ eid, n: n.v }) };
+        return {
+          kind: "body" as const,
+          shard,
+          type,
+          eid,
+          due: null,
+          confidences: null,
+          body: JSON.stringify({ eid, n: n.v }),
+        };
       }),
       tasks: !hasTasks
         ? []

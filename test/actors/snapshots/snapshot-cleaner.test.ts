@@ -103,6 +103,7 @@ test("of an entity that has gone nothing is left, however large it was (referenc
         compute: async (records) => ({
           snapshots: records.map(({ shard, type, eid }) => {
             return {
+              kind: "body" as const,
               shard,
               type,
               eid,

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
+  changeMark,
   type EntityAt,
   keyOf,
   readEntityAt,
@@ -116,7 +117,7 @@ describe("a component larger than memory", () => {
               return keys.map((key) => stored.get(key) ?? null);
             },
             write: async (all) => {
-              for (const { key, text } of all) stored.set(key, text);
+              for (const { key, changes } of all) stored.set(key, `${stored.get(key)?.split(changeMark)[0]}${changes}`);
             },
           },
           onBodies: async (more) => {
@@ -149,7 +150,7 @@ describe("a component larger than memory", () => {
           read: async (keys) => keys.map((key) => stored.get(key) ?? null),
           write: async (all) => {
             if (++writes > writesMax) throw new Error("the node is dead");
-            for (const { key, text } of all) stored.set(key, text);
+            for (const { key, changes } of all) stored.set(key, `${stored.get(key)?.split(changeMark)[0]}${changes}`);
           },
         },
         onBodies: async (more) => {

@@ -69,7 +69,15 @@ describe("a snapshot run", () => {
         compute: async (records) => ({
           snapshots: records.map(({ shard, type, eid }) => {
             const text = eid === "e1" ? '"\\u0000"' : eid === "e2" ? `"${"x".repeat(20_000_000)}"` : "7";
-            return { shard, type, eid, due: null, confidences: null, body: `{"eid":"${eid}","n":${text}}` };
+            return {
+              kind: "body" as const,
+              shard,
+              type,
+              eid,
+              due: null,
+              confidences: null,
+              body: `{"eid":"${eid}","n":${text}}`,
+            };
           }),
           ...{ values: [], tasks: [], hooks: {} },
         }),
