@@ -88,7 +88,7 @@ export const settingsSchema = z.object({
   hookTasksMaxBytes: bytes(4 * MiB, "bytes of the tasks that one run of a hook may return"),
   snapshotConcurrency: count(16, 1, 1000, "shards whose snapshots a node computes at once"),
   snapshotShare: count(
-    40,
+    25,
     1,
     100,
     "percent of the time that snapshot runs take of a node that writes datapoints all the time",
