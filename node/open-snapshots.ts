@@ -7,6 +7,7 @@ import { createSnapshotPace } from "../actors/snapshots/snapshot-pace.ts";
 import { createSnapshotTaskSender } from "../actors/snapshots/snapshot-tasks.ts";
 import { type Snapshots, startSnapshots } from "../actors/snapshots/snapshots.ts";
 import type { ClusterEngine } from "../actors/start-engine.ts";
+import { snapshotFormat } from "../actors/store/snapshot-rows.ts";
 import type { Model } from "../modules/model.ts";
 import type { SnapshotHooks } from "../modules/snapshot-hook.ts";
 import { systemClock } from "../proto/clock.ts";
@@ -58,7 +59,7 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
     },
     isRefreshing: () => hooks.correlation.some(({ refresh }) => refresh?.flag.raised === true),
     isLinked: computer.linked.types.size > 0,
-    fingerprint: createHash("sha256").update(parts.likeness.hash).digest("hex").slice(0, 16),
+    fingerprint: createHash("sha256").update(`${parts.likeness.hash} ${snapshotFormat}`).digest("hex").slice(0, 16),
     next: isAnyStored(model)
       ? createNextDeadline(platform.snapshots.creationRate, "snapshots.yml: creation_rate")
       : null,

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { EntitySpec, Model } from "../../modules/model.ts";
 import { keyOfAttribute, keyOfEid } from "../snapshots/snapshot-key.ts";
-import type { Connection } from "./connection.ts";
+import { type Connection, codeOf } from "./connection.ts";
 import { clusterLockClass } from "./schema.ts";
 import { eidKeyText, keyText, memberPlace } from "./snapshot-condition.ts";
 
@@ -23,14 +23,20 @@ end
 $$;
 `;
 
-/** Creates the indexes that the model asks for and drops those of what it no longer has; returns how many changed. */
+/**
+ * Creates the indexes that the model asks for and drops those of what it no longer has; returns how many changed. Beside them the
+ * one of the spans of entities, in the place of the primary key: see `snapshot-rows.ts`.
+ */
 export async function indexSnapshots(connection: Connection, model: Model): Promise<number> {
   const [lock] = await connection.query<{ free: boolean }>("select pg_try_advisory_lock($1, 3) as free", [
     clusterLockClass,
   ]);
   if (lock?.free !== true) return 0; // Another node is at it.
   try {
-    return await bringAbout(connection, new Map(indexesOf(model).map((index) => [nameOf(index), index])));
+    const wanted = [spans, ...indexesOf(model)].map((index): [string, SnapshotIndex] => [nameOf(index), index]);
+    const changed = await bringAbout(connection, new Map(wanted));
+    await dropKey(connection);
+    return changed;
   } finally {
     await connection.query("select pg_advisory_unlock($1, 3)", [clusterLockClass]);
   }
@@ -38,11 +44,33 @@ export async function indexSnapshots(connection: Connection, model: Model): Prom
 
 const namePrefix = "snapshot/";
 
-/** One index: the text of it, and the expression whose statistics the planner needs to judge it; null: of a list. */
+/** One index: the text of it, and the expression whose statistics the planner needs to judge it; null: none. */
 interface SnapshotIndex {
   readonly text: string;
   readonly key: string | null;
+  readonly unique?: boolean;
 }
+
+/** Spans of an entity do not overlap: their ends have the order of their beginnings. Of the open one there is none. */
+const spans: SnapshotIndex = { text: "(shard, eid, type, to_tick)", key: null, unique: true };
+
+/** Who waits for the table makes everybody else wait: not for long, and the next start tries again. */
+async function dropKey(connection: Connection): Promise<void> {
+  const [found] = await connection.query<{ key: boolean }>(
+    `select exists (select from pg_constraint c where c.conname = 'snapshot_pkey'
+      and c.conrelid = 'starling.snapshot'::regclass) as key`,
+  );
+  if (found?.key !== true) return;
+  try {
+    await connection.script("set lock_timeout = '2s'; alter table starling.snapshot drop constraint snapshot_pkey;");
+  } catch (error) {
+    if (codeOf(error) !== lockNotAvailable) throw error;
+  } finally {
+    await connection.script("reset lock_timeout;");
+  }
+}
+
+const lockNotAvailable = "55P03";
 
 async function bringAbout(connection: Connection, wanted: ReadonlyMap<string, SnapshotIndex>): Promise<number> {
   const found = await connection.query<{ name: string; valid: boolean }>(
@@ -65,8 +93,8 @@ async function bringAbout(connection: Connection, wanted: ReadonlyMap<string, Sn
       `drop index ${how} if exists starling."${name}";`,
       `drop statistics if exists starling."${name}";`,
     ]),
-    ...fresh.flatMap(([name, { text, key }]) => [
-      `create index ${how} "${name}" on starling.snapshot ${text};`,
+    ...fresh.flatMap(([name, { text, key, unique }]) => [
+      `create ${unique === true ? "unique " : ""}index ${how} "${name}" on starling.snapshot ${text};`,
       ...(key === null ? [] : [`create statistics if not exists starling."${name}" on ${key} from starling.snapshot;`]),
     ]),
   ];

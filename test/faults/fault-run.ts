@@ -78,6 +78,7 @@ export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
   signal?.throwIfAborted();
   const { addresses, databaseUrl } = cluster;
   await using fleet = await startFleet({ addresses, databaseUrl, seed: seed * 1_000 + run });
+  signal?.throwIfAborted();
   const ended = new Promise<never>((_, reject) =>
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true }),
   );

@@ -41,6 +41,16 @@ const rowOf = (eid: string, { load, c, due = null }: Told): SnapshotRow => ({
   confidences: c === null ? null : JSON.stringify({ "load#c": c }),
 });
 
+const start = { eid: "", type: "" };
+
+/** All of a shard in a tick. */
+function pageOf(tick: number, rows: readonly SnapshotRow[]): SnapshotPage {
+  return {
+    ...{ tick, stage: "visit", after: start, cursor: start, visited: true, done: true, gone: "others" },
+    ...{ rows, values: [], tasks: null, counts: { entities: rows.length } },
+  };
+}
+
 /** Writes a tick as one page, the way its owner does. */
 async function write(
   tick: number,
@@ -51,23 +61,8 @@ async function write(
   }: { base?: number; by?: Pick<SnapshotStore, "openVisit" | "writePage"> } = {},
 ): Promise<void> {
   await pool.query("insert into starling.snapshot_mark (shard, tick, seq) values ($1, $2, $2)", [shard1, tick]);
-  const start = { eid: "", type: "" };
-  const page: SnapshotPage = {
-    ...{
-      tick,
-      stage: "visit",
-      after: start,
-      cursor: start,
-      visited: true,
-      done: true,
-      gone: "others",
-      rows,
-      values: [],
-    },
-    ...{ tasks: null, counts: { entities: rows.length } },
-  };
   await by.openVisit(writer, tick, base);
-  expect(await by.writePage(writer, page)).toBe("written");
+  expect(await by.writePage(writer, pageOf(tick, rows))).toBe("written");
 }
 
 interface StoredRow {
@@ -185,7 +180,6 @@ test("readers find the rows of every tick, wherever they stand, also those that 
   ]);
   // No row begins there, though one ends later.
   expect(await queries.snapshotBodies([{ ...key, from: 7 }])).toEqual([undefined]);
-  const start = { eid: "", type: "" };
   for (const [tick, from] of [
     [8, 8],
     [10, 10],
@@ -193,5 +187,66 @@ test("readers find the rows of every tick, wherever they stand, also those that 
   ] as const) {
     const page = await queries.snapshotPage({ shard: shard1, type: "ip", tick, after: start, limit: 100 });
     expect(page.filter(({ eid }) => eid === "r")).toEqual([{ ...key, from }]);
+  }
+});
+
+test("the key by the beginnings of rows goes as soon as the index by their ends is there, and rows move before that, too", async () => {
+  const other = await testDatabase();
+  const late = await openPostgresStore({ url: other.url, lanes: 1, shards: { entity: 4, system: 1 } });
+  const admin = createPool({
+    ...{ url: other.url, application: "test", statementTimeoutMs: 30_000, connectTimeoutMs: 5_000 },
+    ...{ size: 1, waitingMax: 10 },
+  });
+  try {
+    const [acquired] = await late.acquire(nodeA, [shard1]);
+    expect(acquired).toBeDefined();
+    const by = late.snapshots;
+    for (const [tick, c] of [
+      [1, 0.9],
+      [2, 0.8],
+    ] as const) {
+      await admin.query("insert into starling.snapshot_mark (shard, tick, seq) values ($1, $2, $2)", [shard1, tick]);
+      const own = { node: nodeA, shard: shard1, epoch: acquired?.epoch ?? writer.epoch };
+      await by.openVisit(own, tick, tick - 1);
+      expect(await by.writePage(own, pageOf(tick, [rowOf("k", { load: 1, c })]))).toBe("written");
+    }
+    const keys = async () =>
+      admin.query<{ name: string }>(
+        `select conname as name from pg_constraint where conrelid = 'starling.snapshot'::regclass and contype = 'p'`,
+        [],
+      );
+    expect(await keys()).toEqual([{ name: "snapshot_pkey" }]);
+    expect(await late.indexSnapshots(model)).toBeGreaterThan(0);
+    expect(await keys()).toEqual([]);
+    const found = await admin.query<{ text: string }>(
+      `select concat_ws(' ', from_tick, to_tick, confidences) as text from starling.snapshot order by from_tick`,
+      [],
+    );
+    expect(found.map(({ text }) => text)).toEqual(['1 2 {"load#c": 0.9}', '2 {"load#c": 0.8}']);
+  } finally {
+    await admin.close();
+    await late.close();
+    await other.close();
+  }
+});
+
+test("no reader needs the whole table, nor do those of nodes of the version before", async () => {
+  const columns = "s.shard = p.shard and s.eid = p.eid and s.type = p.type";
+  const places = `jsonb_to_recordset('[]') p(i int, shard int, type text, eid text, "from" int8)`;
+  const key = "shard = 1 and eid = 'r' and type = 'ip'";
+  for (const text of [
+    `select s.body from ${places} join starling.snapshot s on ${columns} and s.from_tick = p."from"`,
+    `select from_tick from starling.snapshot where ${key} order by from_tick desc limit 5`,
+    `select to_tick from starling.snapshot where ${key} and to_tick is not null order by to_tick desc limit 5`,
+    `select s.eid from starling.snapshot s where s.shard = 1 and (s.eid, s.type) > ('', '') and s.from_tick <= 5
+      and (s.to_tick is null or s.to_tick > 5) order by s.eid, s.type limit 9`,
+  ]) {
+    const plan = await pool.alone(async (connection) => {
+      await connection.script("set enable_seqscan = off");
+      const lines = await connection.query<{ "QUERY PLAN": string }>(`explain ${text}`);
+      await connection.script("reset enable_seqscan");
+      return lines;
+    });
+    expect(plan.map((line) => line["QUERY PLAN"]).join("\n")).not.toContain("Seq Scan on snapshot");
   }
 });

@@ -13,6 +13,8 @@ export interface ClusterNode {
   /** SIGTERM; returns the exit code, or the signal that ended it. */
   stop(): Promise<number | string>;
   kill(): Promise<void>;
+  /** Kills what runs, or is being started, and starts nothing any more. */
+  close(): Promise<void>;
   freeze(): void;
   thaw(): void;
   /** What all its processes logged. */
@@ -57,30 +59,42 @@ export function createClusterNode({ name, address, process: options }: ClusterNo
     if (running === null) throw new Error(`${name} does not run`);
     return running;
   };
+  let isClosed = false;
+  let starting: Promise<unknown> = Promise.resolve();
+  const start = async (tries: number): Promise<void> => {
+    for (let attempt = 1; !isClosed; attempt++) {
+      try {
+        const node = await startNodeProcess(options);
+        running = node;
+        logs.push(node.log);
+        watch(node);
+        return;
+      } catch (error) {
+        const text = error instanceof Error ? error.message : String(error);
+        mishaps.push({ kind: "not started", text: `${name}: ${text}` });
+        logs.push(text.split("\n"));
+        if (attempt >= tries) throw error;
+        await setTimeout(retryMs);
+      }
+    }
+  };
   return {
     ...{ name, address, mishaps },
     get process() {
       return running;
     },
-    start: async ({ tries = 60 } = {}) => {
-      for (let attempt = 1; ; attempt++) {
-        try {
-          const node = await startNodeProcess(options);
-          running = node;
-          logs.push(node.log);
-          watch(node);
-          return;
-        } catch (error) {
-          const text = error instanceof Error ? error.message : String(error);
-          mishaps.push({ kind: "not started", text: `${name}: ${text}` });
-          logs.push(text.split("\n"));
-          if (attempt >= tries) throw error;
-          await setTimeout(retryMs);
-        }
-      }
+    start: ({ tries = 60 } = {}) => {
+      const started = start(tries);
+      starting = Promise.allSettled([starting, started]);
+      return started;
     },
     stop: () => release().stop(),
     kill: () => release().kill(),
+    close: async () => {
+      isClosed = true;
+      await starting;
+      if (running !== null) await release().kill();
+    },
     freeze: () => required().freeze(),
     thaw: () => required().thaw(),
     log: () => logs.flat(),

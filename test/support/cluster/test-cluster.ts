@@ -92,7 +92,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
     return node;
   };
   const close = async (): Promise<void> => {
-    for (const node of nodes) if (node.process !== null) await node.kill();
+    await Promise.all(nodes.map((node) => node.close()));
     await network.close();
     await etcd.close();
     await postgres.close();
