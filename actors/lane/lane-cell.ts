@@ -10,6 +10,7 @@ import { owns } from "./commit.ts";
 import { createDeliverer } from "./deliverer.ts";
 import { noFailPoint, type OnFailPoint } from "./fail-point.ts";
 import type { Effect, Lane, LaneMessage, Offer } from "./lane.ts";
+import { createLaneTimers } from "./lane-timers.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { Shard } from "./shard.ts";
 import { step } from "./step.ts";
@@ -52,17 +53,10 @@ export function startLaneCell(
   create: (post: (message: LaneMessage) => void) => Lane,
   world: LaneSurroundings,
 ): LaneCell {
-  const timers = new Set<() => void>();
+  const timers = createLaneTimers(world.clock);
+  const { after } = timers;
   const post = (message: LaneMessage): void => {
     if (status === "running") cell.tell(message);
-  };
-  const after = (ms: number, run: () => void): void => {
-    if (ms <= 0) return run();
-    const cancel = world.clock.after(ms, () => {
-      timers.delete(cancel);
-      run();
-    });
-    timers.add(cancel);
   };
   const lane = create(post);
   const { onFailPoint = noFailPoint } = world;
@@ -98,8 +92,7 @@ export function startLaneCell(
     tell: (message) => cell.tell(message),
     stop: async () => {
       status = "stopped";
-      for (const cancel of timers) cancel();
-      timers.clear();
+      timers.end();
       await cell.stop();
     },
   };

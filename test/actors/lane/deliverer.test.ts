@@ -1,10 +1,12 @@
 import { beforeEach, expect, test } from "vitest";
 import { createDeliverer } from "../../../actors/lane/deliverer.ts";
 import type { LaneMessage } from "../../../actors/lane/lane.ts";
+import { createLaneTimers } from "../../../actors/lane/lane-timers.ts";
 import type { Part, PartListener } from "../../../actors/lane/part.ts";
 import type { Shard } from "../../../actors/lane/shard.ts";
 import { shardId } from "../../../proto/ids.ts";
 import { StarlingError } from "../../../proto/starling-error.ts";
+import { createManualClock } from "../../support/manual-clock.ts";
 
 const source = { id: shardId("entity", 0) } as Shard;
 const busy = new StarlingError("UNAVAILABLE", "nobody is there");
@@ -85,4 +87,21 @@ test("what a shard has left to deliver when it goes is not offered again", () =>
   isOwned = false;
   due[0]?.();
   expect(offers).toHaveLength(1);
+});
+
+test("what is refused when the lane has ended does not go again", async () => {
+  const clock = createManualClock();
+  const timers = createLaneTimers(clock);
+  const deliver = createDeliverer({
+    ...{ owns: () => true, post: () => {}, after: timers.after, onFailPoint: () => {} },
+    offer: (parts, listener) => void offers.push({ parts, listener }),
+  });
+  deliver(source, partOf(1, 1));
+  tell(0, [refusal(1)]);
+  expect(clock.timers).toBe(1);
+  await clock.advance(100);
+  expect(numbers()).toEqual([[1], [1]]);
+  timers.end();
+  tell(1, [refusal(1)]);
+  expect(clock.timers).toBe(0);
 });
