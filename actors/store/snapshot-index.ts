@@ -27,7 +27,7 @@ $$;
  * Creates the indexes that the model asks for and drops those of what it no longer has; returns how many changed. Beside them the
  * one of the spans of entities, in the place of the primary key: see `snapshot-rows.ts`.
  */
-export async function indexSnapshots(connection: Connection, model: Model): Promise<number> {
+export async function indexSnapshots(connection: Connection, model: Pick<Model, "entities">): Promise<number> {
   const [lock] = await connection.query<{ free: boolean }>("select pg_try_advisory_lock($1, 3) as free", [
     clusterLockClass,
   ]);
@@ -107,7 +107,7 @@ function nameOf({ text }: SnapshotIndex): string {
   return namePrefix + createHash("sha256").update(text).digest("hex").slice(0, 16);
 }
 
-function indexesOf(model: Model): SnapshotIndex[] {
+function indexesOf(model: Pick<Model, "entities">): SnapshotIndex[] {
   return [...model.entities.values()].filter(({ snapshot }) => snapshot).flatMap(indexesOfType);
 }
 

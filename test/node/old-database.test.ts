@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import { schemaScript, schemaSteps } from "../../actors/store/migrations.ts";
+import { indexSnapshots } from "../../actors/store/snapshot-index.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
 import { oldDatabaseFile, oldDatapoints, oldFlags, oldSession, oldSteps } from "../support/old-database.ts";
@@ -93,6 +94,7 @@ describe.each(steps)("a database of step %i", (step) => {
     const fresh = await testDatabase();
     const other = connectTo(fresh);
     await other.script(schemaScript(schemaSteps.length));
+    await indexSnapshots(other, { entities: new Map() });
     expect(await catalogueOf(admin)).toEqual(await catalogueOf(other));
     await other.close();
     await fresh.close();
