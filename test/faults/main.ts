@@ -1,7 +1,8 @@
-import { appendFile, mkdtemp, readFile } from "node:fs/promises";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { keepResult, readResults } from "../support/result-file.ts";
 import { faultText, longKinds, planFaults, planLongFaults } from "./fault-plan.ts";
 import { nodesCount, type RunResult, runFaults } from "./fault-run.ts";
 import { summaryOf } from "./summary.ts";
@@ -42,7 +43,7 @@ async function main(): Promise<number> {
   }
   const folder = await mkdtemp(join(tmpdir(), "starling-faults-"));
   const planOf = (run: number) => (values.long ? planLongFaults : planFaults)(seed, run, nodesCount);
-  const stored = values.resume === undefined ? [] : await readResults(values.resume);
+  const stored = values.resume === undefined ? [] : await readResults<RunResult>(values.resume);
   const results = stored.filter((one) => {
     return one.seed === seed && String(one.plan) === String(planOf(one.run).map(faultText));
   });
@@ -59,7 +60,7 @@ async function main(): Promise<number> {
     }
     results.push(result);
     process.stderr.write(`${lineOf(result)}\n`);
-    if (values.resume !== undefined) await appendFile(values.resume, `${JSON.stringify(result)}\n`);
+    if (values.resume !== undefined) await keepResult(values.resume, result);
   }
   results.sort((a, b) => a.run - b.run);
   process.stdout.write(`${values.json ? JSON.stringify(results) : summaryOf(results)}\n`);
@@ -84,18 +85,6 @@ function readArguments() {
 function endIfAborted(error: unknown): null {
   if (interrupt.signal.aborted) return null;
   throw error;
-}
-
-/** A last line that was cut off is left out. */
-async function readResults(file: string): Promise<RunResult[]> {
-  const text = await readFile(file, "utf8").catch(() => "");
-  return text.split("\n").flatMap((line): RunResult[] => {
-    try {
-      return [JSON.parse(line) as RunResult];
-    } catch {
-      return [];
-    }
-  });
 }
 
 function lineOf({ run, plan, datapoints, loadMs, caughtUpMs, violations }: RunResult): string {

@@ -2,6 +2,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { repository } from "../support/repository.ts";
+import { keepResult, readResults } from "../support/result-file.ts";
 import { type BugVerdict, findBugs, knownBugs } from "./bugs.ts";
 import { type PoolReport, playRuns } from "./pool.ts";
 import { startProgress } from "./progress.ts";
@@ -11,13 +12,14 @@ import { summarize, writeSummary } from "./summary.ts";
 
 const help = `Runs whole clusters on a simulated clock, network, etcd and PostgreSQL, with faults drawn from seeds.
 
-  npm run sim -- [--runs N] [--seed S] [--workers W] [--first] [--json]
+  npm run sim -- [--runs N] [--seed S] [--workers W] [--resume FILE] [--first] [--json]
   npm run sim -- --trace --seed S
   npm run sim -- --bugs [NAME…] [--runs N] [--seed S] [--json]
 
   --runs N      runs, with the seeds S, S + 1 …: 1,000; with --bugs the most for each bug: 2,000
   --seed S      the first seed: 1
   --workers W   processes beside each other: one for each core
+  --resume FILE keeps what came of each run in a file, and leaves out the seeds that stand in it
   --first       end with the first run that fails
   --trace       one run, with what happens in it
   --bugs        put known bugs back, all or these, and look whether a checker finds each
@@ -25,6 +27,7 @@ const help = `Runs whole clusters on a simulated clock, network, etcd and Postgr
 
 Examples:
   npm run sim -- --runs 100 --seed 1
+  npm run sim -- --runs 10000 --seed 1 --resume sim.jsonl
   npm run sim -- --bugs gap-taken key-share-fence
 `;
 
@@ -33,7 +36,11 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: {
       ...{ runs: { type: "string" }, seed: { type: "string", default: "1" }, workers: { type: "string" } },
-      ...{ first: { type: "boolean", default: false }, trace: { type: "boolean", default: false } },
+      ...{
+        resume: { type: "string" },
+        first: { type: "boolean", default: false },
+        trace: { type: "boolean", default: false },
+      },
       ...{ bugs: { type: "boolean", default: false }, json: { type: "boolean", default: false } },
       help: { type: "boolean", default: false },
     },
@@ -45,7 +52,7 @@ async function main(): Promise<void> {
   const runs = parseCount("runs", values.runs ?? (values.bugs ? "2000" : "1000"));
   const settings = { seed, runs, workers, isJson: values.json };
   if (values.bugs) return lookForBugs(positionals, settings);
-  return playAll({ ...settings, first: values.first });
+  return playAll({ ...settings, first: values.first, file: values.resume ?? null });
 }
 
 interface Settings {
@@ -62,18 +69,41 @@ async function traceRun(seed: number): Promise<void> {
   process.exitCode = violations.length > 0 ? 1 : 0;
 }
 
-async function playAll({ seed, runs, workers, isJson, first }: Settings & { first: boolean }): Promise<void> {
+interface PlaySettings extends Settings {
+  readonly first: boolean;
+  /** Where results are kept; null: nowhere. */
+  readonly file: string | null;
+}
+
+async function playAll({ seed, runs, workers, isJson, first, file }: PlaySettings): Promise<void> {
   const startedMs = performance.now();
+  const before = file === null ? [] : await readReports(file, seed, runs);
   const progress = startProgress("", runs);
-  const onReport = (report: PoolReport): void => {
+  const keeping: Promise<void>[] = [];
+  const show = (report: PoolReport): void => {
     progress.add(report);
     for (const text of problemsOf(report)) progress.say(`seed ${report.seed}: ${text}`);
   };
-  const reports = await playRuns({ seed, runs, workers, first, dist: join(repository, "dist"), onReport });
+  for (const report of before) show(report);
+  const onReport = (report: PoolReport): void => {
+    show(report);
+    if (file !== null) keeping.push(keepResult(file, report));
+  };
+  const done = new Set(before.map((report) => report.seed));
+  const reports = await playRuns({ seed, runs, done, workers, first, dist: join(repository, "dist"), onReport });
   progress.end();
-  const summary = summarize(reports, (performance.now() - startedMs) / 1000);
+  await Promise.all(keeping);
+  const all = [...before, ...reports].sort((a, b) => a.seed - b.seed);
+  const summary = summarize(all, (performance.now() - startedMs) / 1000);
   process.stdout.write(isJson ? `${JSON.stringify(summary)}\n` : writeSummary(summary));
   process.exitCode = summary.failures.length + summary.zeros.length + summary.short.length > 0 ? 1 : 0;
+}
+
+/** Of these seeds, one each. */
+async function readReports(file: string, seed: number, runs: number): Promise<PoolReport[]> {
+  const reports = await readResults<PoolReport>(file);
+  const bySeed = new Map(reports.map((report) => [report.seed, report]));
+  return [...bySeed.values()].filter((report) => report.seed >= seed && report.seed < seed + runs);
 }
 
 function problemsOf(report: PoolReport): string[] {

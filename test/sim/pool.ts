@@ -6,6 +6,8 @@ import type { SimReport } from "./worker.ts";
 export interface PoolOptions {
   readonly seed: number;
   readonly runs: number;
+  /** Seeds that are left out. */
+  readonly done?: ReadonlySet<number>;
   /** Where the compiled tree is: its worker plays the runs. */
   readonly dist: string;
   /** Processes; default one for each core. */
@@ -25,9 +27,10 @@ const runMaxMs = 300_000;
 
 /** Plays runs in processes beside each other; resolves with what came of each, in the order of the seeds. */
 export async function playRuns(options: PoolOptions): Promise<readonly PoolReport[]> {
-  const { seed, runs, workers = availableParallelism() } = options;
+  const { seed, runs, done, workers = availableParallelism() } = options;
   const reports: PoolReport[] = [];
-  const seeds = Array.from({ length: runs }, (_, index) => seed + index).values();
+  const all = Array.from({ length: runs }, (_, index) => seed + index).filter((one) => done?.has(one) !== true);
+  const seeds = all.values();
   let status: "running" | "over" = "running";
   const take = (): number | null => (status === "over" ? null : (seeds.next().value ?? null));
   const onReport = (report: PoolReport): void => {
@@ -35,7 +38,7 @@ export async function playRuns(options: PoolOptions): Promise<readonly PoolRepor
     options.onReport?.(report);
     if (options.first === true && isFailed(report)) status = "over";
   };
-  await Promise.all(Array.from({ length: Math.min(workers, runs) }, () => work(options.dist, take, onReport)));
+  await Promise.all(Array.from({ length: Math.min(workers, all.length) }, () => work(options.dist, take, onReport)));
   return reports.sort((a, b) => a.seed - b.seed);
 }
 
