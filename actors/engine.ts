@@ -7,7 +7,7 @@ import type { Part, PartListener } from "./lane/part.ts";
 import type { Settler } from "./sessions/settler.ts";
 import type { Ticks } from "./snapshots/ticks.ts";
 import type { SessionOpening } from "./store/session.ts";
-import type { Queries, StoredDeadLetter, StoredSession } from "./store/store.ts";
+import type { Fence, Queries, RawRow, StoredDeadLetter, StoredSession } from "./store/store.ts";
 
 /**
  * The actors of one node, as its gRPC services see them. Built by `startEngine` in `actors/start-engine.ts`.
@@ -33,14 +33,13 @@ export interface Engine {
   /** Questions to PostgreSQL. */
   readonly queries: Queries;
   /** Datapoints from now on, in log order per shard; ends with the signal. Bounded: a reader too slow is cut with BUSY. */
-  follow(
-    filter: { type: string; eid: string | null; attr: string | null },
-    signal: AbortSignal,
-  ): AsyncIterable<import("./store/store.ts").RawRow>;
+  follow(filter: { type: string; eid: string | null; attr: string | null }, signal: AbortSignal): AsyncIterable<RawRow>;
   /** Replays a dead letter (R20). */
   replayDeadLetter(id: string): Promise<StoredDeadLetter>;
   /** Time up to which `list`, `count` and `raw` hold everything, Unix ms. */
   flushedUpTo(): number;
+  /** The shards that are here: the same list until one comes or goes. */
+  held(): readonly Fence[];
   status(): EngineStatus;
   /** Called when the engine turns to serving or not serving; null: serving. Returns the unsubscribe. */
   onHealth(listener: (problem: StarlingError | null) => void): () => void;

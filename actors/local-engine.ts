@@ -36,6 +36,8 @@ export interface LocalEngine {
   /** Replays an open dead letter of a shard that is here (R20). Raises MOVED. */
   replayDeadLetter(id: string): Promise<StoredDeadLetter>;
   flushedUpTo(): number;
+  /** The shards that are here: the same list until one comes or goes. */
+  held(): readonly Fence[];
   status(): EngineStatus;
   /** What the lanes hold, and what a shard waits for; of a shard that is not here null. They look, and change nothing. */
   report(): LanesReport;

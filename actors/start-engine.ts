@@ -231,7 +231,7 @@ function watchOthers(
     }),
     membership.onExpelled(async (reason) => {
       counters.add("expulsions");
-      const owned = local.status().shards.map(({ shard }) => shard);
+      const owned = local.held().map(({ shard }) => shard);
       log.warn({ reason, shards: owned.length }, "this node was given up by the others: its shards are dropped");
       local.drop(owned);
     }),

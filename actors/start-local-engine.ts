@@ -13,6 +13,7 @@ import { createFollowers } from "./follow.ts";
 import type { HookCall } from "./hooks/hook-call.ts";
 import type { HookOutcome } from "./hooks/hook-outcome.ts";
 import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./lane/fail-point.ts";
+import { createHeld } from "./lane/held-shards.ts";
 import { inspectShard } from "./lane/inspect-shard.ts";
 import { createLane, type LaneLimits, type LaneMessage, type ReplayLog } from "./lane/lane.ts";
 import { createOfferer, type LaneCell, startLaneCell } from "./lane/lane-cell.ts";
@@ -96,7 +97,7 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     residence.close();
     await lanes.drain();
     await cells.close();
-    return [...residence.fences(), ...lanes.shards().map(({ id, epoch }) => ({ shard: id, epoch }))];
+    return [...residence.fences(), ...lanes.shards().map(({ fence }) => fence)];
   };
   return {
     own: residence.own,
@@ -114,6 +115,7 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     closeSession: (session) => store.closeSession(session),
     follow: (filter, signal) => followers.follow(filter, signal),
     flushedUpTo: () => flushedUpTo(lanes.all, clock, options.wall),
+    held: createHeld(lanes.all),
     status: () => ({ problem: health.problem(), shards: lanes.shards().map(reportShard) }),
     report: () =>
       reportLanes(
@@ -122,9 +124,7 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
       ),
     inspect: (shard, entity) =>
       inspectShard(lanes.of(shard).lane, shard, { entity, arriving: residence.arriving(), clock }),
-    onHealth: health.on,
-    ticks,
-    counters: options.counters,
+    ...{ onHealth: health.on, ticks, counters: options.counters },
     close: () => {
       closing ??= close();
       return closing;

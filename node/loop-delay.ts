@@ -1,9 +1,9 @@
 import { createHistogram, type Histogram, secondsBounds } from "../actors/histogram.ts";
 import type { Clock } from "../proto/clock.ts";
 
-const everyMs = 250;
+const everyMs = 500;
 
-/** Looks four times a second how late the event loop is; not where nobody will read it. */
+/** Looks twice a second how late the event loop is; not where nobody will read it. */
 export function watchLoopDelay(clock: Clock, isRead: boolean): { readonly seconds: Histogram; close(): void } {
   const seconds = createHistogram(secondsBounds);
   let cancel = () => {};

@@ -48,9 +48,16 @@ export function openSnapshots(parts: SnapshotParts): Snapshots {
   const appends = counters.histogram("append_seconds");
   const flushes = counters.histogram("flush_seconds");
   const send = { engine, model: parts.actorModel, clock: systemClock, counters, log, entityShards, systemShards };
-  const shards = () => engine.status().shards;
   return startSnapshots({
-    ...{ store: database.snapshots, reads: database.store, computer, shards, self: () => engine.self, counters, log },
+    ...{
+      store: database.snapshots,
+      reads: database.store,
+      computer,
+      shards: engine.held,
+      self: () => engine.self,
+      counters,
+      log,
+    },
     ...{ entityShards, systemShards, owns: engine.ownsNow, clock: systemClock, wall: Date.now, newId: randomUUID },
     ticks: {
       learn: engine.ticks.announce,

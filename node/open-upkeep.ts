@@ -5,6 +5,7 @@ import { startLinkKeeper } from "../actors/links/link-keeper.ts";
 import { createNextDeadline } from "../actors/schedules/schedule-cron.ts";
 import type { CallSession } from "../actors/sessions/call-session.ts";
 import type { ClusterEngine } from "../actors/start-engine.ts";
+import type { Fence } from "../actors/store/store.ts";
 import { systemClock } from "../proto/clock.ts";
 import { groupOf, type ShardId } from "../proto/ids.ts";
 import { shardOf } from "../proto/shard-of.ts";
@@ -33,8 +34,7 @@ export function openUpkeep(parts: UpkeepParts): () => Promise<void> {
     calls,
     shardOf: (type: string, eid: string) => shardOf("entity", type, eid, engine.entityShards),
   };
-  const shards = (): ShardId[] =>
-    engine.status().shards.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : []));
+  const shards = entityShardsOf(engine);
   const written = counters.counter("obituaries_written");
   const keepers = [
     startHistoryKeeper({
@@ -52,4 +52,16 @@ export function openUpkeep(parts: UpkeepParts): () => Promise<void> {
     }),
   ];
   return async () => void (await Promise.all(keepers.map((keeper) => keeper.close())));
+}
+
+/** One list for as long as the shards are the same. */
+function entityShardsOf(engine: ClusterEngine): () => readonly ShardId[] {
+  let held: readonly Fence[] = [];
+  let shards: readonly ShardId[] = [];
+  return () => {
+    const now = engine.held();
+    if (now !== held) shards = now.flatMap(({ shard }) => (groupOf(shard) === "entity" ? [shard] : []));
+    held = now;
+    return shards;
+  };
 }

@@ -80,7 +80,7 @@ function requestOf(built: readonly BuiltSegment[]): AppendRequest {
     }
   }
   return {
-    fences: built.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
+    fences: built.map(({ shard }) => shard.fence),
     segments: built.map(({ segment }) => segment),
     ...(closings.length > 0 && { closings }),
   };

@@ -79,7 +79,7 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   if (images.length > 0) lane.world.counters.add("snapshot_images", images.length);
   const request = {
     order: { lane: lane.index, number: lane.nextFlush++ },
-    fences: progress.map(({ shard }) => ({ shard: shard.id, epoch: shard.epoch })),
+    fences: progress.map(({ shard }) => shard.fence),
     entities: rows,
     history,
     progress: changed.map(({ progress: next }) => next),

@@ -137,7 +137,7 @@ function finish(lane: Lane, shard: Shard): void {
   counters.add("hand_off_pause_ms", Math.round(pausedMs));
   const longest = counters.counter("hand_off_pause_max_ms");
   longest.value = Math.max(longest.value, Math.round(pausedMs));
-  endHandOff(lane, shard, { shard: shard.id, epoch: shard.epoch });
+  endHandOff(lane, shard, shard.fence);
   forgetShard(lane, shard, movedError(shard));
 }
 

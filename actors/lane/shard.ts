@@ -25,6 +25,8 @@ import type { Part } from "./part.ts";
 export interface Shard {
   readonly id: ShardId;
   readonly epoch: Epoch;
+  /** Of both. */
+  readonly fence: Fence;
   /** Highest seq given out, and highest seq in PostgreSQL. */
   lastSeq: Seq;
   durableSeq: Seq;
@@ -125,6 +127,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
   return {
     id: acquired.shard,
     epoch: acquired.epoch,
+    fence: { shard: acquired.shard, epoch: acquired.epoch },
     lastSeq: acquired.lastSeq,
     durableSeq: acquired.lastSeq,
     watermark: acquired.watermark,

@@ -36,7 +36,10 @@ export interface LinkKeeper {
 export interface LinkKeeperOptions extends TaskSender {
   readonly obituaries: Obituaries;
   readonly model: Model;
-  /** The shards whose obituaries this node looks after; two nodes with the same one do each other's work, and no harm. */
+  /**
+   * The shards whose obituaries this node looks after, one list for as long as they are the same; two nodes with the same one
+   * do each other's work, and no harm.
+   */
   readonly shards: () => readonly ShardId[];
   /** A number that changes when there may be new ones. */
   readonly news: () => number;
@@ -60,15 +63,16 @@ export function startLinkKeeper(options: LinkKeeperOptions): LinkKeeper {
   const { clock, counters, log, news, shards } = options;
   const stop = new AbortController();
   let running: Promise<void> = Promise.resolve();
-  let seen = "";
+  let seen: { readonly news: number; readonly shards: readonly ShardId[] } = { news: 0, shards: [] };
   let lookAt = 0;
   let againMs = againEveryMs;
   const look = async (): Promise<number> => {
-    const state = `${news()} ${shards().join()}`;
-    if (state === seen && clock.now() < lookAt) return newsEveryMs;
+    const state = { news: news(), shards: shards() };
+    const isKnown = state.news === seen.news && state.shards === seen.shards;
+    if (isKnown && clock.now() < lookAt) return newsEveryMs;
     try {
       const left = await keepAll(options, stop.signal);
-      againMs = state === seen ? Math.min(2 * againMs, againMaxMs) : againEveryMs;
+      againMs = isKnown ? Math.min(2 * againMs, againMaxMs) : againEveryMs;
       seen = state;
       lookAt = clock.now() + (left > 0 ? 0 : lookEveryMs);
       return left > 0 ? againMs : newsEveryMs;

@@ -141,6 +141,7 @@ export function createRouter(options: RouterOptions): Router {
       yield* followSources(options, sources, filter, signal);
     },
     flushedUpTo: () => peers.flushedUpTo(),
+    held: local.held,
     status: () => local.status(),
     onHealth: (listener) => local.onHealth(listener),
     inspect: async (node, subject, deadlineMs) => {

@@ -23,7 +23,7 @@ export function createNextDeadline(cron: Cron, where: string): NextDeadline {
   }
   const calendar = createCalendar(timezone);
   const nextOf = (after: number): number | null => croner.nextRun(new Date(after))?.getTime() ?? null;
-  return (after) => {
+  const find = (after: number): number | null => {
     let next = nextOf(after);
     // Week 53 comes once in seven years at the latest, and with a day that fits once in a few more.
     for (let weeks = 0; week !== null && weeks < weeksMax; weeks++) {
@@ -31,6 +31,14 @@ export function createNextDeadline(cron: Cron, where: string): NextDeadline {
       next = nextOf(calendar.endOfWeek(next));
     }
     return week === null ? next : null;
+  };
+  // Who waits for a deadline asks again and again, and it costs much to find: until it has come it is the same.
+  let found: { readonly after: number; readonly next: number } | null = null;
+  return (after) => {
+    if (found !== null && found.after <= after && after < found.next) return found.next;
+    const next = find(after);
+    found = next === null ? null : { after, next };
+    return next;
   };
 }
 

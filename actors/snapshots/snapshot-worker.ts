@@ -2,7 +2,6 @@ import type { Clock } from "../../proto/clock.ts";
 import { groupOf, type NodeId, type ShardId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import type { Counters } from "../counters.ts";
-import type { EngineStatus } from "../engine.ts";
 import type {
   EntityPlace,
   ShardWriter,
@@ -41,7 +40,7 @@ export interface SnapshotWorkerOptions {
   readonly computer: SnapshotComputer;
   readonly pace: SnapshotPace;
   readonly fingerprint: string;
-  readonly shards: () => EngineStatus["shards"];
+  readonly shards: () => readonly Fence[];
   /** This node's id of now. */
   readonly self: () => NodeId;
   readonly cleaner: SnapshotCleaner;
@@ -112,7 +111,6 @@ interface Round {
   changes: SnapshotChanges | null;
 }
 
-type OwnShard = EngineStatus["shards"][number];
 type Work = () => Promise<"done" | "again">;
 
 interface ShardWork {
@@ -138,6 +136,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   let areTasksLeft = false;
   const tasksRest = createRest(clock);
   const answersRest = createRest(clock);
+  const placesOf = createPlaces();
 
   /** Runs work under a name unless it runs already, or is done with in its round; null: it belongs to none. */
   const start = (name: string, of: Round | null, work: Work, onDone = kick): void => {
@@ -170,7 +169,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
   };
 
   const signalOf = ({ abort }: Round): AbortSignal => AbortSignal.any([stop.signal, abort.signal]);
-  const writerOf = ({ shard, epoch }: OwnShard): ShardWriter => ({ node: options.self(), shard, epoch });
+  const writerOf = ({ shard, epoch }: Fence): ShardWriter => ({ node: options.self(), shard, epoch });
 
   const runForNode = async (run: SnapshotRun, of: Round, step: "init" | "finalize"): Promise<"done"> => {
     const instant = { tick: run.tick, atMs: run.at, shard: options.home, careful: of.isLate, signal: signalOf(of) };
@@ -180,7 +179,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     return "done";
   };
 
-  const visit = async (run: SnapshotRun, of: Round, own: OwnShard): Promise<"done" | "again"> => {
+  const visit = async (run: SnapshotRun, of: Round, own: Fence): Promise<"done" | "again"> => {
     const onPassed = (place: EntityPlace | null): void => options.ticks.passed(own.shard, run.tick, place);
     const careful = isCareful(of, own);
     const open = (): ReadonlySet<ShardId> => options.ticks.open(run.tick);
@@ -196,7 +195,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     return outcome === "visited" ? "done" : "again";
   };
 
-  const join = async (run: SnapshotRun, of: Round, own: OwnShard): Promise<"done" | "again"> => {
+  const join = async (run: SnapshotRun, of: Round, own: Fence): Promise<"done" | "again"> => {
     const signal = signalOf(of);
     const changedIn = run.kind === "changed" ? run.tick : null;
     of.finding ??= findGroups({ store, links: computer.linked, changedIn, signal }).catch((error: unknown) => {
@@ -290,7 +289,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
     return "again";
   };
 
-  const sendTasks = async (owner: OwnShard, rows: readonly SnapshotTasks[]): Promise<"again"> => {
+  const sendTasks = async (owner: Fence, rows: readonly SnapshotTasks[]): Promise<"again"> => {
     for (const row of rows) {
       await options.send(row, stop.signal);
       await store.dropTasks(writerOf(owner), row.tick, row.page);
@@ -315,13 +314,12 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       if (running === null) end(round);
       else lookAtRun(running);
       hasLooked = true;
-      const at = (shards: readonly Fence[]): string | null =>
-        running === null ? `${newest?.tick} ${shards.map(({ shard, epoch }) => `${shard}.${epoch}`)}` : null;
-      const own = at(options.shards());
+      const at = (places: string): string | null => (running === null ? `${newest?.tick} ${places}` : null);
+      const own = at(placesOf(options.shards()));
       if (tasksRest.isOver(own)) start("tasks", null, () => findTasks(own));
       const owner = options.coordinates();
       if (owner === null) return;
-      const home = at([owner]);
+      const home = at(placeOf(owner));
       if (answersRest.isOver(home)) start("answers", null, () => sendAnswers(home));
       start("cleaning", null, () => options.cleaner.look(owner, stop.signal).then(() => "again"));
     },
@@ -332,6 +330,21 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
       stop.abort(new StarlingError("UNAVAILABLE", "the node stops"));
       await Promise.allSettled(jobs.values());
     },
+  };
+}
+
+function placeOf({ shard, epoch }: Fence): string {
+  return `${shard}.${epoch}`;
+}
+
+/** As one text, made anew only for another list. */
+function createPlaces(): (shards: readonly Fence[]) => string {
+  let known: readonly Fence[] = [];
+  let text = "";
+  return (shards) => {
+    if (shards !== known) text = shards.map(placeOf).join();
+    known = shards;
+    return text;
   };
 }
 
@@ -350,7 +363,7 @@ function createRest(clock: Clock) {
 }
 
 /** `shards`: those that are here as it begins; null: it began before. */
-function createRound(tick: number, shards: readonly OwnShard[] | null): Round {
+function createRound(tick: number, shards: readonly Fence[] | null): Round {
   const own = new Map((shards ?? []).map(({ shard, epoch }) => [shard, epoch]));
   return {
     tick,
@@ -366,6 +379,6 @@ function createRound(tick: number, shards: readonly OwnShard[] | null): Round {
 }
 
 /** Whether the owner before may have died of what is to be computed. */
-function isCareful({ own }: Round, { shard, epoch }: OwnShard): boolean {
+function isCareful({ own }: Round, { shard, epoch }: Fence): boolean {
   return own.get(shard) !== epoch;
 }

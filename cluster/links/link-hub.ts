@@ -353,7 +353,7 @@ export class LinkHub implements Links {
 
   #tickLater(): void {
     const { clock } = this.#options;
-    const everyMs = this.#limits.heartbeatMs / 4;
+    const everyMs = this.#limits.heartbeatMs / 3;
     this.#tickMs = clock.now();
     this.#cancelTick = clock.after(everyMs, () => {
       const lagMs = Math.max(0, clock.now() - this.#tickMs - everyMs);

@@ -45,7 +45,7 @@ export function createPulse({ everyMs, silentMs }: PulseLimits, nowMs: number): 
   const unechoed = new Map<number, number>();
   const oldest = (): number => unechoed.values().next().value ?? Number.POSITIVE_INFINITY;
   return {
-    // Ticks come four times in an interval: one that is a little early is on time.
+    // Ticks come three times in an interval: one that is a little early is on time.
     due: (now) => now - (echo > echoed ? beatMs : Math.max(beatMs, sentMs)) >= everyMs * 0.9,
     beat: (now) => {
       beatMs = now;

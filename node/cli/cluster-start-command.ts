@@ -1,5 +1,6 @@
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
+import { heapFlags } from "../heap-flags.ts";
 import type { LocalCluster, LocalClusterTeller, LocalNode } from "../local/local-cluster.ts";
 import { createLinePrinter, createLog } from "../log.ts";
 import { type CommandContext, examples, wholeNumber } from "./command-context.ts";
@@ -60,7 +61,7 @@ async function runCluster(context: CommandContext, dir: string | undefined, opti
   output.note(`starting ${nodes} nodes on ${configDir}, data in ${dataDir}`);
   const starting = startLocalCluster({
     ...{ configDir, dataDir, ports, etcdBinary, restart, signal, env: nodeEnvironment(env) },
-    starling: [process.execPath, "--max-semi-space-size=64", join(packageRoot(), "dist/node/cli/main.js")],
+    starling: [process.execPath, ...heapFlags, join(packageRoot(), "dist/node/cli/main.js")],
     log: createLog({ level: "warn", pretty: output.interactive, colour: output.interactive }),
     tell: createTeller(output),
   });

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=64
+#!/usr/bin/env -S node --max-semi-space-size=64 --min-semi-space-size=4
 import { limitCollector } from "../limit-collector.ts";
 import { endAnyway } from "./end-anyway.ts";
 import { createOutput } from "./output.ts";

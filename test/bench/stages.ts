@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
+import { heapFlags } from "../../node/heap-flags.ts";
 import { repository } from "../support/repository.ts";
 import type { Bed } from "./bed.ts";
 import type { Benchmark, BenchmarkOptions, Field, Outcome, Values } from "./benchmark.ts";
@@ -80,7 +81,7 @@ async function runAlone(bed: Bed, plan: Omit<AlonePlan, "url" | "postgresPid">, 
   try {
     const program = join(repository, "dist/test/bench/stages-alone.js");
     const whole: AlonePlan = { ...plan, url: database.url, postgresPid: bed.postgres.pid };
-    const args = ["--max-semi-space-size=64", program, JSON.stringify(whole)];
+    const args = [...heapFlags, program, JSON.stringify(whole)];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"], signal });
     let printed = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {

@@ -184,6 +184,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
     replayDeadLetter: async (id) => closeLetter(world, id, "replayed"),
     flushedUpTo: () => 1_700_000_000_000,
     ticks: { announce: () => {}, onOpen: () => () => {}, open: () => [], pass: () => {} },
+    held: () => [],
     status: () => ({ problem, shards: [] }),
     onHealth: (listener) => {
       listeners.add(listener);

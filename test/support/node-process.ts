@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { heapFlags } from "../../node/heap-flags.ts";
 import { repository } from "./repository.ts";
 
 /** A real node in a process of its own, as `starling node` starts it. */
@@ -50,15 +51,7 @@ export async function startNodeProcess(options: NodeProcessOptions): Promise<Nod
   if (options.dataDir !== undefined) flags.push("--data-dir", options.dataDir);
   const child = spawn(
     process.execPath,
-    [
-      "--max-semi-space-size=64",
-      options.program ?? main,
-      "node",
-      options.configDir,
-      "--listen",
-      "127.0.0.1:0",
-      ...flags,
-    ],
+    [...heapFlags, options.program ?? main, "node", options.configDir, "--listen", "127.0.0.1:0", ...flags],
     {
       env: { ...process.env, ...variablesOfTests, ...anyHttpPort, ...options.env },
       stdio: ["ignore", "ignore", "pipe"],
