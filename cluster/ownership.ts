@@ -1,4 +1,4 @@
-import type { Clock } from "../proto/clock.ts";
+import { beatAfter, type Clock } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import { type Epoch, type NodeId, type ShardId, toEpoch } from "../proto/ids.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
@@ -310,7 +310,9 @@ export class OwnershipKeeper<Acquired extends Held> {
 
   #readAgain(): void {
     void this.#read().then(() => {
-      if (this.#status === "running") this.#after(this.#limits.rereadMs, () => this.#readAgain());
+      const nowMs = this.#options.clock.now();
+      if (this.#status === "running")
+        this.#after(beatAfter(nowMs, this.#limits.rereadMs) - nowMs, () => this.#readAgain());
     });
   }
 

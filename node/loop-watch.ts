@@ -1,7 +1,7 @@
 import { url } from "node:inspector";
 import { type HookMark, noMark } from "../actors/hooks/hook-mark.ts";
 import { startWatchdog, type Watchdog } from "../actors/hooks/watchdog.ts";
-import type { Clock } from "../proto/clock.ts";
+import { beatAfter, type Clock } from "../proto/clock.ts";
 
 /** What a process says of its debugger. */
 export interface DebuggerSigns {
@@ -59,9 +59,10 @@ export function startLoopWatch(options: LoopWatchOptions): LoopWatch {
     if (ending !== null) closing = ending.close();
   };
   const look = (): void => {
-    const before = clock.now();
-    cancel = clock.after(lookEveryMs, () => {
-      const heldMs = clock.now() - before - lookEveryMs;
+    const nowMs = clock.now();
+    const dueMs = beatAfter(nowMs, lookEveryMs);
+    cancel = clock.after(dueMs - nowMs, () => {
+      const heldMs = clock.now() - dueMs;
       if (watchdog === null && heldMs > loopMaxMs) {
         log.warn({ heldMs: Math.round(heldMs) }, "the event loop did not yield; the process goes on, for a debugger");
       }

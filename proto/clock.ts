@@ -8,6 +8,24 @@ export interface Clock {
   soon(run: () => void): void;
 }
 
+/** What is done about every so often is done at multiples of this. */
+const beatMs = 200;
+
+/**
+ * When what is to be done in about `ms` is done, by a clock that says `nowMs`: at the nearest beat, with all else of its kind. So
+ * a node in which nothing happens wakes up a few times in a second, not once for each of them. What is shorter than a beat is
+ * waited for as it is.
+ */
+export function beatAfter(nowMs: number, ms: number): number {
+  return ms < beatMs ? nowMs + ms : Math.round((nowMs + ms) / beatMs) * beatMs;
+}
+
+/** Calls `run` once in about `ms` milliseconds, together with others. Returns the cancelling. */
+export function atBeat(clock: Clock, ms: number, run: () => void): () => void {
+  const nowMs = clock.now();
+  return clock.after(beatAfter(nowMs, ms) - nowMs, run);
+}
+
 /** The clock of this process. */
 export const systemClock: Clock = {
   now: () => performance.now(),

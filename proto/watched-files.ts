@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import type { Clock } from "./clock.ts";
+import { atBeat, type Clock } from "./clock.ts";
 import { withDeadline } from "./deadline.ts";
 import { type StarlingError, toStarlingError } from "./starling-error.ts";
 
@@ -83,7 +83,7 @@ class Watch<T> implements WatchedFiles<T> {
 
   #lookLater(): void {
     const { clock, everyMs = 1_000 } = this.#options;
-    this.#cancelTimer = clock.after(everyMs, () => void this.#look());
+    this.#cancelTimer = atBeat(clock, everyMs, () => void this.#look());
   }
 
   async #look(): Promise<void> {

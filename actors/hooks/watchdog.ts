@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import type { Clock } from "../../proto/clock.ts";
+import { atBeat, type Clock } from "../../proto/clock.ts";
 import type { HookMark } from "./hook-mark.ts";
 import { watchdogCells, watchdogPlaces, watchdogProgram } from "./watchdog-thread.ts";
 
@@ -52,7 +52,7 @@ export function startWatchdog(options: WatchdogOptions): Watchdog {
   let cancel = () => {};
   const beat = () => {
     cells[0] = (cells[0] ?? 0) + 1;
-    cancel = clock.after(beatMs, beat);
+    cancel = atBeat(clock, beatMs, beat);
   };
   beat();
   let closing: Promise<void> | null = null;

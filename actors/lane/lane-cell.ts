@@ -1,4 +1,4 @@
-import type { Clock } from "../../proto/clock.ts";
+import { beatAfter, type Clock } from "../../proto/clock.ts";
 import type { NodeId, Seq, ShardId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
@@ -81,11 +81,13 @@ export function startLaneCell(
     },
     onCrash: world.onCrash,
   });
-  const sweepAgain = (): void =>
-    after(sweepEveryMs, () => {
+  const sweepAgain = (): void => {
+    const nowMs = world.clock.now();
+    after(beatAfter(nowMs, sweepEveryMs) - nowMs, () => {
       post({ kind: "sweep" });
       sweepAgain();
     });
+  };
   sweepAgain();
   return {
     lane,

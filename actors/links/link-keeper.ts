@@ -1,5 +1,5 @@
 import type { Model } from "../../modules/model.ts";
-import type { Clock } from "../../proto/clock.ts";
+import { atBeat, type Clock } from "../../proto/clock.ts";
 import { withDeadline } from "../../proto/deadline.ts";
 import type { ShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
@@ -87,7 +87,7 @@ export function startLinkKeeper(options: LinkKeeperOptions): LinkKeeper {
   let cancel = (): void => {};
   const wait = (ms: number): void => {
     if (stop.signal.aborted) return;
-    cancel = clock.after(ms, () => {
+    cancel = atBeat(clock, ms, () => {
       running = look().then(wait);
     });
   };

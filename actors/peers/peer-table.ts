@@ -1,5 +1,6 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { Ownership } from "../../cluster/owner-table.ts";
+import { atBeat } from "../../proto/clock.ts";
 import { type PeerMessage, PeerMessageSchema } from "../../proto/gen/peer_pb.ts";
 import { type NodeId, type SessionId, toEpoch, toNodeId, toSessionId, toShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
@@ -92,7 +93,7 @@ export function createPeers(options: RouterOptions): Peers {
   });
   let cancel = (): void => {};
   const tick = (): void => {
-    cancel = clock.after(tellEveryMs, () => {
+    cancel = atBeat(clock, tellEveryMs, () => {
       const upTo = local.flushedUpTo();
       for (const { connection } of peers.values()) connection.tellFlushedUpTo(upTo);
       flushed.forgetSilent();

@@ -1,4 +1,4 @@
-import type { Clock } from "../../proto/clock.ts";
+import { atBeat, type Clock } from "../../proto/clock.ts";
 import { withDeadline } from "../../proto/deadline.ts";
 import { type ShardId, shardId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
@@ -84,7 +84,7 @@ export function startSnapshots(options: SnapshotsOptions): Snapshots {
     if (status === "closed") return;
     const afterMs = again ? 0 : isRunning || worker.busy ? busyEveryMs : idleEveryMs;
     again = false;
-    cancel = clock.after(afterMs, begin);
+    cancel = afterMs === idleEveryMs ? atBeat(clock, afterMs, begin) : clock.after(afterMs, begin);
   };
   const begin = (): void => {
     looking = loop();

@@ -1,3 +1,4 @@
+import { beatAfter } from "../../proto/clock.ts";
 import type { NodeId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { Link, type LinkEvents } from "./link.ts";
@@ -40,7 +41,6 @@ export class LinkHub implements Links {
   #selfId: NodeId;
   #connections = 0;
   #orders = 0;
-  #tickMs = 0;
   #cancelTick = () => {};
   #closed: Promise<void> | null = null;
 
@@ -354,9 +354,10 @@ export class LinkHub implements Links {
   #tickLater(): void {
     const { clock } = this.#options;
     const everyMs = this.#limits.heartbeatMs / 3;
-    this.#tickMs = clock.now();
-    this.#cancelTick = clock.after(everyMs, () => {
-      const lagMs = Math.max(0, clock.now() - this.#tickMs - everyMs);
+    const nowMs = clock.now();
+    const dueMs = beatAfter(nowMs, everyMs);
+    this.#cancelTick = clock.after(dueMs - nowMs, () => {
+      const lagMs = Math.max(0, clock.now() - dueMs);
       this.#tickLater();
       this.#tick(lagMs);
     });

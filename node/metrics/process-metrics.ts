@@ -15,7 +15,7 @@ export const processMetrics: readonly Metric[] = [
   },
   {
     name: "starling_loop_delay_seconds",
-    help: "how late timers of the event loop are, looked at twice a second",
+    help: "how late timers of the event loop are, looked at about twice a second",
     type: "histogram",
     labels: [],
     read: ({ loopDelay }) => [{ labels: {}, value: loopDelay }],

@@ -145,7 +145,7 @@ describe("links over gRPC", () => {
   });
 
   it("a node that stood still for 700 ms, or longer than a peer may be silent, blames nobody", async () => {
-    const { a, b } = await pair({ limits: { silentMs: 600 } });
+    const { a, b } = await pair({ limits: { heartbeatMs: 300, silentMs: 600 } });
     // Both stand in one process: neither hears the other meanwhile.
     for (const ms of [700, 1_500]) {
       const end = world.now() + ms;
