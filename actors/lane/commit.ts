@@ -5,6 +5,7 @@ import { type AnswerBlock, type Block, linesOfBlock, writeSegment } from "../log
 import { onMarkDurable, onMarkRefused } from "../snapshots/tick-mark.ts";
 import type { AppendRequest, Fence, WriteResult } from "../store/store.ts";
 import { answerRepeat, isOutboxChannel, tellAppended, tellDurable } from "./admission.ts";
+import { appendBegins, appendEnds } from "./append-pace.ts";
 import { bytesOfTasks, countBacklog, takeIntoBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
@@ -23,8 +24,7 @@ export function startCommit(lane: Lane): void {
   if (lane.commit !== null || lane.waiting.size === 0) return;
   const built: BuiltSegment[] = [];
   const at = lane.world.now();
-  lane.paceMs += (Math.min(lane.now - lane.quietSince, lane.world.limits.flushIntervalMs) - lane.paceMs) / paceWeight;
-  lane.quietSince = lane.now;
+  appendBegins(lane.pace, lane.now, lane.world.limits.flushIntervalMs);
   let room = lane.world.limits.appendMaxDatapoints;
   for (const shard of lane.waiting) {
     if (room <= 0) break;
@@ -37,9 +37,6 @@ export function startCommit(lane: Lane): void {
   lane.commit = { request: requestOf(built), built, attempts: 0 };
   lane.effects.push({ kind: "append", request: lane.commit.request, delayMs: 0 });
 }
-
-/** How many appends the pace is a mean of, about. */
-const paceWeight = 4;
 
 /** The longest segment that one row of the log takes, in lines; a block is never split. */
 const segmentMaxLines = 500;
@@ -92,6 +89,7 @@ type ClosingLetter = NonNullable<AppendRequest["closings"]>[number];
 export function onCommitted(lane: Lane, result: WriteResult): void {
   const { commit } = lane;
   if (commit === null) throw new Error("an append ended that was not begun");
+  appendEnds(lane.pace, lane.now);
   if (commit.attempts > 0) lane.effects.push({ kind: "health", problem: null });
   if (result.lost.length > 0) {
     loseShards(lane, commit.request.fences, result.lost);

@@ -6,6 +6,7 @@ import { takeImage } from "../snapshots/tick-image.ts";
 import { openCut, passedMark } from "../snapshots/tick-mark.ts";
 import type { FlushRequest, ShardProgress, StoredEntity, WriteResult } from "../store/store.ts";
 import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
+import { flushShare } from "./append-pace.ts";
 import { passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import { loseShards, owns } from "./commit.ts";
@@ -300,8 +301,6 @@ export function onFlushFailed(lane: Lane, error: StarlingError): void {
 /** A lane that has had nothing to append for so long, and for longer than usual, is quiet: its flushes need not wait. */
 const quietMs = 100;
 const quietPaces = 3;
-/** How many times as long as a flush took the next one waits, as long as little waits for it. */
-const restFactor = 9;
 /** What fewer entities changed is written the sooner the fewer they are, but not at once. */
 const fewEntities = 200;
 const soonMs = 50;
@@ -309,21 +308,27 @@ const soonMs = 50;
 const napMs = 200;
 
 /**
- * When the next flush is due. What few entities changed is written soon, unless more of them come fast; under load a flush
- * waits for the interval, so that changes of one entity coalesce, and for a multiple of the time that the last one took, so
- * that appends keep most of PostgreSQL; the more waits for the watermark, the less it waits.
+ * When the next flush is due. What few entities changed is written soon, unless more of them come fast. Under load what changed
+ * waits for the interval, so that changes of one entity coalesce, and is written by then if there is time for it: flushes take
+ * no more than half of the time that appends leave. So a lane that can keep up writes everything within the interval, and one
+ * that cannot gives most of PostgreSQL to appends, and coalesces more; the more waits for the watermark, the less flushes wait.
  */
 function flushDueAt(lane: Lane, newsSince: number): number {
   const { limits } = lane.world;
-  const quietAt = lane.quietSince + Math.min(Math.max(quietMs, quietPaces * lane.paceMs), limits.flushIntervalMs);
+  const { begunAt, everyMs } = lane.pace;
+  const quietAt = begunAt + Math.min(Math.max(quietMs, quietPaces * everyMs), limits.flushIntervalMs);
   const idle = lane.commit === null && lane.waiting.size === 0 && quietAt <= lane.now;
   if (idle || needsMark(lane) || lane.status === "closing") return lane.now;
   const ease = Math.max(0, 1 - (2 * lane.backlogBytes) / limits.backlogMaxBytes);
   if (lane.dirtyEntities < fewEntities) {
     return newsSince + Math.max(soonMs, (ease * limits.flushIntervalMs * lane.dirtyEntities) / fewEntities);
   }
-  const rest = ease * Math.max(limits.flushIntervalMs, restFactor * lane.lastFlush.tookMs);
-  return Math.max(newsSince + soonMs, lane.lastFlush.endedAt + rest);
+  const { tookMs, endedAt } = lane.lastFlush;
+  const share = flushShare(lane.pace);
+  const restMs = (tookMs * (1 - share)) / share;
+  const [oldest] = lane.dirty;
+  const ripeAt = (oldest?.dirtySince ?? newsSince) + ease * Math.max(0, limits.flushIntervalMs - tookMs);
+  return Math.max(newsSince + soonMs, endedAt + ease * restMs, ripeAt);
 }
 
 /** Sets the timer of the next flush, if there is something to flush. */

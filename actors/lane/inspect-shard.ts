@@ -106,12 +106,12 @@ function waitsOfRecovery(lane: Lane, shard: Shard): ShardWait[] {
   return waits;
 }
 
-function waitsOfStore({ commit, flush, quietSince }: Lane, shard: Shard, now: number): ShardWait[] {
+function waitsOfStore({ commit, flush, pace }: Lane, shard: Shard, now: number): ShardWait[] {
   const waits: ShardWait[] = [];
   if (shard.blocks.length > 0) waits.push(waitFor("append", `${shard.blocks.length} blocks for the next append`, null));
   if (commit !== null && commit.attempts > 0 && commit.built.some((built) => built.shard === shard))
     waits.push(
-      waitFor("append", `PostgreSQL did not take an append, tried ${commit.attempts + 1} times`, now - quietSince),
+      waitFor("append", `PostgreSQL did not take an append, tried ${commit.attempts + 1} times`, now - pace.begunAt),
     );
   if (flush !== null && flush.attempts > 0)
     waits.push(

@@ -23,6 +23,7 @@ import type {
   WriteResult,
 } from "../store/store.ts";
 import type { Traces } from "../traces.ts";
+import { type AppendPace, createAppendPace } from "./append-pace.ts";
 import type { Entity } from "./entity.ts";
 import type { Entry } from "./entry.ts";
 import type { Gate } from "./gate.ts";
@@ -67,9 +68,7 @@ export interface Lane {
   loading: number;
   /** Reads whose entity is being activated. */
   parkedGets: Extract<LaneMessage, { kind: "get" }>[];
-  /** When the last append was begun (monotonic ms), and how far apart they are lately. */
-  quietSince: number;
-  paceMs: number;
+  readonly pace: AppendPace;
   /** Since when there is something to flush, and when the timer for it ends (monotonic ms); null: nothing, none. */
   newsSince: number | null;
   flushWakeAt: number | null;
@@ -311,8 +310,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     toLoad: [],
     loading: 0,
     parkedGets: [],
-    quietSince: 0,
-    paceMs: 0,
+    pace: createAppendPace(),
     newsSince: null,
     flushWakeAt: null,
     lastFlush: { endedAt: 0, tookMs: 0 },

@@ -62,7 +62,48 @@ function startLane(everyMs: number): { readonly lane: Lane; wait(ms: number): nu
   };
 }
 
+/** Something of the lane changed so long ago (ms), and nothing before. */
+function age(lane: Lane, ms: number): void {
+  const [first] = lane.shards.values();
+  if (first === undefined) throw new Error("no shard");
+  first.dirtySince = lane.lastFlush.endedAt - ms;
+  lane.dirty.add(first);
+}
+
 describe("a lane with much to flush", () => {
+  it("lets what changed wait for the interval, less the time that a flush takes", () => {
+    const { lane, wait } = startLane(90);
+    lane.lastFlush = { ...lane.lastFlush, tookMs: 100 };
+    age(lane, simulationLimits.flushIntervalMs - 250);
+    expect(wait(0)).toBe(150);
+    age(lane, simulationLimits.flushIntervalMs - 160);
+    expect(wait(0)).toBe(100); // As long as the last one, since appends take no time.
+  });
+
+  it("rests the longer the more of its time appends take", () => {
+    const { lane, wait } = startLane(90);
+    age(lane, 2 * simulationLimits.flushIntervalMs);
+    lane.lastFlush = { ...lane.lastFlush, tookMs: 40 };
+    const restAt = (share: number): number => {
+      lane.pace.share = share;
+      return Math.round(wait(0));
+    };
+    expect([restAt(0), restAt(0.25), restAt(0.5)]).toEqual([50, 67, 120]);
+    lane.lastFlush = { ...lane.lastFlush, tookMs: 7 };
+    expect(restAt(1)).toBe(189);
+  });
+
+  it("rests less, and writes sooner, the more waits for the watermark", () => {
+    const { lane, wait } = startLane(90);
+    age(lane, 0);
+    lane.lastFlush = { ...lane.lastFlush, tookMs: 4 };
+    lane.pace.share = 0.9;
+    lane.backlogBytes = simulationLimits.backlogMaxBytes * 0.45;
+    expect(wait(0)).toBeCloseTo(0.1 * (simulationLimits.flushIntervalMs - 4), 0);
+    lane.backlogBytes = simulationLimits.backlogMaxBytes / 2;
+    expect(wait(0)).toBe(50);
+  });
+
   it("flushes when nothing has come for a while", () => {
     const { wait } = startLane(20);
     expect(wait(50)).toBeGreaterThan(0);
