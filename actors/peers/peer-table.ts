@@ -30,6 +30,8 @@ interface Peer {
 
 /** Below the time after which a quiet link needs a beat: this is what is said on it. */
 const tellEveryMs = 2_000;
+/** How often where something was processed within that time: it is what readers wait for. */
+const tellSoonMs = 400;
 /** A peer that was not heard for so long no longer counts for {@link Peers.flushedUpTo}. */
 const forgetAfterMs = 5_000;
 
@@ -92,8 +94,14 @@ export function createPeers(options: RouterOptions): Peers {
     },
   });
   let cancel = (): void => {};
+  const processed = counters.counter("task_processed");
+  let seen = 0;
+  let busyUntil = 0;
   const tick = (): void => {
-    cancel = atBeat(clock, tellEveryMs, () => {
+    if (processed.value !== seen) busyUntil = clock.now() + tellEveryMs;
+    seen = processed.value;
+    const isBusy = clock.now() < busyUntil;
+    cancel = atBeat(clock, isBusy ? tellSoonMs : tellEveryMs, () => {
       const upTo = local.flushedUpTo();
       for (const { connection } of peers.values()) connection.tellFlushedUpTo(upTo);
       flushed.forgetSilent();
