@@ -304,6 +304,8 @@ const quietPaces = 3;
 /** What fewer entities changed is written the sooner the fewer they are, but not at once. */
 const fewEntities = 200;
 const soonMs = 50;
+/** So many intervals a flush rests at most: one that took long, as PostgreSQL was away, says nothing of the next one. */
+const restIntervals = 4;
 /** How long a timer sleeps at most: what it waits for may come earlier than planned. */
 const napMs = 200;
 
@@ -325,7 +327,7 @@ function flushDueAt(lane: Lane, newsSince: number): number {
   }
   const { tookMs, endedAt } = lane.lastFlush;
   const share = flushShare(lane.pace);
-  const restMs = (tookMs * (1 - share)) / share;
+  const restMs = Math.min((tookMs * (1 - share)) / share, restIntervals * limits.flushIntervalMs);
   const [oldest] = lane.dirty;
   const ripeAt = (oldest?.dirtySince ?? newsSince) + ease * Math.max(0, limits.flushIntervalMs - tookMs);
   return Math.max(newsSince + soonMs, endedAt + ease * restMs, ripeAt);

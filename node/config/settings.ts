@@ -62,7 +62,7 @@ export const settingsSchema = z.object({
   systemShards: count(16, 1, shardsMax, "shards of schedules and other duties; fixed once data are stored"),
   lanes: count(2, 1, 64, "commits in flight on this node"),
   appendMaxDatapoints: count(20_000, 1, countMax, "datapoints in one commit"),
-  flushIntervalMs: duration(1000, "time between two flushes of a shard"),
+  flushIntervalMs: duration(1000, "time within which changes are written, if appends leave time for it"),
   flushMaxEntities: count(1000, 1, countMax, "entities in one flush"),
   residentMaxEntities: count(500_000, 1, countMax, "entities kept in memory"),
   residentMaxBytes: bytes(512 * MiB, "memory for entities, as estimated; above it the longest unused leave"),

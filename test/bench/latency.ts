@@ -2,6 +2,7 @@ import type { Connection } from "../../actors/store/connection.ts";
 import type { Bed } from "./bed.ts";
 import { type Benchmark, type BenchmarkOptions, type Outcome, quantile } from "./benchmark.ts";
 import { runIngest } from "./ingest-run.ts";
+import { whileListing } from "./list-lag.ts";
 import { createPlan } from "./plan.ts";
 import type { SendReport } from "./sender.ts";
 
@@ -13,6 +14,8 @@ export const latency: Benchmark = {
     { key: "ack_p50_ms", unit: "ms", what: "from the intended time of sending to the durable acknowledgement" },
     { key: "ack_p99_ms", unit: "ms", what: "the same" },
     { key: "commit_p99_ms", unit: "ms", what: "an empty commit (one row of one number), during the open loop" },
+    { key: "list_lag_p50_ms", unit: "ms", what: "how old a list of entities is when it comes, during the open loop" },
+    { key: "list_lag_p99_ms", unit: "ms", what: "the same" },
   ],
   bounds: ({ commit_p99_ms = Number.NaN }) => [{ key: "ack_p99_ms", sense: "at most", limit: 30 + 3 * commit_p99_ms }],
   run,
@@ -21,10 +24,19 @@ export const latency: Benchmark = {
 const commitEveryMs = 50;
 const idleMs = 3000;
 
+interface Loop {
+  readonly report: SendReport;
+  /** Datapoints/s. */
+  readonly rate: number;
+  /** In ms. */
+  readonly commits: readonly number[];
+  readonly lags: readonly number[];
+}
+
 async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   const entities = options.entities ?? 100_000;
   const plan = createPlan(entities, { generation: 2, seed: 3, batch: 500 });
-  const loops: { readonly report: SendReport; readonly rate: number; readonly commits: number[] }[] = [];
+  const loops: Loop[] = [];
   let idle: number[] = [];
   options.note("full speed");
   const { verdict } = await runIngest(bed, entities, async (node, full) => {
@@ -32,8 +44,10 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
     options.note(`open loop at ${rate} datapoints/s`);
     await bed.checkpoint();
     idle = (await whileCommitting(bed, idleMs, null)).commits;
-    const { result: report, commits } = await whileCommitting(bed, null, () => bed.send(node, { ...plan, rate }));
-    if (report !== null) loops.push({ report, rate, commits });
+    const { result, commits } = await whileCommitting(bed, null, () =>
+      whileListing(node.address, "thing", () => bed.send(node, { ...plan, rate })),
+    );
+    if (result !== null) loops.push({ report: result.result, lags: result.lags, rate, commits });
     return loops.map(({ report: { sent } }) => ({ plan, sent }));
   });
   const [loop] = loops;
@@ -43,6 +57,8 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
       ack_p50_ms: loop.report.ackP50Ms,
       ack_p99_ms: loop.report.ackP99Ms,
       commit_p99_ms: quantile(loop.commits, 0.99),
+      list_lag_p50_ms: quantile(loop.lags, 0.5),
+      list_lag_p99_ms: quantile(loop.lags, 0.99),
     },
     remarks: [
       `${loop.rate} datapoints/s; ${loop.commits.length} empty commits; with an idle node their p99 is ` +

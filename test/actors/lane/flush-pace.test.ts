@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { createCounters } from "../../../actors/counters.ts";
-import { planNextFlush } from "../../../actors/lane/flush.ts";
+import { onFlushTimer, planNextFlush } from "../../../actors/lane/flush.ts";
 import { createLane, type Lane } from "../../../actors/lane/lane.ts";
 import type { Part } from "../../../actors/lane/part.ts";
 import { createShard } from "../../../actors/lane/shard.ts";
@@ -91,6 +91,22 @@ describe("a lane with much to flush", () => {
     expect([restAt(0), restAt(0.25), restAt(0.5)]).toEqual([50, 67, 120]);
     lane.lastFlush = { ...lane.lastFlush, tookMs: 7 };
     expect(restAt(1)).toBe(189);
+  });
+
+  it("does not rest for minutes after a flush that took one", () => {
+    const { lane } = startLane(90);
+    age(lane, 60_000);
+    lane.pace.share = 1;
+    lane.lastFlush = { ...lane.lastFlush, tookMs: 60_000 };
+    const dueAfter = (ms: number): boolean => {
+      lane.now = lane.lastFlush.endedAt + ms;
+      lane.newsSince = lane.lastFlush.endedAt;
+      lane.pace.begunAt = lane.now;
+      onFlushTimer(lane);
+      return lane.flush !== null;
+    };
+    expect(dueAfter(4 * simulationLimits.flushIntervalMs - 1)).toBe(false);
+    expect(dueAfter(4 * simulationLimits.flushIntervalMs)).toBe(true);
   });
 
   it("rests less, and writes sooner, the more waits for the watermark", () => {

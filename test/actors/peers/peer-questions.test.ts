@@ -211,6 +211,28 @@ describe("what nodes tell one another", () => {
     expect(one.warnings).toContain(silent);
   });
 
+  it("a node that processes says within half a second up to when its changes are written, an idle one within two", async () => {
+    const [one, two, three] = world.trio();
+    one.local.flushed = 900;
+    two.local.flushed = 100;
+    three.local.flushed = 800;
+    await world.clock.advance(2_100);
+    expect(one.router.flushedUpTo()).toBe(100);
+    const saidAfter = async (flushed: number): Promise<number> => {
+      two.local.flushed = flushed;
+      for (let ms = 0; ; ms += 100) {
+        if (one.router.flushedUpTo() === flushed) return ms;
+        await world.clock.advance(100);
+      }
+    };
+    two.counters.add("task_processed");
+    expect(await saidAfter(300)).toBeLessThanOrEqual(2_000);
+    expect(await saidAfter(400)).toBeLessThanOrEqual(500);
+    expect(await saidAfter(500)).toBeLessThanOrEqual(500);
+    await world.clock.advance(4_100);
+    expect(await saidAfter(600)).toBeGreaterThan(500);
+  });
+
   it("bytes that are no message are counted, and nothing else happens", async () => {
     const [one] = world.trio();
     world.net.deliver(b, a, new Uint8Array([255, 255, 255]));
