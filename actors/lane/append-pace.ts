@@ -1,29 +1,34 @@
 /** How often a lane appends lately, and how much of its time that takes: means over some appends. Monotonic ms. */
 export interface AppendPace {
-  /** When the last one was begun. */
+  /** When the last one was begun, and how long the one before took. */
   begunAt: number;
+  tookMs: number;
   /** How far apart they are. */
   everyMs: number;
-  /** The part of the time in which one is in flight, 0 to 1. */
+  /** The part of the time in which one is in flight, 0 to 1: of two means, so that pauses count for as long as they are. */
   share: number;
-  /** How long the last one took. */
-  tookMs: number;
+  sinceMeanMs: number;
+  tookMeanMs: number;
 }
 
-/** How many appends the means are of, about. */
+/** How many appends the pace is a mean of, about, and how many the share: more, since they may come in bursts. */
 const weight = 4;
+const shareWeight = 16;
 
 /** Of a lane that has never appended. */
 export function createAppendPace(): AppendPace {
-  return { begunAt: 0, everyMs: 0, share: 0, tookMs: 0 };
+  return { begunAt: 0, tookMs: 0, everyMs: 0, share: 0, sinceMeanMs: 0, tookMeanMs: 0 };
 }
 
 /** An append begins. `maxMs`: a longer pause says no more than one of that length. */
 export function appendBegins(pace: AppendPace, now: number, maxMs: number): void {
-  const sinceMs = now - pace.begunAt;
-  pace.everyMs += (Math.min(sinceMs, maxMs) - pace.everyMs) / weight;
-  pace.share += (Math.min(1, pace.tookMs / Math.max(sinceMs, 1)) - pace.share) / weight;
+  const sinceMs = Math.min(now - pace.begunAt, maxMs);
+  pace.everyMs += (sinceMs - pace.everyMs) / weight;
+  pace.sinceMeanMs += (sinceMs - pace.sinceMeanMs) / shareWeight;
+  pace.tookMeanMs += (Math.min(pace.tookMs, sinceMs) - pace.tookMeanMs) / shareWeight;
+  pace.share = pace.sinceMeanMs > 0 ? pace.tookMeanMs / pace.sinceMeanMs : 0;
   pace.begunAt = now;
+  pace.tookMs = 0;
 }
 
 /** The append that was begun last has ended. */

@@ -204,6 +204,7 @@ function takeUpTasks(lane: Lane, shard: Shard, tasks: readonly PartTask[], from:
 export function onCommitFailed(lane: Lane, error: StarlingError): void {
   const { commit } = lane;
   if (commit === null) throw new Error("an append failed that was not begun");
+  appendEnds(lane.pace, lane.now);
   if (error.code !== "STORE_REFUSED") {
     commit.attempts++;
     lane.effects.push({ kind: "health", problem: error });

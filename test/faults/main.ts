@@ -2,7 +2,7 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { keepResult, readResults } from "../support/result-file.ts";
+import { keepResult, readResults, readVersion } from "../support/result-file.ts";
 import { faultText, longKinds, planFaults, planLongFaults } from "./fault-plan.ts";
 import { nodesCount, type RunResult, runFaults } from "./fault-run.ts";
 import { summaryOf } from "./summary.ts";
@@ -15,7 +15,7 @@ const help = `Runs of real clusters under load, each with faults that are drawn 
   --run R        only this one
   --seed S       a whole number; without it, one of the time
   --long         what takes longer instead: a minute without etcd, half a minute's freeze
-  --resume FILE  keeps results in a file, and leaves out the runs that stand in it
+  --resume FILE  keeps results in a file, and leaves out the runs that stand in it, of the same program
   --json         the results in JSON instead of a summary
 
 Examples:
@@ -43,7 +43,8 @@ async function main(): Promise<number> {
   }
   const folder = await mkdtemp(join(tmpdir(), "starling-faults-"));
   const planOf = (run: number) => (values.long ? planLongFaults : planFaults)(seed, run, nodesCount);
-  const stored = values.resume === undefined ? [] : await readResults<RunResult>(values.resume);
+  const version = await readVersion();
+  const stored = values.resume === undefined ? [] : await readResults<RunResult>(values.resume, version);
   const results = stored.filter((one) => {
     return one.seed === seed && String(one.plan) === String(planOf(one.run).map(faultText));
   });
@@ -60,7 +61,7 @@ async function main(): Promise<number> {
     }
     results.push(result);
     process.stderr.write(`${lineOf(result)}\n`);
-    if (values.resume !== undefined) await keepResult(values.resume, result);
+    if (values.resume !== undefined) await keepResult(values.resume, version, result);
   }
   results.sort((a, b) => a.run - b.run);
   process.stdout.write(`${values.json ? JSON.stringify(results) : summaryOf(results)}\n`);

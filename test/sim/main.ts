@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { repository } from "../support/repository.ts";
-import { keepResult, readResults } from "../support/result-file.ts";
+import { keepResult, readResults, readVersion } from "../support/result-file.ts";
 import { type BugVerdict, findBugs, knownBugs } from "./bugs.ts";
 import { type PoolReport, playRuns } from "./pool.ts";
 import { startProgress } from "./progress.ts";
@@ -19,7 +19,7 @@ const help = `Runs whole clusters on a simulated clock, network, etcd and Postgr
   --runs N      runs, with the seeds S, S + 1 …: 1,000; with --bugs the most for each bug: 2,000
   --seed S      the first seed: 1
   --workers W   processes beside each other: one for each core
-  --resume FILE keeps what came of each run in a file, and leaves out the seeds that stand in it
+  --resume FILE keeps what came of each run in a file, and leaves out the seeds that stand in it, of the same program
   --first       end with the first run that fails
   --trace       one run, with what happens in it
   --bugs        put known bugs back, all or these, and look whether a checker finds each
@@ -77,7 +77,9 @@ interface PlaySettings extends Settings {
 
 async function playAll({ seed, runs, workers, isJson, first, file }: PlaySettings): Promise<void> {
   const startedMs = performance.now();
-  const before = file === null ? [] : await readReports(file, seed, runs);
+  const version = await readVersion();
+  const before =
+    file === null ? [] : (await readReports(file, version)).filter(({ seed: s }) => s >= seed && s < seed + runs);
   const progress = startProgress("", runs);
   const keeping: Promise<void>[] = [];
   const show = (report: PoolReport): void => {
@@ -87,7 +89,8 @@ async function playAll({ seed, runs, workers, isJson, first, file }: PlaySetting
   for (const report of before) show(report);
   const onReport = (report: PoolReport): void => {
     show(report);
-    if (file !== null) keeping.push(keepResult(file, report));
+    // A run whose process died, or did not end, is played again.
+    if (file !== null && report.kind === "played") keeping.push(keepResult(file, version, report));
   };
   const done = new Set(before.map((report) => report.seed));
   const reports = await playRuns({ seed, runs, done, workers, first, dist: join(repository, "dist"), onReport });
@@ -99,11 +102,10 @@ async function playAll({ seed, runs, workers, isJson, first, file }: PlaySetting
   process.exitCode = summary.failures.length + summary.zeros.length + summary.short.length > 0 ? 1 : 0;
 }
 
-/** Of these seeds, one each. */
-async function readReports(file: string, seed: number, runs: number): Promise<PoolReport[]> {
-  const reports = await readResults<PoolReport>(file);
-  const bySeed = new Map(reports.map((report) => [report.seed, report]));
-  return [...bySeed.values()].filter((report) => report.seed >= seed && report.seed < seed + runs);
+/** One of each seed. */
+async function readReports(file: string, version: string): Promise<PoolReport[]> {
+  const reports = await readResults<PoolReport>(file, version);
+  return [...new Map(reports.map((report) => [report.seed, report])).values()];
 }
 
 function problemsOf(report: PoolReport): string[] {

@@ -3,7 +3,7 @@ import { appendBegins, appendEnds, createAppendPace, flushShare } from "../../..
 
 function paceOf(everyMs: number, tookMs: number) {
   const pace = createAppendPace();
-  for (let now = 10_000; now < 10_000 + 100 * everyMs; now += everyMs) {
+  for (let now = 10_000; now < 10_000 + 400 * everyMs; now += everyMs) {
     appendBegins(pace, now, 1_000);
     appendEnds(pace, now + tookMs);
   }
@@ -17,11 +17,26 @@ test("the share is the part of the time in which an append is in flight", () => 
   expect(paceOf(100, 20).everyMs).toBeCloseTo(100, 6);
 });
 
+test("appends that come in bursts take the part of the time that they take, not that of the burst", () => {
+  const pace = createAppendPace();
+  let now = 10_000;
+  for (let burst = 0; burst < 50; burst++) {
+    for (let i = 0; i < 5; i++) {
+      appendBegins(pace, now, 1_000);
+      appendEnds(pace, now + 5);
+      now += 5;
+    }
+    now += 65;
+  }
+  expect(pace.share).toBeGreaterThan(0.2);
+  expect(pace.share).toBeLessThan(0.4);
+});
+
 test("a pause counts as one of the longest length, and lowers the share", () => {
   const pace = paceOf(100, 100);
   appendBegins(pace, pace.begunAt + 60_000, 1_000);
   expect(pace.everyMs).toBeCloseTo(100 + 900 / 4, 6);
-  expect(pace.share).toBeLessThan(0.76);
+  expect(pace.share).toBeLessThan(0.66);
 });
 
 test("flushes get half of what appends leave, and never nothing", () => {
