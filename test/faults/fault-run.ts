@@ -79,10 +79,15 @@ export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
   const { addresses, databaseUrl } = cluster;
   await using fleet = await startFleet({ addresses, databaseUrl, seed: seed * 1_000 + run });
   signal?.throwIfAborted();
+  const over = new AbortController();
   const ended = new Promise<never>((_, reject) =>
-    signal?.addEventListener("abort", () => reject(signal.reason), { once: true }),
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true, signal: over.signal }),
   );
-  return await Promise.race([playRun(options, cluster, fleet), ended]);
+  try {
+    return await Promise.race([playRun(options, cluster, fleet), ended]);
+  } finally {
+    over.abort();
+  }
 }
 
 async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fleet): Promise<RunResult> {
