@@ -100,13 +100,13 @@ const collectEveryMs = 700;
 export function startSimNode(world: SimWorld, name: string): SimNode {
   const { scheduler, network, database, random } = world;
   const address = `${name}:7800`;
-  const process = new SimProcess(scheduler.clock);
+  const skewMs = 300 * (random() - 0.5);
+  const process = new SimProcess(scheduler.clock, 150 + skewMs);
   const { clock } = process;
   const counters = createCounters();
   const say = (fields: object, text: string): void => world.trace(name, text, fields);
   const log = { debug: () => {}, info: say, warn: say, error: say };
-  const skewMs = 300 * (random() - 0.5);
-  const wall = (): number => wallAt(clock.now() + skewMs);
+  const wall = (): number => wallAt(scheduler.clock.now() + skewMs);
   const first = toNodeId(world.newId(`${name}-`));
   let membership: Membership | null = null;
   let inFlight = 0;

@@ -11,10 +11,11 @@ export class SimProcess {
   #status: "running" | "frozen" | "dead" = "running";
   #held: (() => void)[] = [];
 
-  constructor(world: Clock) {
+  /** `offsetMs`: how far its monotonic clock is from the world's; no two processes begin at the same time. */
+  constructor(world: Clock, offsetMs: number) {
     this.#world = world;
     this.clock = {
-      now: () => world.now(),
+      now: () => world.now() + offsetMs,
       after: (ms, run) => {
         let due: (() => void) | null = run;
         const cancel = world.after(ms, () => this.enter(() => due?.()));
