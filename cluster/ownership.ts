@@ -1,4 +1,4 @@
-import { beatAfter, type Clock } from "../proto/clock.ts";
+import { type Clock, untilBeat } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import { type Epoch, type NodeId, type ShardId, toEpoch } from "../proto/ids.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
@@ -310,9 +310,8 @@ export class OwnershipKeeper<Acquired extends Held> {
 
   #readAgain(): void {
     void this.#read().then(() => {
-      const nowMs = this.#options.clock.now();
-      if (this.#status === "running")
-        this.#after(beatAfter(nowMs, this.#limits.rereadMs) - nowMs, () => this.#readAgain());
+      if (this.#status !== "running") return;
+      this.#after(untilBeat(this.#options.clock, this.#limits.rereadMs), () => this.#readAgain());
     });
   }
 

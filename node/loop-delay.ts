@@ -1,5 +1,5 @@
 import { createHistogram, type Histogram, secondsBounds } from "../actors/histogram.ts";
-import { beatAfter, type Clock } from "../proto/clock.ts";
+import { atBeat, type Clock } from "../proto/clock.ts";
 
 const everyMs = 500;
 
@@ -8,10 +8,8 @@ export function watchLoopDelay(clock: Clock, isRead: boolean): { readonly second
   const seconds = createHistogram(secondsBounds);
   let cancel = () => {};
   const look = (): void => {
-    const nowMs = clock.now();
-    const dueMs = beatAfter(nowMs, everyMs);
-    cancel = clock.after(dueMs - nowMs, () => {
-      seconds.observe(Math.max(0, clock.now() - dueMs) / 1000);
+    cancel = atBeat(clock, everyMs, (lateMs) => {
+      seconds.observe(lateMs / 1000);
       look();
     });
   };

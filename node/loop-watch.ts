@@ -1,7 +1,7 @@
 import { url } from "node:inspector";
 import { type HookMark, noMark } from "../actors/hooks/hook-mark.ts";
 import { startWatchdog, type Watchdog } from "../actors/hooks/watchdog.ts";
-import { beatAfter, type Clock } from "../proto/clock.ts";
+import { atBeat, type Clock } from "../proto/clock.ts";
 
 /** What a process says of its debugger. */
 export interface DebuggerSigns {
@@ -59,10 +59,7 @@ export function startLoopWatch(options: LoopWatchOptions): LoopWatch {
     if (ending !== null) closing = ending.close();
   };
   const look = (): void => {
-    const nowMs = clock.now();
-    const dueMs = beatAfter(nowMs, lookEveryMs);
-    cancel = clock.after(dueMs - nowMs, () => {
-      const heldMs = clock.now() - dueMs;
+    cancel = atBeat(clock, lookEveryMs, (heldMs) => {
       if (watchdog === null && heldMs > loopMaxMs) {
         log.warn({ heldMs: Math.round(heldMs) }, "the event loop did not yield; the process goes on, for a debugger");
       }

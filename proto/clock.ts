@@ -12,18 +12,19 @@ export interface Clock {
 const beatMs = 200;
 
 /**
- * When what is to be done in about `ms` is done, by a clock that says `nowMs`: at the nearest beat, with all else of its kind. So
- * a node in which nothing happens wakes up a few times in a second, not once for each of them. What is shorter than a beat is
- * waited for as it is.
+ * How long to wait with what is to be done in about `ms`: until the nearest beat, with all else of its kind. So a node in which
+ * nothing happens wakes up a few times in a second, not once for each of them. What is shorter than a beat is waited for as it is.
  */
-export function beatAfter(nowMs: number, ms: number): number {
-  return ms < beatMs ? nowMs + ms : Math.round((nowMs + ms) / beatMs) * beatMs;
+export function untilBeat(clock: Clock, ms: number): number {
+  const nowMs = clock.now();
+  return ms < beatMs ? ms : Math.round((nowMs + ms) / beatMs) * beatMs - nowMs;
 }
 
-/** Calls `run` once in about `ms` milliseconds, together with others. Returns the cancelling. */
-export function atBeat(clock: Clock, ms: number, run: () => void): () => void {
-  const nowMs = clock.now();
-  return clock.after(beatAfter(nowMs, ms) - nowMs, run);
+/** Calls `run` once in about `ms` milliseconds, together with others; it is told how late it comes. Returns the cancelling. */
+export function atBeat(clock: Clock, ms: number, run: (lateMs: number) => void): () => void {
+  const waitMs = untilBeat(clock, ms);
+  const dueMs = clock.now() + waitMs;
+  return clock.after(waitMs, () => run(Math.max(0, clock.now() - dueMs)));
 }
 
 /** The clock of this process. */

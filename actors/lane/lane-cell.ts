@@ -1,4 +1,4 @@
-import { beatAfter, type Clock } from "../../proto/clock.ts";
+import { type Clock, untilBeat } from "../../proto/clock.ts";
 import type { NodeId, Seq, ShardId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
@@ -81,13 +81,11 @@ export function startLaneCell(
     },
     onCrash: world.onCrash,
   });
-  const sweepAgain = (): void => {
-    const nowMs = world.clock.now();
-    after(beatAfter(nowMs, sweepEveryMs) - nowMs, () => {
+  const sweepAgain = (): void =>
+    after(untilBeat(world.clock, sweepEveryMs), () => {
       post({ kind: "sweep" });
       sweepAgain();
     });
-  };
   sweepAgain();
   return {
     lane,

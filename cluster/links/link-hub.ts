@@ -1,4 +1,4 @@
-import { beatAfter } from "../../proto/clock.ts";
+import { atBeat } from "../../proto/clock.ts";
 import type { NodeId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { Link, type LinkEvents } from "./link.ts";
@@ -354,10 +354,7 @@ export class LinkHub implements Links {
   #tickLater(): void {
     const { clock } = this.#options;
     const everyMs = this.#limits.heartbeatMs / 3;
-    const nowMs = clock.now();
-    const dueMs = beatAfter(nowMs, everyMs);
-    this.#cancelTick = clock.after(dueMs - nowMs, () => {
-      const lagMs = Math.max(0, clock.now() - dueMs);
+    this.#cancelTick = atBeat(clock, everyMs, (lagMs) => {
       this.#tickLater();
       this.#tick(lagMs);
     });

@@ -1,18 +1,40 @@
 import { expect, test } from "vitest";
-import { atBeat, beatAfter } from "../../proto/clock.ts";
+import { atBeat, untilBeat } from "../../proto/clock.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
+function dueAt(nowMs: number, ms: number): number {
+  return nowMs + untilBeat({ ...createManualClock(), now: () => nowMs }, ms);
+}
+
 test("what is done about every so often is done at the nearest beat, whenever it was begun", () => {
-  expect(beatAfter(0, 200)).toBe(200);
-  expect(beatAfter(200.4, 200)).toBe(400);
-  expect(beatAfter(290, 1_000)).toBe(1_200);
-  expect(beatAfter(310, 1_000)).toBe(1_400);
-  expect(beatAfter(5_000.2, 500)).toBe(5_600);
+  expect(dueAt(0, 200)).toBe(200);
+  expect(dueAt(200.4, 200)).toBe(400);
+  expect(dueAt(290, 1_000)).toBe(1_200);
+  expect(dueAt(310, 1_000)).toBe(1_400);
+  expect(dueAt(5_000.2, 500)).toBeCloseTo(5_600, 6);
 });
 
 test("what is shorter than a beat is waited for as it is", () => {
-  expect(beatAfter(290, 199)).toBe(489);
-  expect(beatAfter(290, 0)).toBe(290);
+  expect(dueAt(290, 199)).toBe(489);
+  expect(dueAt(290, 0)).toBe(290);
+});
+
+test("who comes late is told by how much", () => {
+  let now = 250;
+  let fire = (): void => {};
+  const after = (_: number, run: () => void): (() => void) => {
+    fire = run;
+    return () => {};
+  };
+  const clock = { ...createManualClock(), now: () => now, after };
+  const late: number[] = [];
+  atBeat(clock, 500, (ms) => late.push(ms));
+  now = 845;
+  fire();
+  atBeat(clock, 200, (ms) => late.push(ms));
+  now = 999;
+  fire();
+  expect(late).toEqual([45, 0]);
 });
 
 test("what was begun at different times comes together", async () => {
