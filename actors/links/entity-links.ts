@@ -61,7 +61,10 @@ export function applyUnlink(model: Model, entity: Entity, { attr, type, eid, bef
     const key = keyOf(attr, eid);
     if ((notes.seen?.get(key)?.at ?? 0) <= (before ?? Number.POSITIVE_INFINITY)) notes.seen?.delete(key);
     notes.forgotten ??= new Map();
-    notes.forgotten.set(key, { kind: "forgotten", attr, type, eid, before });
+    const known = notes.forgotten.get(key);
+    // Of an earlier death it may be told again, after that of a later one.
+    const upTo = known?.before === null || before === null ? null : Math.max(known?.before ?? before, before);
+    notes.forgotten.set(key, { kind: "forgotten", attr, type, eid, before: upTo });
   }
   if (rest !== value) replaceValue(entity, spec, rest);
   return true;
