@@ -18,7 +18,7 @@ export interface EntityImage extends Pick<StoredImage, "tick" | "state" | "creat
  * first one stands.
  */
 export function keepImage(cut: Cut, entity: Entity, { seq, obligation }: Entry): void {
-  if (seq <= cut.seq && obligation === null) return;
+  if (cut.status === "over" || (seq <= cut.seq && obligation === null)) return;
   if (entity.applied > cut.seq || entity.image?.tick === cut.tick) return;
   if (entity.spec.actor !== undefined || isPassed(cut.passed, entity)) return;
   const { created, createdAt, applied, exists } = entity;

@@ -25,8 +25,8 @@ export interface Cut {
   readonly tick: number;
   /** M. */
   readonly seq: Seq;
-  /** Whether the watermark has passed M, and so entities may be read. */
-  status: "waiting" | "open";
+  /** Once the watermark has passed M, entities may be read. "over": nobody will, but the watermark is still to pass M. */
+  status: "waiting" | "open" | "over";
   /** The visit has durably passed the places up to here: nobody reads them as of M any more; null: none. */
   passed: TickPlace | null;
 }
@@ -91,14 +91,18 @@ export function resumeTick(lane: Lane, shard: Shard): void {
 /** The mark that a watermark would pass. */
 export function passedMark(shard: Shard, watermark: Seq): { shard: ShardId; tick: number; seq: Seq } | null {
   const { cut } = shard;
-  if (cut?.status !== "waiting" || cut.seq > watermark) return null;
+  if (cut === null || cut.status === "open" || cut.seq > watermark) return null;
   return { shard: shard.id, tick: cut.tick, seq: cut.seq };
 }
 
 /** The watermark has moved: entities up to the mark are all written. */
 export function openCut(lane: Lane, shard: Shard): void {
   const { cut } = shard;
-  if (cut?.status !== "waiting" || cut.seq > shard.watermark) return;
+  if (cut === null || cut.status === "open" || cut.seq > shard.watermark) return;
+  if (cut.status === "over") {
+    shard.cut = null;
+    return;
+  }
   cut.status = "open";
   tellCut(lane, shard);
 }
@@ -115,9 +119,20 @@ function tellCut(lane: Lane, shard: Shard): void {
   if (cut !== null) lane.effects.push({ kind: "cut-open", cut });
 }
 
+/** Whether runs of ticks up to this one, having ended, have yet to end here. */
+export function isEnding({ cut }: Shard, tick: number): boolean {
+  return cut !== null && cut.tick <= tick && cut.status !== "over";
+}
+
 /** Runs of ticks up to this one have ended: nobody reads entities as of their marks any more. */
 export function endTicks(lane: Lane, tick: number): void {
-  for (const shard of lane.shards.values()) if (shard.cut !== null && shard.cut.tick <= tick) shard.cut = null;
+  for (const shard of lane.shards.values()) if (isEnding(shard, tick)) endCut(shard);
+}
+
+/** A mark that the watermark has not passed stays, so that it is passed with its row (C4). */
+function endCut(shard: Shard): void {
+  if (shard.cut?.status === "open") shard.cut = null;
+  else if (shard.cut !== null) shard.cut.status = "over";
 }
 
 /** How far a visit has come, durably. */
@@ -132,6 +147,6 @@ export interface TickPass {
 export function passTick(lane: Lane, { shard: id, tick, to }: TickPass): void {
   const shard = lane.shards.get(id);
   if (shard === undefined || shard.cut?.tick !== tick) return;
-  if (to === null) shard.cut = null;
+  if (to === null) endCut(shard);
   else shard.cut.passed = to;
 }

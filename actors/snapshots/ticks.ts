@@ -1,7 +1,7 @@
 import type { ShardId } from "../../proto/ids.ts";
 import type { LaneMessage } from "../lane/lane.ts";
 import type { LaneCell } from "../lane/lane-cell.ts";
-import { type OpenCut, openCutOf, type TickPass } from "./tick-mark.ts";
+import { isEnding, type OpenCut, openCutOf, type TickPass } from "./tick-mark.ts";
 
 /** The cuts of ticks in the shards of this node: see `tick-mark.ts`. */
 export interface LocalTicks {
@@ -50,8 +50,8 @@ export function createTicks({ lanes, laneOf, tell }: TicksWorld): LocalTicks & {
     },
     end: (tick) => {
       for (const cell of lanes) {
-        const isOver = [...cell.lane.shards.values()].some(({ cut }) => cut !== null && cut.tick <= tick);
-        if (isOver) tell(cell, { kind: "end-ticks", tick });
+        if ([...cell.lane.shards.values()].some((shard) => isEnding(shard, tick)))
+          tell(cell, { kind: "end-ticks", tick });
       }
     },
     get newest() {

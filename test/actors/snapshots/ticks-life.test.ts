@@ -103,6 +103,13 @@ async function startLife(hooks: HookTable) {
       const rows = all.flatMap((shard) => [...(durable.shards.get(shard)?.entities.values() ?? [])]);
       return [states[0] ?? null, rows[0]?.tombstone === false ? JSON.parse(rows[0].state).a.v : null];
     },
+    /** How often the log has the mark of a tick. */
+    marksInLog: (tick: number) => {
+      const lines = all.flatMap(
+        (shard) => durable.shards.get(shard)?.log.flatMap(({ body }) => body.split("\n")) ?? [],
+      );
+      return lines.filter((line) => line === `m\t${tick}`).length;
+    },
     images: () => all.flatMap((shard) => [...(durable.shards.get(shard)?.images.values() ?? [])]).length,
   };
   return life;
@@ -150,6 +157,22 @@ test("a hook that is slow, and no obligation yet, keeps the cut of its shard clo
   await life.letGo();
   expect(marks()).toBe(shards);
   expect(await life.look(1)).toEqual([11, 11]);
+});
+
+test("a mark that waits while its tick ends is passed with its row, so that no owner sets it again (C3, C4)", async () => {
+  const life = await startLife(slowStart);
+  await life.send();
+  await life.send();
+  await life.learn(1);
+  expect(life.marksInLog(1)).toBe(shards);
+  life.node.tell({ kind: "end-ticks", tick: 1 });
+  await life.send();
+  await life.letGo();
+  // An owner who has heard that the tick runs, and not yet that it is over.
+  await life.restart();
+  await life.learn(1);
+  expect(life.marksInLog(1)).toBe(shards);
+  expect(life.images(), "of a tick that is over").toBe(0);
 });
 
 test("what the visit has passed, and what a tick that is over would have wanted, keeps no image", async () => {
