@@ -5,7 +5,7 @@ import type { ShardWriter, SnapshotRun, SnapshotStore } from "../store/snapshot-
 import type { SnapshotLog } from "./snapshot-coordinator.ts";
 
 export interface SnapshotCleanerOptions {
-  readonly store: Pick<SnapshotStore, "readRuns" | "dropRuns" | "cleanSnapshots">;
+  readonly store: Pick<SnapshotStore, "readRuns" | "dropRuns" | "cleanSnapshots" | "dropMarks">;
   /** All shards of entities. */
   readonly entityShards: readonly ShardId[];
   /** When to drop what is too old; null: never. */
@@ -37,6 +37,7 @@ export function createSnapshotCleaner(options: SnapshotCleanerOptions): Snapshot
       const now = wall();
       if (due === null || now < due) return;
       due = cleanAt?.(now) ?? null;
+      await store.dropMarks();
       const first = await findFirst(store, now - options.olderThanMs);
       if (first === null) return;
       // One run goes on at a time: those before it ended before it began.

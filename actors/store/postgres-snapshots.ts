@@ -22,6 +22,7 @@ import {
 import type { SnapshotStore } from "./snapshot-store.ts";
 import {
   cleanSnapshots,
+  dropMarks,
   dropTasks,
   findRefused,
   readMarks,
@@ -56,6 +57,7 @@ export function createPostgresSnapshots(pool: Pool): SnapshotStore {
     readTasks: (shards, limit) => readTasks(pool, shards, limit),
     dropTasks: (writer, tick, page) => dropTasks(pool, writer, tick, page),
     cleanSnapshots: (shard, upTo, limit) => cleanSnapshots(pool, shard, upTo, limit),
+    dropMarks: () => dropMarks(pool),
     readValueLinks: (after, limit) => readValueLinks(pool, after, limit),
     ...createValueReads(pool),
     writeValues: (writer, tick, rows) => writeValues(pool, writer, tick, rows),
@@ -113,6 +115,7 @@ export function createShardedSnapshots(
     },
     dropTasks: (writer, tick, page) => storeOf(writer.shard).dropTasks(writer, tick, page),
     cleanSnapshots: (shard, upTo, limit) => storeOf(shard).cleanSnapshots(shard, upTo, limit),
+    dropMarks: async () => void (await Promise.all(stores.map((store) => store.dropMarks()))),
     readValueLinks: async (after, limit) => {
       const found = await Promise.all(stores.map((store) => store.readValueLinks(after, limit)));
       const all = found.flat().sort((a, b) => a.shard - b.shard || compare(a.eid, b.eid) || compare(a.type, b.type));

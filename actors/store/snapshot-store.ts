@@ -53,6 +53,8 @@ export interface SnapshotStore {
   dropTasks(writer: ShardWriter, tick: number, page: number): Promise<void>;
   /** Drops rows that ended in tick `upTo` or before. Returns how many, at most `limit`. */
   cleanSnapshots(shard: ShardId, upTo: number, limit: number): Promise<number>;
+  /** Drops marks before the newest one, of shards without entities: visits, which drop those of the others, pass them over. */
+  dropMarks(): Promise<void>;
 
   /** Whom the entities of linked types link to, in the order of their keys. */
   readValueLinks(after: EntityKey | null, limit: number): Promise<SnapshotValueLinks[]>;

@@ -1,4 +1,4 @@
-import { toSeq, toShardId } from "../../proto/ids.ts";
+import { shardId, toSeq, toShardId } from "../../proto/ids.ts";
 import type { Pool } from "./connection.ts";
 import { type Packer, packAll, packKeys } from "./pack.ts";
 import { outcomeOf } from "./snapshot-run.ts";
@@ -334,6 +334,13 @@ export async function writeValues(
 export async function dropTasks(pool: Pool, writer: ShardWriter, tick: number, page: number): Promise<void> {
   const { node, shard, epoch } = writer;
   await pool.query("select starling.snapshot_sent_1($1, $2, $3, $4, $5)", [node, shard, epoch, tick, page]);
+}
+
+/** See {@link SnapshotStore.dropMarks}. */
+export async function dropMarks(pool: Pool): Promise<void> {
+  const text = `delete from starling.snapshot_mark m where m.shard >= $1
+    and exists (select from starling.snapshot_mark later where later.shard = m.shard and later.tick > m.tick)`;
+  await pool.query(text, [shardId("system", 0)]);
 }
 
 /** See {@link SnapshotStore.cleanSnapshots}. */

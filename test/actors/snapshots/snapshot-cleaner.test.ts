@@ -129,3 +129,17 @@ test("of an entity that has gone nothing is left, however large it was (referenc
   expect(await clean(0.5 * hour, { until: [2] })).toEqual(["small 1–"]);
   expect(await stored()).toBeLessThan(1_000);
 });
+
+test("of shards without entities, which no visit looks after, the newest mark is left", async () => {
+  await takeOne({ a: 1 });
+  const marks = async () =>
+    (
+      await world.admin.query<{ mark: string }>(
+        "select concat(shard, ' ', tick) as mark from starling.snapshot_mark where tick > 100 or shard >= 4096 order by shard, tick",
+      )
+    ).map(({ mark }) => mark);
+  await world.admin.query(`insert into starling.snapshot_mark (shard, tick, seq)
+    values (0, 201, 1), (0, 202, 2), (4096, 201, 1), (4096, 202, 2), (4097, 203, 1)`);
+  await clean(24 * hour, { until: [1] });
+  expect(await marks()).toEqual(["0 201", "0 202", "4096 202", "4097 203"]);
+});
