@@ -105,19 +105,23 @@ export function sweep(lane: Lane): void {
     const first = shard.open[shard.firstOpen];
     if (first !== undefined && isOverdue(lane, shard, first)) lane.touched.add(shard);
     expireReplies(lane, shard);
-    if (shard.residents > 0) sweepShard(shard, now - limits.passivateAfterMs);
+    const usedBefore = now - limits.passivateAfterMs;
+    if (shard.residents > 0 && shard.usedSince <= usedBefore) sweepShard(shard, now, usedBefore);
     entities += shard.residents;
     bytes += shard.residentBytes;
   }
   if (entities > 0 || bytes > 0) evict(lane, { entities, bytes });
 }
 
-function sweepShard(shard: Shard, usedBefore: number): void {
+function sweepShard(shard: Shard, now: number, usedBefore: number): void {
+  let usedSince = now;
   for (const ofType of shard.entities) {
     for (const entity of ofType.values()) {
       if (entity.usedAt <= usedBefore && isClean(entity)) dropEntity(shard, entity);
+      else usedSince = Math.min(usedSince, entity.usedAt);
     }
   }
+  shard.usedSince = usedSince;
 }
 
 /** What was used within this time stays, also above the bounds. */

@@ -50,6 +50,8 @@ export interface Shard {
   residents: number;
   /** The sum of their `bytes`. */
   residentBytes: number;
+  /** None of them was last used before this (monotonic ms). */
+  usedSince: number;
   readonly outbox: Outbox;
   /** Repeats that wait for the watermark; of other parts the channels know. */
   repeats: WaitingPart[];
@@ -142,6 +144,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     entities: Array.from({ length: model.entities.size }, () => new Map<string, Entity>()),
     residents: 0,
     residentBytes: 0,
+    usedSince: 0,
     outbox: createOutbox(),
     repeats: [],
     obligations: new Set(),

@@ -102,8 +102,8 @@ export class EtcdConnection {
   }
 
   /**
-   * One question, one answer; a method that is a stream is opened for this question alone. Raises UNAVAILABLE (the outcome
-   * is unknown), NOT_FOUND, INTERNAL (etcd refuses the request as wrong), CONFIG (etcd refuses this client).
+   * One question, one answer. Raises UNAVAILABLE (the outcome is unknown), NOT_FOUND, INTERNAL (etcd refuses the request as
+   * wrong), CONFIG (etcd refuses this client).
    */
   ask<M extends DescMethod>(method: M, request: MessageInitShape<M["input"]>): Promise<MessageShape<M["output"]>> {
     return new Promise((resolve, reject) => {
@@ -135,10 +135,18 @@ export class EtcdConnection {
         fail(new StarlingError("UNAVAILABLE", `etcd at ${member.address} did not answer within ${this.#timeoutMs} ms`));
       });
       const client = this.#clientOf(member);
-      const pass = { member, method, onReply, onError };
-      started.push(
-        method.methodKind === "unary" ? this.#askUnary(client, request, pass) : this.#askStream(client, request, pass),
+      const call = client.makeUnaryRequest(
+        pathOf(method),
+        (message: MessageInitShape<M["input"]>) => encode(method, message),
+        (bytes: Buffer) => decode<M>(method, bytes),
+        request,
+        this.#metadata,
+        (error, reply) => {
+          if (error !== null) onError(toStarlingError(error, member.address));
+          else if (reply !== undefined) onReply(reply);
+        },
       );
+      started.push(call);
     });
   }
 
@@ -220,43 +228,6 @@ export class EtcdConnection {
   #leave(member: Member): void {
     if (this.#members[this.#current] === member) this.#current = (this.#current + 1) % this.#members.length;
   }
-
-  #askUnary<M extends DescMethod>(client: Client, request: MessageInitShape<M["input"]>, pass: Pass<M>): Cancellable {
-    const { method, member, onReply, onError } = pass;
-    return client.makeUnaryRequest(
-      pathOf(method),
-      (message: MessageInitShape<M["input"]>) => encode(method, message),
-      (bytes: Buffer) => decode<M>(method, bytes),
-      request,
-      this.#metadata,
-      (error, reply) => {
-        if (error !== null) onError(toStarlingError(error, member.address));
-        else if (reply !== undefined) onReply(reply);
-      },
-    );
-  }
-
-  #askStream<M extends DescMethod>(client: Client, request: MessageInitShape<M["input"]>, pass: Pass<M>): Cancellable {
-    const { method, member, onReply, onError } = pass;
-    const call = client.makeBidiStreamRequest(
-      pathOf(method),
-      (message: MessageInitShape<M["input"]>) => encode(method, message),
-      (bytes: Buffer) => decode<M>(method, bytes),
-      this.#metadata,
-    );
-    call.on("data", onReply);
-    call.on("end", () => onError(new StarlingError("UNAVAILABLE", `etcd at ${member.address} gave no answer`)));
-    call.on("error", (error: ServiceError) => onError(toStarlingError(error, member.address)));
-    call.end(request);
-    return call;
-  }
-}
-
-interface Pass<M extends DescMethod> {
-  readonly member: Member;
-  readonly method: M;
-  readonly onReply: (reply: MessageShape<M["output"]>) => void;
-  readonly onError: (error: StarlingError) => void;
 }
 
 /** The connection works, if it is still the one in use. */

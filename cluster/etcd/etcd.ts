@@ -5,6 +5,7 @@ import { unreachable } from "../../proto/unreachable.ts";
 import type { Committed, Condition, Coordinator, LeaseId, Listing, Write } from "../coordinator.ts";
 import { EtcdConnection } from "./etcd-connection.ts";
 import { EtcdWatch } from "./etcd-watch.ts";
+import { LeaseStream } from "./lease-stream.ts";
 
 /*
  * The coordinator on etcd, 3.4 and newer, by a client of its own of the few calls that are needed. The package etcd3 was
@@ -39,6 +40,7 @@ const ttlMinS = 2;
 
 class EtcdCoordinator implements Coordinator {
   readonly #connection: EtcdConnection;
+  readonly #leases: LeaseStream;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #onProblem: (problem: StarlingError) => void;
@@ -47,6 +49,7 @@ class EtcdCoordinator implements Coordinator {
   constructor(options: EtcdOptions) {
     const { clock, timeoutMs = timeoutDefaultMs, onProblem = () => {} } = options;
     this.#connection = new EtcdConnection({ ...options, timeoutMs });
+    this.#leases = new LeaseStream({ connection: this.#connection, clock, timeoutMs });
     this.#clock = clock;
     this.#timeoutMs = timeoutMs;
     this.#onProblem = onProblem;
@@ -64,8 +67,7 @@ class EtcdCoordinator implements Coordinator {
   }
 
   async keepAlive(lease: LeaseId): Promise<void> {
-    const { TTL } = await this.#connection.ask(Lease.method.leaseKeepAlive, { ID: parseLease(lease) });
-    if (TTL <= 0n) throw noLease(lease);
+    if ((await this.#leases.keepAlive(parseLease(lease))) <= 0n) throw noLease(lease);
   }
 
   async revoke(lease: LeaseId): Promise<void> {

@@ -47,6 +47,21 @@ test("nothing leaves below the bounds, and the sum is that of the entities", asy
   expect(bytes()).toBe(residents().reduce((sum, entity) => sum + entity.bytes, 0));
 });
 
+test("each leaves when its own idle time is over, however long others of its shard stay", async () => {
+  const { node, eids } = await startWith({});
+  const { passivateAfterMs } = node.lane.world.limits;
+  node.elapse(passivateAfterMs - 2000 * count);
+  await node.run();
+  const left: number[] = [];
+  for (let i = 0; i < count; i++) {
+    expect(eids()).toEqual(newest(eids().length));
+    left.push(eids().length);
+    node.elapse(2000);
+    await node.run();
+  }
+  expect(left).toEqual(Array.from({ length: count }, (_, i) => count - 1 - i));
+});
+
 test("above the bound on bytes the longest unused leave, and no more of them than is needed", async () => {
   const { bytes } = await startWith({});
   const each = bytes() / count;

@@ -189,6 +189,40 @@ describe("an etcd that is restarted empty", () => {
   });
 });
 
+describe("keep-alives", () => {
+  const codeOf = (call: Promise<void>): Promise<string> =>
+    call.then(
+      () => "OK",
+      ({ code }) => code,
+    );
+
+  it("of several leases are answered each for its own, and late answers are taken for none", async () => {
+    const coordinator = open();
+    const [a, b] = [await coordinator.grant(60_000), await coordinator.grant(60_000)];
+    const askAll = () => Promise.all([a, "1", b, "2"].map((lease) => codeOf(coordinator.keepAlive(lease))));
+    expect(await askAll()).toEqual(["OK", "NOT_FOUND", "OK", "NOT_FOUND"]);
+    await etcd.freeze();
+    try {
+      expect(await askAll()).toEqual(Array(4).fill("UNAVAILABLE"));
+    } finally {
+      etcd.thaw();
+    }
+    await firstGoodCallMs(coordinator);
+    expect(await codeOf(coordinator.keepAlive("1"))).toBe("NOT_FOUND");
+    expect(await askAll()).toEqual(["OK", "NOT_FOUND", "OK", "NOT_FOUND"]);
+  });
+
+  it("go on after etcd was away between two of them", async () => {
+    const coordinator = open();
+    const lease = await coordinator.grant(60_000);
+    await coordinator.keepAlive(lease);
+    await etcd.stop();
+    await etcd.start();
+    await firstGoodCallMs(coordinator);
+    expect(await codeOf(coordinator.keepAlive(lease))).toBe("OK");
+  });
+});
+
 describe("a watch on which nothing happens", () => {
   it("stays, because etcd answers when it is asked for a sign of life", async () => {
     const coordinator = open([etcd.endpoint], 200);
