@@ -82,7 +82,7 @@ class Watch<T> implements WatchedFiles<T> {
   }
 
   #lookLater(): void {
-    const { clock, everyMs = 1_000 } = this.#options;
+    const { clock, everyMs = 2_000 } = this.#options;
     this.#cancelTimer = atBeat(clock, everyMs, () => void this.#look());
   }
 
