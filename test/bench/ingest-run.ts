@@ -22,6 +22,11 @@ export function ingestPlan(entities: number): SendPlan {
   return createPlan(entities);
 }
 
+/** What the entities have before the clock starts. */
+export function preloadPlan(entities: number): SendPlan {
+  return createPlan(entities, { attributes: preloaded, generation: 0, seed: 2 });
+}
+
 /** Sends, measures and verifies. `after` goes on with the same node, and says what else it sent. */
 export async function runIngest(
   bed: Bed,
@@ -31,7 +36,7 @@ export async function runIngest(
   const database = await bed.createDatabase();
   try {
     const node = await bed.startNode({ databaseUrl: database.url });
-    const before = createPlan(entities, { attributes: preloaded, generation: 0, seed: 2 });
+    const before = preloadPlan(entities);
     const preload = await bed.send(node, before);
     await bed.checkpoint();
     const plan = ingestPlan(entities);

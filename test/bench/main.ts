@@ -22,6 +22,7 @@ import { snapshots } from "./snapshots.ts";
 import { soak } from "./soak.ts";
 import { stagesBenchmark } from "./stages.ts";
 import { jsonLine, missedLines, table } from "./table.ts";
+import { versions } from "./versions.ts";
 
 const benchmarks: readonly Benchmark[] = [
   ingest,
@@ -44,6 +45,7 @@ const benchmarks: readonly Benchmark[] = [
   handoff,
   nodes,
   metrics,
+  versions,
 ];
 
 const help = `npm run --silent bench -- NAME [OPTIONS]
@@ -55,10 +57,10 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
   --runs N          runs, of which the medians count
   --entities N      entities, instead of what the benchmark is defined with
   --minutes N       how long soak, slow-database and the search for false suspicions in failover go on (default 10)
-  --rounds N        rounds of cluster (default 3), passes of metrics (6), kills of failover (20), moves of handoff (200)
+  --rounds N        rounds of cluster (default 3) and versions (5), passes of metrics (6), kills of failover (20), moves of handoff (200)
   --rate N          datapoints/s in cluster, failover and handoff: 30 % of what one node takes (default 8000)
   --nodes N         metrics only on one node, or only on three
-  --against COMMIT  metrics compares this version, with metrics, with nodes of a commit, instead of its own without them
+  --against COMMIT  what versions compares this version with; and metrics, instead of nodes of its own without them
   --stored N        datapoints of the longest history in long-history (default 100000)
   --node-flags TEXT further flags of the node, such as "--lanes 3"
 
