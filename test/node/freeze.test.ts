@@ -28,6 +28,9 @@ test("a frozen writer whose shards were taken over cannot commit, and says so (P
   const client = await connect({ address: node.address, giveUpAfterMs: 500 });
   try {
     await client.send([{ type: "device", eid: "x", attr: "level", v: 1, t1: 1 }]);
+    // What its hook derived is appended, too: nothing but the next append will wait.
+    const totals = async () => (await client.entities.get({ type: "site", eid: "1" })).attributes.total;
+    await expect.poll(totals, { timeout: 10_000 }).toBeDefined();
     // An append that has passed the fence and holds its locks, but cannot write its rows.
     await blocker.script("begin; lock table starling.log in exclusive mode");
     const lost = client.send([{ type: "device", eid: "x", attr: "level", v: 2, t1: 2 }]).then(
