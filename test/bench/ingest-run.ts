@@ -22,9 +22,18 @@ export function ingestPlan(entities: number): SendPlan {
   return createPlan(entities);
 }
 
-/** What the entities have before the clock starts. */
-export function preloadPlan(entities: number): SendPlan {
-  return createPlan(entities, { attributes: preloaded, generation: 0, seed: 2 });
+/** Sends what the entities have before the clock starts, and then what is measured. */
+export async function measureIngest(bed: Bed, node: NodeProcess, entities: number) {
+  const before = createPlan(entities, { attributes: preloaded, generation: 0, seed: 2 });
+  const preload = await bed.send(node, before);
+  await bed.checkpoint();
+  const plan = ingestPlan(entities);
+  const { result: report, ...cpu } = await bed.measureCpu(node, () => bed.send(node, plan));
+  const sent: readonly Sent[] = [
+    { plan: before, sent: preload.sent },
+    { plan, sent: report.sent },
+  ];
+  return { report, cpu, sent };
 }
 
 /** Sends, measures and verifies. `after` goes on with the same node, and says what else it sent. */
@@ -36,16 +45,12 @@ export async function runIngest(
   const database = await bed.createDatabase();
   try {
     const node = await bed.startNode({ databaseUrl: database.url });
-    const before = preloadPlan(entities);
-    const preload = await bed.send(node, before);
-    await bed.checkpoint();
-    const plan = ingestPlan(entities);
-    const { result: report, ...cpu } = await bed.measureCpu(node, () => bed.send(node, plan));
+    const { report, cpu, sent } = await measureIngest(bed, node, entities);
     const peak = rssPeakMb(node.pid);
     const more = await after(node, report);
     await bed.stopNode(node);
-    const sent = [{ plan: before, sent: preload.sent }, { plan, sent: report.sent }, ...more];
-    const verdict = await bed.withConnection(database.url, (connection) => verify(connection, expectThings(sent)));
+    const expectation = expectThings([...sent, ...more]);
+    const verdict = await bed.withConnection(database.url, (connection) => verify(connection, expectation));
     return { report, cpu, rssPeakMb: peak, verdict };
   } finally {
     await database.close();

@@ -1,7 +1,7 @@
 import type { Bed } from "./bed.ts";
 import { type Benchmark, type BenchmarkOptions, median, type Outcome } from "./benchmark.ts";
 import { expectThings } from "./expectation.ts";
-import { ingestPlan, preloadPlan } from "./ingest-run.ts";
+import { measureIngest } from "./ingest-run.ts";
 import { buildVersion } from "./other-version.ts";
 import { type Verdict, verify } from "./verify.ts";
 
@@ -79,21 +79,14 @@ async function ingestOnce(bed: Bed, entities: number, program: string | null): P
   const database = await bed.createDatabase();
   try {
     const node = await bed.startNode({ databaseUrl: database.url, ...(program !== null && { program }) });
-    const before = preloadPlan(entities);
-    const preload = await bed.send(node, before);
-    await bed.checkpoint();
-    const plan = ingestPlan(entities);
-    const { result: report, nodeS, postgresS } = await bed.measureCpu(node, () => bed.send(node, plan));
+    const { report, cpu, sent } = await measureIngest(bed, node, entities);
     await bed.stopNode(node);
-    const expectation = expectThings([
-      { plan: before, sent: preload.sent },
-      { plan, sent: report.sent },
-    ]);
+    const expectation = expectThings(sent);
     const verdict = program === null ? await bed.withConnection(database.url, (one) => verify(one, expectation)) : null;
     const perDatapoint = 1e6 / report.sent;
     return {
-      nodeUs: nodeS * perDatapoint,
-      allUs: (nodeS + postgresS) * perDatapoint,
+      nodeUs: cpu.nodeS * perDatapoint,
+      allUs: (cpu.nodeS + cpu.postgresS) * perDatapoint,
       ackedPerS: report.sent / report.ackedS,
       verdict,
     };
