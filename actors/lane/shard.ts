@@ -144,7 +144,8 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     entities: Array.from({ length: model.entities.size }, () => new Map<string, Entity>()),
     residents: 0,
     residentBytes: 0,
-    usedSince: 0,
+    // No integer, as later: a field that becomes a double after a minute undoes all that was compiled for shards.
+    usedSince: Number.NEGATIVE_INFINITY,
     outbox: createOutbox(),
     repeats: [],
     obligations: new Set(),

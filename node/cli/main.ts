@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --max-semi-space-size=64 --min-semi-space-size=4
-import { limitCollector } from "../limit-collector.ts";
+import { tuneCollector } from "../tune-collector.ts";
 import { endAnyway } from "./end-anyway.ts";
 import { createOutput } from "./output.ts";
 import { runCommandLine } from "./program.ts";
@@ -9,7 +9,7 @@ import { runCommandLine } from "./program.ts";
  */
 const sameSignalMs = 500;
 
-limitCollector();
+tuneCollector();
 
 const stop = new AbortController();
 let stoppedAt = Number.POSITIVE_INFINITY;
