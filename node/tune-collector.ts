@@ -8,7 +8,7 @@ import { setFlagsFromString } from "node:v8";
  *
  * And lets the old objects grow to four times what was left of them before it marks again. By default that is so at full speed
  * only: the less a node allocates, the less V8 lets the heap grow, down to a tenth. Then some of the nodes with little to do
- * marked a heap of 60 MB every second, for more than half of their processor time.
+ * marked a heap of 60 MB every second, for half of their processor time.
  */
 export function tuneCollector(processors = availableParallelism()): void {
   setFlagsFromString(`--concurrent-marking-max-worker-num=${Math.max(1, Math.floor(processors / 2))}`);
