@@ -363,7 +363,7 @@ function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => numbe
   let oldest = monotonic;
   for (const { lane } of lanes) {
     for (const { dirtySince } of lane.dirty) oldest = Math.min(oldest, dirtySince);
-    if (lane.flush !== null) oldest = Math.min(oldest, lane.flush.since);
+    for (const flush of [lane.flush, lane.packed]) oldest = Math.min(oldest, flush?.since ?? oldest);
   }
   return wall() - (monotonic - oldest);
 }

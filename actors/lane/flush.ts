@@ -6,13 +6,13 @@ import { takeImage } from "../snapshots/tick-image.ts";
 import { openCut, passedMark } from "../snapshots/tick-mark.ts";
 import type { FlushRequest, ShardProgress, StoredEntity, WriteResult } from "../store/store.ts";
 import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
-import { flushShare } from "./append-pace.ts";
 import { passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import { loseShards, owns } from "./commit.ts";
 import type { Entity } from "./entity.ts";
 import { writeState } from "./entity-state.ts";
 import { isSettled } from "./entry.ts";
+import { flushDueAt } from "./flush-due.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
 import { takeLarge } from "./large-rows.ts";
 import { owe, planObligations } from "./obligation.ts";
@@ -25,15 +25,33 @@ import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
 /**
  * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they
  * gained, and how far each shard is processed. An entity's changes commit together with its applied seq (R14).
+ *
+ * One flush is in PostgreSQL. While more waits than the next one takes, that is packed meanwhile, so that PostgreSQL need not
+ * wait for it. It counts what it follows as written, and so it is sent only when that is durable.
  */
 export function startFlush(lane: Lane): void {
   if (lane.flush !== null || isHeld(lane)) return;
+  const flush = packLane(lane, planAttempts(lane));
+  if (flush === null) return drain(lane);
+  send(lane, flush);
+}
+
+/** Packs the next flush behind the one in hand. Marks of a gate wait for one of their own; shards that leave go first. */
+function packNextFlush(lane: Lane): void {
+  lane.packed = packLane(lane, undefined);
+}
+
+function isBehind(lane: Lane): boolean {
+  if (lane.packed !== null || lane.leaving.size > 0 || needsMark(lane)) return false;
+  return lane.dirtyEntities > lane.world.limits.flushMaxEntities;
+}
+
+function packLane(lane: Lane, attempts: FlushRequest["attempts"]): Flush | null {
   lane.newsSince = null;
   // Of copies: a set visits again what is put back while it is walked through.
   const dirty = [...lane.dirty];
   const max = lane.world.limits.flushMaxEntities;
-  const attempts = planAttempts(lane);
-  if (!beginFlush(lane, { scope: "lane", dirty, max, touched: lane.touched, attempts })) drain(lane);
+  return packFlush(lane, { scope: "lane", dirty, max, touched: lane.touched, attempts });
 }
 
 /** Flushes shards that are being given up, and no others: of sealed ones all that is left. */
@@ -43,7 +61,8 @@ export function flushLeaving(lane: Lane, shards: readonly Shard[]): void {
   const dirty = shards.filter((shard) => lane.dirty.has(shard));
   const marks = sealed ? shards.flatMap((shard) => planLastAttempt(lane, shard) ?? []) : [];
   const attempts = marks.length > 0 ? marks : undefined;
-  beginFlush(lane, { scope: "leaving", dirty, max, touched: new Set(shards), attempts });
+  const flush = packFlush(lane, { scope: "leaving", dirty, max, touched: new Set(shards), attempts });
+  if (flush !== null) send(lane, flush);
 }
 
 /** While a sealed shard waits for its last flush, no other one makes it wait longer. */
@@ -61,8 +80,8 @@ interface Scope {
   readonly attempts: FlushRequest["attempts"];
 }
 
-/** Whether there was anything to flush. */
-function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope): boolean {
+/** Null: there is nothing to flush. */
+function packFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope): Flush | null {
   const since = Math.min(lane.now, ...dirty.map(({ dirtySince }) => dirtySince));
   const entities = takeDirty(lane, dirty, max);
   const progress = [...touched].map((shard) => planProgress(lane, shard));
@@ -73,13 +92,16 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
   const letters = progress.flatMap(({ shard }) => shard.deadLetters.splice(0));
   const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
-  if (news === 0 && attempts === undefined) return false;
+  if (news === 0 && attempts === undefined) return null;
   const taken: Taken = { history: [], links: [], obituaries: [], looks: [], images: [] };
   const rows = entities.map(({ shard, entity }) => takeState(lane, shard, entity, taken));
   const { history, links, obituaries, looks, images } = taken;
   if (images.length > 0) lane.world.counters.add("snapshot_images", images.length);
+  for (const { shard, progress: next } of changed) {
+    shard.savedWatermark = next.watermark;
+    shard.savedDelivered = next.delivered;
+  }
   const request = {
-    order: { lane: lane.index, number: lane.nextFlush++ },
     fences: progress.map(({ shard }) => shard.fence),
     entities: rows,
     history,
@@ -94,14 +116,27 @@ function beginFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope)
     ...(images.length > 0 && { images }),
     ...(marks.length > 0 && { marks }),
   };
-  lane.flush = { request, entities, progress: changed, scope, since, startedAt: lane.now, attempts: 0 };
+  return { request, entities, progress: changed, scope, since, startedAt: lane.now, attempts: 0 };
+}
+
+/** The order is that of sending: a flush whose attempt comes late writes nothing behind a later one. */
+function send(lane: Lane, flush: Flush): void {
+  const request = { ...flush.request, order: { lane: lane.index, number: lane.nextFlush++ } };
+  lane.flush = { ...flush, request, startedAt: lane.now, attempts: 0 };
   lane.effects.push({ kind: "flush", request, delayMs: 0 });
-  return true;
+}
+
+/** Nothing is in PostgreSQL any more: what is packed goes there. */
+function sendPacked(lane: Lane): void {
+  const { packed } = lane;
+  lane.flush = null;
+  lane.packed = null;
+  if (packed !== null) send(lane, packed);
 }
 
 /** Shard by shard: then a shard's watermark moves past all that it has applied, and its rows lie side by side. */
-function takeDirty(lane: Lane, shards: readonly Shard[], max: number): { shard: Shard; entity: Entity }[] {
-  const taken: { shard: Shard; entity: Entity }[] = [];
+function takeDirty(lane: Lane, shards: readonly Shard[], max: number): Flush["entities"][number][] {
+  const taken: Flush["entities"][number][] = [];
   for (const shard of shards) {
     if (taken.length >= max) break;
     const before = taken.length;
@@ -113,7 +148,7 @@ function takeDirty(lane: Lane, shards: readonly Shard[], max: number): { shard: 
       }
       entity.dirtySeq = toSeq(0);
       entity.flushing = entity.applied;
-      taken.push({ shard, entity });
+      taken.push({ shard, entity, applied: entity.applied });
     }
     shard.dirty = rest;
     shard.dirtyFrom = rest.reduce((from, { dirtySeq }) => Math.min(from, dirtySeq), Number.POSITIVE_INFINITY);
@@ -164,6 +199,8 @@ function takeState(lane: Lane, { id: shard }: Shard, entity: Entity, taken: Take
 function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
   const limit = shard.dirtyFrom - 1;
   let index = shard.firstOpen;
+  // What a flush on its way passes is as good as passed.
+  while ((shard.open[index]?.seq ?? Number.POSITIVE_INFINITY) <= shard.savedWatermark) index++;
   for (; index < shard.open.length; index++) {
     const entry = shard.open[index];
     if (entry === undefined || entry.seq > limit) break;
@@ -178,7 +215,7 @@ function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
     if (number > 0) channels.push({ channel, number });
   }
   const delivered = deliveredUpTo(shard);
-  return { shard, progress: { shard: shard.id, watermark, delivered, at: shard.lastAt, channels }, passed: index };
+  return { shard, progress: { shard: shard.id, watermark, delivered, at: shard.lastAt, channels } };
 }
 
 /** The highest number of a channel whose entry the watermark passes: the checkpoint never runs ahead of it. */
@@ -201,32 +238,30 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
     retryWithoutLost(lane, flush, new Set(result.lost));
     return;
   }
-  lane.flush = null;
+  lane.lastFlush = { endedAt: lane.now, tookMs: lane.now - flush.startedAt };
+  sendPacked(lane);
   // Not earlier: who looks for them at this news finds them.
   const obituaries = flush.request.obituaries?.length ?? 0;
   if (obituaries > 0) lane.world.counters.add("obituaries_written", obituaries);
   for (const { kind } of flush.request.deadLetters) lane.world.counters.add(`dead_letters/${kind}`);
-  for (const { shard, entity } of flush.entities) if (owns(lane, shard)) onEntityFlushed(lane, shard, entity);
-  for (const { shard, progress, passed } of flush.progress) {
-    if (owns(lane, shard)) moveWatermark(lane, shard, progress, passed);
+  for (const { shard, entity, applied } of flush.entities) {
+    if (owns(lane, shard)) onEntityFlushed(lane, shard, entity, applied);
   }
+  for (const { shard, progress } of flush.progress) if (owns(lane, shard)) moveWatermark(lane, shard, progress);
   if (flush.request.attempts !== undefined && flush.scope === "lane") onMarked(lane);
-  lane.lastFlush = { endedAt: lane.now, tookMs: lane.now - flush.startedAt };
 }
 
-function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity): void {
-  entity.flushed = entity.flushing;
+function onEntityFlushed(lane: Lane, shard: Shard, entity: Entity, applied: Seq): void {
+  entity.flushed = applied;
   if (entity.flushed !== entity.applied) return;
   if (!entity.tombstone) return;
   entity.tombstone = false;
   advance(lane, shard, entity);
 }
 
-function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress, passed: number): void {
+function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress): void {
   shard.watermark = progress.watermark;
-  shard.savedWatermark = progress.watermark;
-  shard.savedDelivered = progress.delivered;
-  shard.firstOpen = passed;
+  while ((shard.open[shard.firstOpen]?.seq ?? Number.POSITIVE_INFINITY) <= shard.watermark) shard.firstOpen++;
   passBacklog(lane, shard);
   passDeliveries(lane, shard);
   forgetRecorded(shard);
@@ -264,7 +299,6 @@ function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>):
   const { request } = flush;
   const stays = ({ shard }: { shard: ShardId }) => !lost.has(shard);
   const next = {
-    order: { lane: lane.index, number: lane.nextFlush++ },
     fences: request.fences.filter(stays),
     entities: request.entities.filter(stays),
     history: request.history.filter(stays),
@@ -279,14 +313,10 @@ function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>):
     ...(request.images && { images: request.images.filter(stays) }),
     ...(request.marks && { marks: request.marks.filter(stays) }),
   };
-  if (next.fences.length === 0) {
-    lane.flush = null;
-    return;
-  }
+  if (next.fences.length === 0) return sendPacked(lane);
   const entities = flush.entities.filter(({ shard }) => stays({ shard: shard.id }));
   const progress = flush.progress.filter(({ shard }) => stays({ shard: shard.id }));
-  lane.flush = { ...flush, request: next, entities, progress, attempts: 0 };
-  lane.effects.push({ kind: "flush", request: next, delayMs: 0 });
+  send(lane, { ...flush, request: next, entities, progress });
 }
 
 /** The same rows again: `applied < new` and the keys make a repeat harmless. */
@@ -298,44 +328,12 @@ export function onFlushFailed(lane: Lane, error: StarlingError): void {
   lane.effects.push({ kind: "flush", request: flush.request, delayMs: storeDelayMs(flush.attempts) });
 }
 
-/** A lane that has had nothing to append for so long, and for longer than usual, is quiet: its flushes need not wait. */
-const quietMs = 100;
-const quietPaces = 3;
-/** What fewer entities changed is written the sooner the fewer they are, but not at once. */
-const fewEntities = 200;
-const soonMs = 50;
-/** So many intervals a flush rests at most: one that took long, as PostgreSQL was away, says nothing of the next one. */
-const restIntervals = 4;
 /** How long a timer sleeps at most: what it waits for may come earlier than planned. */
 const napMs = 200;
 
-/**
- * When the next flush is due. What few entities changed is written soon, unless more of them come fast. Under load what changed
- * waits for the interval, so that changes of one entity coalesce, and is written by then if there is time for it: flushes take
- * no more than half of the time that appends leave. So a lane that can keep up writes everything within the interval, and one
- * that cannot gives most of PostgreSQL to appends, and coalesces more; the more waits for the watermark, the less flushes wait.
- */
-function flushDueAt(lane: Lane, newsSince: number): number {
-  const { limits } = lane.world;
-  const { begunAt, everyMs } = lane.pace;
-  const quietAt = begunAt + Math.min(Math.max(quietMs, quietPaces * everyMs), limits.flushIntervalMs);
-  const idle = lane.commit === null && lane.waiting.size === 0 && quietAt <= lane.now;
-  if (idle || needsMark(lane) || lane.status === "closing") return lane.now;
-  const ease = Math.max(0, 1 - (2 * lane.backlogBytes) / limits.backlogMaxBytes);
-  if (lane.dirtyEntities < fewEntities) {
-    return newsSince + Math.max(soonMs, (ease * limits.flushIntervalMs * lane.dirtyEntities) / fewEntities);
-  }
-  const { tookMs, endedAt } = lane.lastFlush;
-  const share = flushShare(lane.pace);
-  const restMs = Math.min((tookMs * (1 - share)) / share, restIntervals * limits.flushIntervalMs);
-  const [oldest] = lane.dirty;
-  const ripeAt = (oldest?.dirtySince ?? newsSince) + ease * Math.max(0, limits.flushIntervalMs - tookMs);
-  return Math.max(newsSince + soonMs, endedAt + ease * restMs, ripeAt);
-}
-
-/** Sets the timer of the next flush, if there is something to flush. */
+/** Sets the timer of the next flush, if there is something to flush, or to pack behind the one in hand. */
 export function planNextFlush(lane: Lane): void {
-  if (lane.flush !== null || isHeld(lane)) return;
+  if (isHeld(lane) || (lane.flush !== null && !isBehind(lane))) return;
   if (lane.dirtyEntities === 0 && lane.touched.size === 0 && !needsMark(lane)) return drain(lane);
   lane.newsSince ??= lane.now;
   const wakeAt = Math.min(flushDueAt(lane, lane.newsSince), lane.now + napMs);
@@ -344,10 +342,12 @@ export function planNextFlush(lane: Lane): void {
   lane.effects.push({ kind: "flush-timer", afterMs: Math.max(0, wakeAt - lane.now) });
 }
 
-/** A timer has ended: flushes if it is time, at the end of the step looks again. */
+/** A timer has ended: flushes, or packs, if it is time; at the end of the step looks again. */
 export function onFlushTimer(lane: Lane): void {
   lane.flushWakeAt = null;
-  if (lane.flush === null && flushDueAt(lane, lane.newsSince ?? lane.now) <= lane.now) startFlush(lane);
+  if (flushDueAt(lane, lane.newsSince ?? lane.now) > lane.now) return;
+  if (lane.flush === null) startFlush(lane);
+  else if (isBehind(lane)) packNextFlush(lane);
 }
 
 function drain(lane: Lane): void {

@@ -56,6 +56,8 @@ export interface Lane {
   readonly waiting: Set<Shard>;
   commit: Commit | null;
   flush: Flush | null;
+  /** The one behind it: see `flush.ts`. */
+  packed: Flush | null;
   /** Set while hooks of a dead owner's range run window by window (R17). */
   gate: Gate | null;
   /** Shards with entities whose state is newer than PostgreSQL's, oldest change first; and how many entities. */
@@ -110,11 +112,12 @@ export interface BuiltSegment {
 
 export interface Flush {
   readonly request: FlushRequest;
-  readonly entities: readonly { readonly shard: Shard; readonly entity: Entity }[];
-  readonly progress: readonly { readonly shard: Shard; readonly progress: ShardProgress; readonly passed: number }[];
+  /** `applied`: what it writes of the entity. */
+  readonly entities: readonly { readonly shard: Shard; readonly entity: Entity; readonly applied: Seq }[];
+  readonly progress: readonly { readonly shard: Shard; readonly progress: ShardProgress }[];
   /** Of the whole lane, or only of shards that are being given up. */
   readonly scope: "lane" | "leaving";
-  /** When the oldest of the changes was made, and when the flush began (monotonic ms). */
+  /** When the oldest of the changes was made, and when the flush was sent (monotonic ms). */
   readonly since: number;
   readonly startedAt: number;
   attempts: number;
@@ -303,6 +306,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     waiting: new Set(),
     commit: null,
     flush: null,
+    packed: null,
     gate: null,
     dirty: new Set(),
     dirtyEntities: 0,

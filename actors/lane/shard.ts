@@ -72,7 +72,7 @@ export interface Shard {
   readonly backlog: Backlog;
   /** Null: no message has come to its end, and nobody waits for one. */
   replies: Replies | null;
-  /** Progress that the last flush has written. */
+  /** Progress that the last flush has written, or is to write. */
   savedDelivered: Seq;
   savedWatermark: Seq;
   /** Set while the shard is being given up. */

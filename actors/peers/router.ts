@@ -12,7 +12,6 @@ import type { Part, PartListener } from "../lane/part.ts";
 import { PartNews } from "../lane/part-news.ts";
 import type { LocalEngine } from "../local-engine.ts";
 import { shardOfType } from "../shard-of-type.ts";
-import { keyPrefix } from "../store/session.ts";
 import type { Queries, StoredDeadLetter } from "../store/store.ts";
 import type { Traces } from "../traces.ts";
 import { askInspection, askLetter, askRecord, askReply, type InspectSubject, shardOfLetter } from "./peer-ask.ts";
@@ -123,12 +122,8 @@ export function createRouter(options: RouterOptions): Router {
     queries,
     counters: options.counters,
     offer: createOffer(options, routeOf),
-    openSession: async (session, opening) => {
-      const opened = await local.openSession(session, opening);
-      // A new session has no stream elsewhere, and that of an idempotency key never has one.
-      if (session !== "" && !session.startsWith(keyPrefix)) peers.tellSession(opened.session, opened.opening);
-      return opened;
-    },
+    openSession: (session, opening) => local.openSession(session, opening),
+    tellSession: (session, opening) => peers.tellSession(session, opening),
     closeSession: (session) => local.closeSession(session),
     get,
     reply,

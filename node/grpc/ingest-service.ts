@@ -81,9 +81,13 @@ export class IngestService {
       stalledMs,
       onWelcome: (opened, opening) => {
         session = opened;
-        const older = this.#bySession.get(opened);
+        const other = this.#bySession.get(opened);
+        const taken = new StarlingError("SESSION_TAKEN", `another connection has taken session ${opened} over`);
+        if (other !== undefined && other.opening > opening) return stream.cut(taken);
         this.#bySession.set(opened, { stream, opening });
-        older?.stream.cut(new StarlingError("SESSION_TAKEN", `another connection has taken session ${opened} over`));
+        other?.stream.cut(taken);
+        // Of a first opening there is no older stream. And not before: who greeted may have gone long since, and be elsewhere.
+        if (opening > 1) engine.tellSession(opened, opening);
         if (this.#addresses !== null) stream.leave(this.#addresses);
       },
       onEnd: () => {

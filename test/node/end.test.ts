@@ -60,13 +60,13 @@ test("one of several, which no other then suspects, nor misses", { timeout: test
   expect(said).toEqual([]);
 });
 
-test("cut off from etcd", { timeout: testMs }, async () => {
+test.concurrent("cut off from etcd", { timeout: testMs }, async () => {
   cluster.network.cut("node-b", "etcd", "lost");
   cluster.network.cut("etcd", "node-b", "lost");
   await expectEnd(processAt(1));
 });
 
-test("cut off from PostgreSQL", { timeout: testMs }, async () => {
+test.concurrent("cut off from PostgreSQL", { timeout: testMs }, async () => {
   cluster.network.cut("node-c", "postgres", "lost");
   cluster.network.cut("postgres", "node-c", "lost");
   await expectEnd(processAt(2));

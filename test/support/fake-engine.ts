@@ -176,6 +176,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       world.sessions.set(id, stored);
       return stored;
     },
+    tellSession: () => {},
     closeSession: async (session) => {
       world.sessions.set(session, { session, named: false, closed: true, opening: 1 });
     },

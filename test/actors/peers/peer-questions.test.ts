@@ -183,9 +183,10 @@ describe("what nodes tell one another", () => {
     const [one, two] = world.trio();
     const taken: string[] = [];
     two.router.onSessionTaken((session, opening, by) => taken.push(`${session} ${opening} by ${by}`));
-    await one.router.openSession("mine", { named: true, holder: null });
-    await one.router.openSession("", { named: false, holder: null });
-    await one.router.openSession("key:once", { named: true, holder: null });
+    const { session, opening } = await one.router.openSession("mine", { named: true, holder: null });
+    await world.settle();
+    expect(taken, "whoever opened it may be gone").toEqual([]);
+    one.router.tellSession(session, opening);
     await world.settle();
     expect(taken).toEqual(["mine 3 by a"]);
   });

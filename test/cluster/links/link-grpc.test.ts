@@ -8,7 +8,7 @@ import { type NodeId, toNodeId } from "../../../proto/ids.ts";
 import { measureRunningTime } from "../../support/running-time.ts";
 import { startTcpProxy, type TcpProxy, type Way } from "../../support/tcp-proxy.ts";
 import { optionsOf, recordNews } from "./link-world.ts";
-import { countNews, describeLinks, type LinkedNode, type LinkWorld } from "./links-contract.ts";
+import { countNews, describeLinks, type LinkedNode, type LinkWorld, linkPair } from "./links-contract.ts";
 
 interface RealNode {
   readonly links: GrpcLinks;
@@ -130,22 +130,14 @@ describe("links over gRPC", () => {
   });
   afterEach(() => world.close());
 
-  const pair = async (settings?: Parameters<LinkWorld["start"]>[1]) => {
-    const a = await world.start("a", settings);
-    const b = await world.start("b", settings);
-    world.join(a, b);
-    await world.until(() => a.links.isUp(b.id) && b.links.isUp(a.id), "a and b are linked");
-    return { a, b };
-  };
-
   it("data and control go over connections of their own", async () => {
-    const { a, b } = await pair();
+    const { a, b } = await linkPair(world);
     expect(world.proxy(a.id, b.id).connections).toBe(2);
     expect(world.proxy(b.id, a.id).connections).toBe(0);
   });
 
   it("a node that stood still for 700 ms, or longer than a peer may be silent, blames nobody", async () => {
-    const { a, b } = await pair({ limits: { heartbeatMs: 300, silentMs: 600 } });
+    const { a, b } = await linkPair(world, { limits: { heartbeatMs: 300, silentMs: 600 } });
     // Both stand in one process: neither hears the other meanwhile.
     for (const ms of [700, 1_500]) {
       const end = world.now() + ms;
@@ -156,7 +148,7 @@ describe("links over gRPC", () => {
   });
 
   it("a peer that is silent for 500 ms each second is not given up", async () => {
-    const { a, b } = await pair();
+    const { a, b } = await linkPair(world);
     for (let round = 0; round < 4; round++) {
       world.proxy(a.id, b.id).delayMs = 500;
       await world.pass(500);
@@ -167,7 +159,7 @@ describe("links over gRPC", () => {
   });
 
   it("a reset of one of the two connections ends both", async () => {
-    const { a, b } = await pair();
+    const { a, b } = await linkPair(world);
     world.proxy(a.id, b.id).cut();
     await world.until(() => countNews(a, b, "down") === 1 && countNews(b, a, "down") === 1, "both noticed");
     await world.until(() => a.links.isUp(b.id) && b.links.isUp(a.id), "linked again");
@@ -176,7 +168,7 @@ describe("links over gRPC", () => {
 
   // What is given up with bytes unsent goes when its keep-alive finds nobody there, which takes 15 s at most.
   it("a black hole full of messages leaves no connection behind", { timeout: 2 * untilMs }, async () => {
-    const { a, b } = await pair();
+    const { a, b } = await linkPair(world);
     const ends = () => [socketsAt("remotePort", world.proxy(a.id, b.id).address), world.serverSockets(b)];
     expect(ends()).toEqual([2, 2]);
     world.cut(a, b);
@@ -191,7 +183,7 @@ describe("links over gRPC", () => {
   });
 
   it("close leaves no handle open", async () => {
-    const { a, b } = await pair();
+    const { a, b } = await linkPair(world);
     a.links.send(b.id, new Uint8Array(10));
     const ends = () => [socketsAt("remotePort", world.proxy(a.id, b.id).address), world.serverSockets(b)];
     expect(ends()).toEqual([2, 2]);

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { LinkLimits } from "../../../cluster/links/link-options.ts";
 import type { Links } from "../../../cluster/links/links.ts";
 import type { NodeId } from "../../../proto/ids.ts";
@@ -60,25 +60,30 @@ const isLinked = (a: LinkedNode, b: LinkedNode) => a.links.isUp(b.id) && b.links
 const isDirect = (a: LinkedNode, b: LinkedNode) =>
   a.links.pathOf(b.id) === "direct" && b.links.pathOf(a.id) === "direct";
 
-/** What links promise, whatever their wires are. */
+/** Two nodes that are linked. */
+export async function linkPair(world: LinkWorld, settings?: NodeSettings) {
+  const a = await world.start("a", settings);
+  const b = await world.start("b", settings);
+  world.join(a, b);
+  await world.until(() => isLinked(a, b), "a and b are linked");
+  return { a, b };
+}
+
+/** What links promise, whatever their wires are. Each test has a world of its own; most of their time they wait. */
 export function describeLinks(name: string, open: () => Promise<LinkWorld>): void {
   describe(name, () => {
-    let world: LinkWorld;
-    beforeEach(async () => {
-      world = await open();
-    });
-    afterEach(() => world.close());
+    const it = (promise: string, play: (world: LinkWorld) => Promise<void>) =>
+      test.concurrent(promise, async () => {
+        const world = await open();
+        try {
+          await play(world);
+        } finally {
+          await world.close();
+        }
+      });
 
-    const pair = async (settings?: NodeSettings) => {
-      const a = await world.start("a", settings);
-      const b = await world.start("b", settings);
-      world.join(a, b);
-      await world.until(() => isLinked(a, b), "a and b are linked");
-      return { a, b };
-    };
-
-    it("messages arrive in order, both ways", async () => {
-      const { a, b } = await pair();
+    it("messages arrive in order, both ways", async (world) => {
+      const { a, b } = await linkPair(world);
       const sent = Array.from({ length: 2_000 }, (_, index) => `${index}`);
       for (const text of sent) {
         expect(a.links.send(b.id, bytes(text))).toBe(true);
@@ -90,8 +95,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(b.received[0]?.from).toBe(a.id);
     });
 
-    it("credits hold a fast sender back, and come back", async () => {
-      const { a, b } = await pair({ limits: { creditBytes: 10_000 } });
+    it("credits hold a fast sender back, and come back", async (world) => {
+      const { a, b } = await linkPair(world, { limits: { creditBytes: 10_000 } });
       const body = new Uint8Array(1_000);
       let sent = 0;
       while (sent < 100 && a.links.send(b.id, body)) sent++;
@@ -105,8 +110,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       await world.until(() => b.received.length === sent + again, "all arrived");
     });
 
-    it("one message above the credits is let through when nothing is on its way", async () => {
-      const { a, b } = await pair({ limits: { creditBytes: 1_000 } });
+    it("one message above the credits is let through when nothing is on its way", async (world) => {
+      const { a, b } = await linkPair(world, { limits: { creditBytes: 1_000 } });
       for (let round = 1; round <= 3; round++) {
         await world.until(() => a.links.send(b.id, new Uint8Array(5_000)), "it was taken");
         expect(a.links.send(b.id, bytes("more"))).toBe(false);
@@ -114,26 +119,26 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       }
     });
 
-    it("a message that no link can carry is refused as TOO_LARGE", async () => {
-      const { a, b } = await pair({ limits: { messageMaxBytes: 1_000 } });
+    it("a message that no link can carry is refused as TOO_LARGE", async (world) => {
+      const { a, b } = await linkPair(world, { limits: { messageMaxBytes: 1_000 } });
       expect(() => a.links.send(b.id, new Uint8Array(1_001))).toThrow(expect.objectContaining({ code: "TOO_LARGE" }));
       expect(a.links.send(b.id, new Uint8Array(1_000))).toBe(true);
     });
 
-    it("nobody can be sent to who is not linked", async () => {
+    it("nobody can be sent to who is not linked", async (world) => {
       const a = await world.start("a");
       const b = await world.start("b");
       expect(a.links.isUp(b.id)).toBe(false);
       expect(a.links.send(b.id, bytes("x"))).toBe(false);
     });
 
-    it("the hash of a peer's model is known", async () => {
-      const { a, b } = await pair({ modelHash: "h7" });
+    it("the hash of a peer's model is known", async (world) => {
+      const { a, b } = await linkPair(world, { modelHash: "h7" });
       expect([a.links.modelHashOf(b.id), b.links.modelHashOf(a.id)]).toEqual(["h7", "h7"]);
     });
 
-    it("a killed peer is down at once, and stays down, told about every second", async () => {
-      const { a, b } = await pair();
+    it("a killed peer is down at once, and stays down, told about every second", async (world) => {
+      const { a, b } = await linkPair(world);
       const c = await world.start("c");
       world.join(a, b, c);
       await world.until(() => isLinked(a, c) && isLinked(b, c), "all are linked");
@@ -150,7 +155,7 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(countNews(a, c, "down")).toBe(0);
     });
 
-    it("a node that was never reached has four seconds for its start, then it is told about every second", async () => {
+    it("a node that was never reached has four seconds for its start, then it is told about every second", async (world) => {
       const a = await world.start("a");
       const b = await world.start("b");
       world.cut(a, b);
@@ -163,8 +168,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
     });
 
     for (const direction of ["both", "to", "from"] as const) {
-      it(`a black hole (${direction}) is noticed at both ends in under 2 s, and left after healing`, async () => {
-        const { a, b } = await pair();
+      it(`a black hole (${direction}) is noticed at both ends in under 2 s, and left after healing`, async (world) => {
+        const { a, b } = await linkPair(world);
         const cutMs = world.running();
         world.cut(a, b, direction);
         for (let index = 0; index < 10; index++) {
@@ -186,14 +191,14 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       });
     }
 
-    it("a quiet link stays up", async () => {
-      const { a, b } = await pair();
+    it("a quiet link stays up", async (world) => {
+      const { a, b } = await linkPair(world);
       await world.pass(3_000);
       expect(isLinked(a, b)).toBe(true);
       expect(countNews(a, b, "down") + countNews(b, a, "down")).toBe(0);
     });
 
-    it("a node of another cluster is refused as WRONG_CLUSTER, by whichever end it dials", async () => {
+    it("a node of another cluster is refused as WRONG_CLUSTER, by whichever end it dials", async (world) => {
       const a = await world.start("a");
       const b = await world.start("b", { clusterId: "other" });
       world.join(a, b);
@@ -202,7 +207,7 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(a.links.isUp(b.id)).toBe(false);
     });
 
-    it("nodes without a common version of the protocol are refused as VERSION_MISMATCH", async () => {
+    it("nodes without a common version of the protocol are refused as VERSION_MISMATCH", async (world) => {
       const a = await world.start("a", { protocol: [1, 2] });
       const b = await world.start("b", { protocol: [3, 4] });
       world.join(a, b);
@@ -210,7 +215,7 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(a.news.find((one) => one.kind === "down")).toMatchObject({ code: "VERSION_MISMATCH" });
     });
 
-    it("a node at the address of another one is not taken for it", async () => {
+    it("a node at the address of another one is not taken for it", async (world) => {
       const a = await world.start("a");
       const b = await world.start("b");
       const former = "b-former" as NodeId;
@@ -219,8 +224,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect([a.links.isUp(former), a.links.isUp(b.id), b.links.isUp(a.id)]).toEqual([false, false, false]);
     });
 
-    it("a peer that is dropped is let go, and refused until it is named again", async () => {
-      const { a, b } = await pair();
+    it("a peer that is dropped is let go, and refused until it is named again", async (world) => {
+      const { a, b } = await linkPair(world);
       b.links.connect([]);
       await world.until(() => !a.links.isUp(b.id) && !b.links.isUp(a.id), "let go");
       await world.until(() => countNews(a, b, "down") >= 2, "tried again in vain");
@@ -229,7 +234,7 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       await world.until(() => isLinked(a, b), "linked again");
     });
 
-    it("a node that is not known yet is let in, and stays when it is named", async () => {
+    it("a node that is not known yet is let in, and stays when it is named", async (world) => {
       const a = await world.start("a");
       const b = await world.start("b");
       world.mislead(a, b, b.id);
@@ -239,8 +244,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect([countNews(a, b, "up"), countNews(a, b, "down")]).toEqual([1, 0]);
     });
 
-    it("two nodes that cannot talk are relayed by a third, in order, and go straight again after healing", async () => {
-      const { a, b } = await pair();
+    it("two nodes that cannot talk are relayed by a third, in order, and go straight again after healing", async (world) => {
+      const { a, b } = await linkPair(world);
       const c = await world.start("c");
       world.join(a, b, c);
       await world.until(() => isDirect(a, c) && isDirect(b, c), "all are linked");
@@ -270,8 +275,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(c.received).toEqual([]);
     });
 
-    it("a relayed link goes down with its relay, and none is made over nobody", async () => {
-      const { a, b } = await pair();
+    it("a relayed link goes down with its relay, and none is made over nobody", async (world) => {
+      const { a, b } = await linkPair(world);
       const c = await world.start("c");
       world.join(a, b, c);
       await world.until(() => isDirect(a, c) && isDirect(b, c), "all are linked");
@@ -284,8 +289,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(isLinked(a, b)).toBe(false);
     });
 
-    it("close ends links at both ends, tells of each once, and may be called twice", async () => {
-      const { a, b } = await pair();
+    it("close ends links at both ends, tells of each once, and may be called twice", async (world) => {
+      const { a, b } = await linkPair(world);
       a.links.send(b.id, bytes("last words"));
       const closed = Promise.all([a.links.close(), a.links.close()]);
       await world.until(() => !b.links.isUp(a.id), "b noticed");
@@ -296,8 +301,8 @@ export function describeLinks(name: string, open: () => Promise<LinkWorld>): voi
       expect(a.links.send(b.id, bytes("x"))).toBe(false);
     });
 
-    it("who closes its links has left; one that is still named after a while is missed", async () => {
-      const { a, b } = await pair();
+    it("who closes its links has left; one that is still named after a while is missed", async (world) => {
+      const { a, b } = await linkPair(world);
       const c = await world.start("c");
       world.join(a, b, c);
       await world.until(() => isLinked(b, c), "b and c are linked");

@@ -203,6 +203,36 @@ describe("a stream", () => {
     await until(() => newer.acks.length === 1, "an acknowledgement");
   });
 
+  test("whose client has gone before its session was open takes it from nobody, here or on other nodes", async () => {
+    const engine = createFakeEngine();
+    const told: string[] = [];
+    const opened: ((opening: number) => void)[] = [];
+    const { openSession } = engine;
+    Object.assign(engine, {
+      openSession: async (...asked: Parameters<typeof openSession>) => {
+        const stored = await openSession(...asked);
+        return { ...stored, opening: await new Promise<number>((resolve) => opened.push(resolve)) };
+      },
+      tellSession: (session: string, opening: number) => told.push(`${session} ${opening}`),
+    });
+    const { address } = await edge(engine);
+    const gone = rawStream(address, "s", true);
+    await until(() => opened.length === 1, "its greeting");
+    gone.stream.cancel();
+    const here = rawStream(address, "s", true);
+    await until(() => opened.length === 2, "the greeting of the one that came after");
+    opened[1]?.(2);
+    await here.welcomed;
+    opened[0]?.(3);
+    const late = rawStream(address, "s", true);
+    await until(() => opened.length === 3, "a greeting that was slower");
+    opened[2]?.(1);
+    await until(() => late.problems[0]?.code === "SESSION_TAKEN", "a problem");
+    here.send(1, null, "a");
+    await until(() => here.acks.length === 1, "an acknowledgement");
+    expect([told, here.problems]).toEqual([["s 2"], []]);
+  });
+
   test("refuses a closed session", async () => {
     const { address } = await edge();
     const one = await client(address, { session: { name: "s" } });
