@@ -1,4 +1,4 @@
-import { type Seq, type ShardId, toSeq } from "../../proto/ids.ts";
+import { type Seq, toSeq } from "../../proto/ids.ts";
 import type { StarlingError } from "../../proto/starling-error.ts";
 import { takeLookAt } from "../lifetimes/lifetime.ts";
 import { takeLinks } from "../links/entity-links.ts";
@@ -13,6 +13,7 @@ import type { Entity } from "./entity.ts";
 import { writeState } from "./entity-state.ts";
 import { isSettled } from "./entry.ts";
 import { flushDueAt } from "./flush-due.ts";
+import { withoutShards } from "./flush-shards.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
 import { takeLarge } from "./large-rows.ts";
 import { owe, planObligations } from "./obligation.ts";
@@ -26,8 +27,9 @@ import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
  * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they
  * gained, and how far each shard is processed. An entity's changes commit together with its applied seq (R14).
  *
- * One flush is in PostgreSQL. While more waits than the next one takes, that is packed meanwhile, so that PostgreSQL need not
- * wait for it. It counts what it follows as written, and so it is sent only when that is durable.
+ * One flush is in PostgreSQL. While flushes are not to rest, and more waits than the next one takes, that one is packed
+ * meanwhile, so that PostgreSQL need not wait for it. It counts what it follows as written: so it is sent only when that is
+ * durable, and a shard that is lost leaves it, since the first may have gone without that shard.
  */
 export function startFlush(lane: Lane): void {
   if (lane.flush !== null || isHeld(lane)) return;
@@ -208,7 +210,7 @@ function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
   }
   const waiting = shard.open[index];
   const processed = waiting === undefined ? shard.durableSeq : waiting.seq - 1;
-  const watermark = toSeq(Math.min(processed, limit));
+  const watermark = toSeq(Math.max(shard.savedWatermark, Math.min(processed, limit)));
   const channels: { channel: string; number: number }[] = [];
   for (const [channel, state] of shard.channels) {
     const number = state.dirty ? lastPassed(state, watermark) : 0;
@@ -235,8 +237,8 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
   if (flush.attempts > 0) lane.effects.push({ kind: "health", problem: null });
   if (result.lost.length > 0) {
     loseShards(lane, flush.request.fences, result.lost);
-    retryWithoutLost(lane, flush, new Set(result.lost));
-    return;
+    const left = withoutShards(flush, new Set(result.lost));
+    return left === null ? sendPacked(lane) : send(lane, left);
   }
   lane.lastFlush = { endedAt: lane.now, tookMs: lane.now - flush.startedAt };
   sendPacked(lane);
@@ -295,30 +297,6 @@ function forgetRecorded(shard: Shard): void {
   }
 }
 
-function retryWithoutLost(lane: Lane, flush: Flush, lost: ReadonlySet<ShardId>): void {
-  const { request } = flush;
-  const stays = ({ shard }: { shard: ShardId }) => !lost.has(shard);
-  const next = {
-    fences: request.fences.filter(stays),
-    entities: request.entities.filter(stays),
-    history: request.history.filter(stays),
-    progress: request.progress.filter(stays),
-    refused: request.refused.filter(stays),
-    deadLetters: request.deadLetters.filter(stays),
-    ...(request.links && { links: request.links.filter(stays) }),
-    ...(request.obituaries && { obituaries: request.obituaries.filter(stays) }),
-    ...(request.looks && { looks: request.looks.filter(stays) }),
-    ...(request.obligations && { obligations: request.obligations.filter(stays) }),
-    ...(request.attempts && { attempts: request.attempts.filter(stays) }),
-    ...(request.images && { images: request.images.filter(stays) }),
-    ...(request.marks && { marks: request.marks.filter(stays) }),
-  };
-  if (next.fences.length === 0) return sendPacked(lane);
-  const entities = flush.entities.filter(({ shard }) => stays({ shard: shard.id }));
-  const progress = flush.progress.filter(({ shard }) => stays({ shard: shard.id }));
-  send(lane, { ...flush, request: next, entities, progress });
-}
-
 /** The same rows again: `applied < new` and the keys make a repeat harmless. */
 export function onFlushFailed(lane: Lane, error: StarlingError): void {
   const { flush } = lane;
@@ -333,13 +311,23 @@ const napMs = 200;
 
 /** Sets the timer of the next flush, if there is something to flush, or to pack behind the one in hand. */
 export function planNextFlush(lane: Lane): void {
-  if (isHeld(lane) || (lane.flush !== null && !isBehind(lane))) return;
+  if (isHeld(lane)) return;
+  if (lane.flush !== null) return planPacking(lane);
   if (lane.dirtyEntities === 0 && lane.touched.size === 0 && !needsMark(lane)) return drain(lane);
   lane.newsSince ??= lane.now;
   const wakeAt = Math.min(flushDueAt(lane, lane.newsSince), lane.now + napMs);
   if (lane.flushWakeAt !== null && lane.flushWakeAt <= wakeAt) return;
   lane.flushWakeAt = wakeAt;
   lane.effects.push({ kind: "flush-timer", afterMs: Math.max(0, wakeAt - lane.now) });
+}
+
+/** In a step of its own: the flush in hand goes off first. While a timer runs, that one looks. */
+function planPacking(lane: Lane): void {
+  if (lane.flushWakeAt !== null || !isBehind(lane)) return;
+  lane.newsSince ??= lane.now;
+  if (flushDueAt(lane, lane.newsSince) > lane.now) return;
+  lane.flushWakeAt = lane.now;
+  lane.effects.push({ kind: "flush-timer", afterMs: 0 });
 }
 
 /** A timer has ended: flushes, or packs, if it is time; at the end of the step looks again. */

@@ -2,6 +2,7 @@ import type { ShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Fence } from "../store/store.ts";
 import { isOutboxChannel, tell } from "./admission.ts";
+import { withoutShards } from "./flush-shards.ts";
 import type { Lane } from "./lane.ts";
 import { forgetOutbox } from "./outbox.ts";
 import { type Asked, type RecentParts, recentAt } from "./recent-parts.ts";
@@ -27,6 +28,7 @@ export function forgetShard(lane: Lane, shard: Shard, error: StarlingError): voi
   lane.dirty.delete(shard);
   lane.dirtyEntities -= shard.dirty.length;
   lane.backlogBytes -= shard.backlog.bytes;
+  lane.packed &&= withoutShards(lane.packed, new Set([shard.id]));
   lane.toLoad = lane.toLoad.filter((wanted) => wanted.shard !== shard);
   for (const [name, channel] of shard.channels) {
     if (channel.recent !== null) tellAllLost(lane, channel.recent, isOutboxChannel(name), error);

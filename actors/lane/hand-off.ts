@@ -31,7 +31,8 @@ export function beginHandOff(lane: Lane, message: Extract<LaneMessage, { kind: "
     if (shard === undefined) lane.effects.push({ kind: "given-up", shard: id, fence: null, reply });
     else if (shard.handOff !== null) shard.handOff.replies.push(reply);
     else {
-      const toDrain = shard.dirty.length;
+      // What is packed waits for nobody: at least one flush more takes what changes meanwhile (G5).
+      const toDrain = shard.dirty.length + (lane.packed === null ? 0 : 1);
       const begin = { status: "draining", toDrain, running: [], hookGraceMs, since: lane.now, sealedAt: 0 } as const;
       shard.handOff = { ...begin, replies: [reply] };
       lane.leaving.add(shard);

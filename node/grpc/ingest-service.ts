@@ -58,7 +58,9 @@ export class IngestService {
   /** Another node has opened a session: a stream of an earlier opening here has to go. News may come late. */
   take(session: SessionId, opening: number): void {
     const served = this.#bySession.get(session);
-    if (served === undefined || served.opening >= opening) return;
+    if (served === undefined || served.opening === opening) return;
+    // Who was slower to be welcome there is older, and does not know.
+    if (served.opening > opening) return this.#options.engine.tellSession(session, served.opening);
     const text = `a connection to another node has taken session ${session} over`;
     served.stream.cut(new StarlingError("SESSION_TAKEN", text));
   }
@@ -86,8 +88,8 @@ export class IngestService {
         if (other !== undefined && other.opening > opening) return stream.cut(taken);
         this.#bySession.set(opened, { stream, opening });
         other?.stream.cut(taken);
-        // Of a first opening there is no older stream. And not before: who greeted may have gone long since, and be elsewhere.
-        if (opening > 1) engine.tellSession(opened, opening);
+        // Not before: who greeted may have gone long since, and be served elsewhere.
+        engine.tellSession(opened, opening);
         if (this.#addresses !== null) stream.leave(this.#addresses);
       },
       onEnd: () => {

@@ -3,13 +3,11 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { GrpcServerOptions } from "../../../node/grpc/server.ts";
 import { type Client, type ConnectOptions, connect } from "../../../proto/client.ts";
 import { encodeBatches, encodeBatchMessage } from "../../../proto/client-batch.ts";
-import { dial } from "../../../proto/client-call.ts";
-import { type ClientStream, openClientStream } from "../../../proto/client-stream.ts";
 import { type Clock, systemClock } from "../../../proto/clock.ts";
-import { type Ack, AckLevel, type Welcome } from "../../../proto/gen/starling_pb.ts";
 import { StarlingError } from "../../../proto/starling-error.ts";
 import { createFakeEngine, createFakeWorld, type FakeEngine } from "../../support/fake-engine.ts";
 import { startEdge, until } from "../../support/grpc-edge.ts";
+import { openRawStream } from "../../support/raw-stream.ts";
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -22,6 +20,12 @@ async function edge(engine: FakeEngine = createFakeEngine(), rest: Partial<GrpcS
   return server;
 }
 
+function rawStream(...asked: Parameters<typeof openRawStream>) {
+  const one = openRawStream(...asked);
+  closers.push(() => one.close());
+  return one;
+}
+
 async function client(address: string, rest: Partial<ConnectOptions> = {}): Promise<Client> {
   const one = await connect({ address, connectMs: 5_000, giveUpAfterMs: 5_000, ...rest });
   closers.push(() => one.close());
@@ -30,41 +34,6 @@ async function client(address: string, rest: Partial<ConnectOptions> = {}): Prom
 
 const point = (eid: string, v: unknown = "x", attr = "name") => ({ type: "thing", eid, attr, v });
 const eidsOf = (engine: FakeEngine) => engine.world.applied.map((one) => one.eid);
-
-interface RawStream {
-  readonly stream: ClientStream;
-  readonly acks: Ack[];
-  readonly problems: StarlingError[];
-  send(number: number, predecessor: number | null, eid: string): void;
-  welcomed: Promise<Welcome>;
-}
-
-/** A stream without the client's care: it sends what the test says. */
-function rawStream(address: string, session = "", named = false): RawStream {
-  const dialled = dial(address);
-  closers.push(() => dialled.grpc.close());
-  const acks: Ack[] = [];
-  const problems: StarlingError[] = [];
-  let welcome: (one: Welcome) => void = () => {};
-  const welcomed = new Promise<Welcome>((resolve) => {
-    welcome = resolve;
-  });
-  const hello = { versionMin: 1, versionMax: 1, session, named, level: AckLevel.DURABLE };
-  const stream = openClientStream(dialled, hello, {
-    onWelcome: (one) => welcome(one),
-    onAck: (ack) => acks.push(ack),
-    onLeaving: () => {},
-    onDrain: () => {},
-    onEnd: (error) => {
-      if (error !== null) problems.push(error);
-    },
-  });
-  const send = (number: number, predecessor: number | null, eid: string) => {
-    for (const batch of encodeBatches([point(eid)], false))
-      stream.write(encodeBatchMessage(batch, number, predecessor));
-  };
-  return { stream, acks, problems, send, welcomed };
-}
 
 describe("a client", () => {
   test("sends in three lines and learns what was accepted and what not", async () => {
@@ -189,48 +158,6 @@ describe("a stream", () => {
     await until(() => third.problems.length === 1, "a problem");
     expect(third.problems[0]?.code).toBe("BATCH_CHANGED");
     expect(third.problems[0]?.message).toMatch(/batch 1/);
-  });
-
-  test("ends with SESSION_TAKEN when another connection opens its session", async () => {
-    const { address } = await edge();
-    const older = rawStream(address, "s", true);
-    await older.welcomed;
-    const newer = rawStream(address, "s", true);
-    await newer.welcomed;
-    await until(() => older.problems.length === 1, "a problem");
-    expect(older.problems[0]?.code).toBe("SESSION_TAKEN");
-    newer.send(1, null, "a");
-    await until(() => newer.acks.length === 1, "an acknowledgement");
-  });
-
-  test("whose client has gone before its session was open takes it from nobody, here or on other nodes", async () => {
-    const engine = createFakeEngine();
-    const told: string[] = [];
-    const opened: ((opening: number) => void)[] = [];
-    const { openSession } = engine;
-    Object.assign(engine, {
-      openSession: async (...asked: Parameters<typeof openSession>) => {
-        const stored = await openSession(...asked);
-        return { ...stored, opening: await new Promise<number>((resolve) => opened.push(resolve)) };
-      },
-      tellSession: (session: string, opening: number) => told.push(`${session} ${opening}`),
-    });
-    const { address } = await edge(engine);
-    const gone = rawStream(address, "s", true);
-    await until(() => opened.length === 1, "its greeting");
-    gone.stream.cancel();
-    const here = rawStream(address, "s", true);
-    await until(() => opened.length === 2, "the greeting of the one that came after");
-    opened[1]?.(2);
-    await here.welcomed;
-    opened[0]?.(3);
-    const late = rawStream(address, "s", true);
-    await until(() => opened.length === 3, "a greeting that was slower");
-    opened[2]?.(1);
-    await until(() => late.problems[0]?.code === "SESSION_TAKEN", "a problem");
-    here.send(1, null, "a");
-    await until(() => here.acks.length === 1, "an acknowledgement");
-    expect([told, here.problems]).toEqual([["s 2"], []]);
   });
 
   test("refuses a closed session", async () => {

@@ -1,0 +1,28 @@
+import type { ShardId } from "../../proto/ids.ts";
+import type { FlushRequest } from "../store/store.ts";
+import type { Flush } from "./lane.ts";
+
+/** What is left of a flush without some shards; null: nothing. */
+export function withoutShards(flush: Flush, lost: ReadonlySet<ShardId>): Flush | null {
+  const { request } = flush;
+  const stays = ({ shard }: { shard: ShardId }) => !lost.has(shard);
+  const left: FlushRequest = {
+    fences: request.fences.filter(stays),
+    entities: request.entities.filter(stays),
+    history: request.history.filter(stays),
+    progress: request.progress.filter(stays),
+    refused: request.refused.filter(stays),
+    deadLetters: request.deadLetters.filter(stays),
+    ...(request.links && { links: request.links.filter(stays) }),
+    ...(request.obituaries && { obituaries: request.obituaries.filter(stays) }),
+    ...(request.looks && { looks: request.looks.filter(stays) }),
+    ...(request.obligations && { obligations: request.obligations.filter(stays) }),
+    ...(request.attempts && { attempts: request.attempts.filter(stays) }),
+    ...(request.images && { images: request.images.filter(stays) }),
+    ...(request.marks && { marks: request.marks.filter(stays) }),
+  };
+  if (left.fences.length === 0) return null;
+  const entities = flush.entities.filter(({ shard }) => stays({ shard: shard.id }));
+  const progress = flush.progress.filter(({ shard }) => stays({ shard: shard.id }));
+  return { ...flush, request: left, entities, progress };
+}

@@ -1,0 +1,40 @@
+import { encodeBatches, encodeBatchMessage } from "../../proto/client-batch.ts";
+import { dial } from "../../proto/client-call.ts";
+import { type ClientStream, openClientStream } from "../../proto/client-stream.ts";
+import { type Ack, AckLevel, type Welcome } from "../../proto/gen/starling_pb.ts";
+import type { StarlingError } from "../../proto/starling-error.ts";
+
+export interface RawStream {
+  readonly stream: ClientStream;
+  readonly acks: Ack[];
+  readonly problems: StarlingError[];
+  send(number: number, predecessor: number | null, eid: string): void;
+  readonly welcomed: Promise<Welcome>;
+  close(): void;
+}
+
+/** A stream without the client's care: it sends what the test says. */
+export function openRawStream(address: string, session = "", named = false): RawStream {
+  const dialled = dial(address);
+  const acks: Ack[] = [];
+  const problems: StarlingError[] = [];
+  let welcome: (one: Welcome) => void = () => {};
+  const welcomed = new Promise<Welcome>((resolve) => {
+    welcome = resolve;
+  });
+  const hello = { versionMin: 1, versionMax: 1, session, named, level: AckLevel.DURABLE };
+  const stream = openClientStream(dialled, hello, {
+    onWelcome: (one) => welcome(one),
+    onAck: (ack) => acks.push(ack),
+    onLeaving: () => {},
+    onDrain: () => {},
+    onEnd: (error) => {
+      if (error !== null) problems.push(error);
+    },
+  });
+  const send = (number: number, predecessor: number | null, eid: string) => {
+    for (const batch of encodeBatches([{ type: "thing", eid, attr: "name", v: "x" }], false))
+      stream.write(encodeBatchMessage(batch, number, predecessor));
+  };
+  return { stream, acks, problems, send, welcomed, close: () => dialled.grpc.close() };
+}
