@@ -2,12 +2,13 @@ import { spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { repository } from "../support/repository.ts";
 
 /**
  * Puts known bugs back, one by one, in a copy of the tree, and checks that the test named in each patch fails for it,
  * and passes without it. A patch that no longer applies, and a bug that its test does not see, are failures.
- * `npm run bugs [-- NAME…] [--json]`. A patch is a small diff under the lines `Rule:`, `Bug:`, `Test:` (a file) and,
+ * A patch is a small diff under the lines `Rule:`, `Bug:`, `Test:` (a file) and,
  * where one test of the file is enough, `Title:` (how vitest's -t knows it).
  */
 interface Bug {
@@ -88,13 +89,32 @@ function runTest({ test, title }: Bug, tree: string): "passed" | "failed" | "did
   return /Tests .*\d+ passed/.test(stdout) ? "passed" : "did not run";
 }
 
-function main(args: readonly string[]): void {
-  const wanted = args.filter((arg) => !arg.startsWith("-"));
+const help = `Puts known bugs back, one by one, and shows that the test named beside each fails for it, and passes without it.
+
+  npm run bugs [-- NAME…] [--json]
+
+  --json  one line of JSON beneath the rows
+
+Each bug is a patch in test/bugs; without names all are put back, which takes ten minutes. The simulation has its own:
+npm run sim -- --bugs. Exit code 1: a bug was not found, or its patch no longer applies.
+
+Examples:
+  npm run bugs
+  npm run bugs -- watermark-before-flush packed-outlives-loss
+`;
+
+function main(): void {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { json: { type: "boolean", default: false }, help: { type: "boolean", default: false } },
+  });
+  if (values.help) return void process.stdout.write(help);
   const known = readdirSync(folder)
     .filter((file) => file.endsWith(".patch"))
     .map((file) => file.slice(0, -".patch".length))
     .sort();
-  const names = wanted.length > 0 ? wanted : known;
+  for (const name of positionals) if (!known.includes(name)) throw new Error(`there is no test/bugs/${name}.patch`);
+  const names = positionals.length > 0 ? positionals : known;
   const verdicts: Verdict[] = [];
   const clean = new Map<string, boolean>();
   const tree = copyTree();
@@ -111,9 +131,14 @@ function main(args: readonly string[]): void {
     rmSync(tree, { recursive: true, force: true });
   }
   const failed = verdicts.filter(({ verdict }) => verdict !== "found").length;
-  if (args.includes("--json")) process.stdout.write(`${JSON.stringify({ bugs: verdicts, failed })}\n`);
+  if (values.json) process.stdout.write(`${JSON.stringify({ bugs: verdicts, failed })}\n`);
   else process.stdout.write(`${verdicts.length - failed} of ${verdicts.length} known bugs found\n`);
   process.exitCode = failed === 0 ? 0 : 1;
 }
 
-main(process.argv.slice(2));
+try {
+  main();
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}; --help says more\n`);
+  process.exitCode = 2;
+}
