@@ -10,6 +10,7 @@ const fewEntities = 200;
 const soonMs = 50;
 /** So many intervals a flush rests at most: one that took long, as PostgreSQL was away, says nothing of the next one. */
 const restIntervals = 4;
+
 /**
  * When the next flush is due. What few entities changed is written soon, unless more of them come fast. Under load what changed
  * waits for the interval, so that changes of one entity coalesce, and is written by then if there is time for it: flushes take
