@@ -38,8 +38,11 @@ export function parseAttribute(section: ConfigSection, place: AttributePlace): A
     ttlMs: section.duration("ttl", null) ?? 0,
     readOnly: false,
   };
-  // Without its kind nothing more can be said about an attribute's keys.
-  if (kind === null) return null;
+  if (kind === null) {
+    // Without its kind nothing more can be said about an attribute's keys.
+    if (section.raw("data_type") !== undefined) readDataType(section, "data_type", place.context);
+    return null;
+  }
   const own = kind === "timeseries" ? parseTimeseries(section) : parseValued(section, kind, place.context);
   section.finish();
   return own && { ...common, ...own, kind };

@@ -98,9 +98,8 @@ export interface SnapshotRun {
 }
 
 export interface SnapshotCounts {
-  /** Entities that were computed, and entities whose snapshot stood without. */
+  /** Entities that were computed. */
   readonly entities?: number;
-  readonly kept?: number;
   /** Snapshots that differ from those before, and those that ended with their entities. */
   readonly written?: number;
   readonly closed?: number;

@@ -88,6 +88,8 @@ describe("a wrong model", () => {
       /attribs\.a\.type: is not one of the choices: did you mean plain\? .*allowed plain, observations/,
     ],
     ["a: {name: A, data_type: int}", /attribs\.a\.type: is missing/],
+    ["a: {name: A, data_type: integer}", /attribs\.a\.data_type: not a data type/],
+    ["a: {type: plane, name: A, data_type: integer}", /attribs\.a\.data_type: not a data type/],
     ["a: {type: plain, data_type: int}", /attribs\.a\.name: is missing/],
     ["a: {type: plain, name: 5, data_type: int}", /attribs\.a\.name: must be text \(found 5/],
     [
