@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { type ByteSource, itemMaxBytes, parseReadItem, type ReadItem } from "./read-item.ts";
+import { type ByteSource, itemMaxBytes, parseReadItem, type ReadItem, type ReadPlace } from "./read-item.ts";
 
 /**
  * Datapoints from one JSON array, element by element: the array is never held as a whole. Elements are cut at the
@@ -33,6 +33,8 @@ interface CutterState {
   line: number;
   /** Line on which the current element began; null before it. */
   elementLine: number | null;
+  /** Elements and gaps up to the current one. */
+  element: number;
   /** An element must follow: a comma stood before. */
   expected: boolean;
 }
@@ -45,19 +47,21 @@ function createElementCutter() {
     escaped: false,
     line: 1,
     elementLine: null,
+    element: 1,
     expected: false,
   };
-  const element = createElementBuffer();
+  const buffer = createElementBuffer();
 
   const finish = (items: ReadItem[], separator: "comma" | "end") => {
-    const text = element.take();
-    const line = state.elementLine ?? state.line;
-    if (text.kind === "malformed") items.push({ ...text, line });
-    else if (text.text !== "") items.push(parseReadItem(text.text, line));
+    const text = buffer.take();
+    const place = placeOf(state);
+    if (text.kind === "malformed") items.push({ ...text, ...place });
+    else if (text.text !== "") items.push({ ...parseReadItem(text.text, place.line), ...place });
     else if (separator === "comma" || state.expected) {
-      items.push({ kind: "malformed", line: state.line, message: "an element is missing between commas" });
+      items.push({ kind: "malformed", ...place, message: "an element is missing between commas" });
     }
     state.elementLine = null;
+    state.element += 1;
     state.expected = separator === "comma";
   };
 
@@ -70,7 +74,7 @@ function createElementCutter() {
       if (state.phase === "inside") {
         const cut = scan(state, byte);
         if (cut === "no") continue;
-        element.add(chunk.subarray(start, index));
+        buffer.add(chunk.subarray(start, index));
         finish(items, cut);
         start = index + 1;
       } else {
@@ -78,7 +82,7 @@ function createElementCutter() {
         start = index + 1;
       }
     }
-    if (state.phase === "inside") element.add(chunk.subarray(start));
+    if (state.phase === "inside") buffer.add(chunk.subarray(start));
     return items;
   };
 
@@ -87,14 +91,16 @@ function createElementCutter() {
     finished: () => state.phase === "broken",
     end: (): ReadItem[] => {
       if (state.phase === "inside") {
-        return [
-          { kind: "malformed", line: state.elementLine ?? state.line, message: "the input ends inside the array" },
-        ];
+        return [{ kind: "malformed", ...placeOf(state), message: "the input ends inside the array" }];
       }
       if (state.phase === "before") return [{ kind: "malformed", line: 1, message: "expected a JSON array" }];
       return [];
     },
   };
+}
+
+function placeOf({ elementLine, line, element }: CutterState): ReadPlace {
+  return { line: elementLine ?? line, element };
 }
 
 /** One byte inside the array: does an element start or end here? */

@@ -1,9 +1,18 @@
 import type { LooseDatapoint } from "../../modules/datapoint.ts";
 
 /** What a reader found at one place of its input: a datapoint, or why there is none. */
-export type ReadItem =
-  | { readonly kind: "datapoint"; readonly line: number; readonly datapoint: LooseDatapoint }
-  | { readonly kind: "malformed"; readonly line: number; readonly message: string };
+export type ReadItem = ReadPlace &
+  (
+    | { readonly kind: "datapoint"; readonly datapoint: LooseDatapoint }
+    | { readonly kind: "malformed"; readonly message: string }
+  );
+
+export interface ReadPlace {
+  /** From 1, of the input. */
+  readonly line: number;
+  /** From 1, of a JSON array, whose elements may all be on one line. */
+  readonly element?: number;
+}
 
 /** Bytes of one input, in pieces of any size. */
 export type ByteSource = AsyncIterable<Uint8Array>;

@@ -10,7 +10,8 @@ import { type CsvAttr, type CsvMapping, parseCsvAttr } from "./csv-reader.ts";
 import { type DatapointReader, type Format, openReader } from "./datapoint-reader.ts";
 import { shorten } from "./output.ts";
 import { createProgress } from "./progress.ts";
-import { createSendTally, type Place, printSendCounts, type SendTally } from "./send-tally.ts";
+import type { ReadItem } from "./read-item.ts";
+import { createSendTally, type Place, printSendCounts, type SendTally, showPlace } from "./send-tally.ts";
 
 interface SendOptions extends AddressOptions {
   readonly format?: Format;
@@ -120,7 +121,7 @@ async function sendAll(
     for (const reader of readers) {
       for await (const items of reader.items()) {
         for (const item of items) {
-          const place = { file: reader.name, line: item.line };
+          const place = placeOf(reader, item);
           if (item.kind === "malformed") report(item.message, place);
           else await offer(item.datapoint, place, sender, tally);
         }
@@ -133,6 +134,10 @@ async function sendAll(
   } finally {
     await sender.finish().finally(() => progress.clear());
   }
+}
+
+function placeOf({ name: file }: DatapointReader, { line, element }: ReadItem): Place {
+  return element === undefined ? { file, line } : { file, line, element };
 }
 
 function offer(loose: LooseDatapoint, place: Place, sender: BatchSender, tally: SendTally): Promise<void> | null {
@@ -158,7 +163,7 @@ function createMalformedReport(context: CommandContext, tally: SendTally, before
     if (reported > reportedMax + 1) return;
     before();
     const text = reported > reportedMax ? "further malformed places are only counted" : shorten(message, 200);
-    context.output.note(`starling: ${place.file}:${place.line}: ${text}`);
+    context.output.note(`starling: ${showPlace(place)}: ${text}`);
   };
 }
 

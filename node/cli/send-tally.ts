@@ -1,11 +1,16 @@
 import type { CommandContext } from "./command-context.ts";
 import { formatCount, type Output, shorten } from "./output.ts";
 import { formatDuration } from "./progress.ts";
+import type { ReadPlace } from "./read-item.ts";
 
 /** A place in the input. */
-export interface Place {
+export interface Place extends ReadPlace {
   readonly file: string;
-  readonly line: number;
+}
+
+/** As editors know it, `file:line`, and the element of a JSON array. */
+export function showPlace({ file, line, element }: Place): string {
+  return element === undefined ? `${file}:${line}` : `${file}:${line} (element ${element})`;
 }
 
 /** What became of an input: counts, and of each reason to refuse the first examples. */
@@ -86,5 +91,5 @@ export function printSendCounts(context: CommandContext, counts: SendCounts, ela
 
 function printCode(output: Output, code: string, { count, examples }: CodeCount): void {
   output.print(`  ${output.paint("yellow", code)}  ${formatCount(count)}`);
-  for (const { file, line, message } of examples) output.print(`    ${file}:${line}: ${shorten(message, 200)}`);
+  for (const { message, ...place } of examples) output.print(`    ${showPlace(place)}: ${shorten(message, 200)}`);
 }

@@ -78,6 +78,16 @@ describe("starling send", () => {
     });
   });
 
+  it("tells which element of a JSON array on one line it is", async () => {
+    const points = [point("a"), point("b", "x", "nope"), [], point("c", "no number", "size")];
+    const path = await file("line.json", JSON.stringify(points));
+    const { out, err } = await starling(["send", path]);
+    expect(err).toContain(`starling: ${path}:1 (element 3): expected a datapoint object, found an array`);
+    expect(out).toContain(`    ${path}:1 (element 2): `);
+    const summary = JSON.parse((await starling(["send", path, "--json"])).out) as Record<string, unknown>;
+    expect(summary).toMatchObject({ codes: { INVALID_VALUE: { examples: [{ file: path, line: 1, element: 4 }] } } });
+  });
+
   it("refuses what cannot travel with the code that the node would give", async () => {
     const lines = [
       { ...point("a"), t1: "yesterday" },
