@@ -3,6 +3,7 @@ import { jsonOf } from "./client-json.ts";
 import { type Batch, BatchSchema, ClientMessageSchema, type Datapoint, type Value } from "./gen/starling_pb.ts";
 import { StarlingError } from "./starling-error.ts";
 import { unreachable } from "./unreachable.ts";
+import { assertWellFormed } from "./well-formed.ts";
 import { type BatchWriter, createBatchWriter } from "./write-batch.ts";
 
 /** A datapoint as an application writes it. */
@@ -129,6 +130,7 @@ function isNumber(number: number): boolean {
 
 /** A datapoint for protobuf-es: a literal, as `create` would cost more than the encoding. */
 function toWire(datapoint: ClientDatapoint): Datapoint {
+  assertWellFormed(datapoint);
   const { type, eid, attr, v, t1, t2, c, src } = datapoint;
   const message: Datapoint = {
     $typeName: "starling.v1.Datapoint",

@@ -15,6 +15,7 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 import { type ErrorCode, errorCodes, StarlingError } from "./starling-error.ts";
+import { assertWellFormedFields } from "./well-formed.ts";
 
 const channelOptions: ChannelOptions = {
   "grpc.enable_retries": 0,
@@ -67,7 +68,7 @@ export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 
-/** One question, one answer. Raises the StarlingError that the node sent, DEADLINE, or UNAVAILABLE. */
+/** One question, one answer. Raises the StarlingError that the node sent, DEADLINE, UNAVAILABLE, or INVALID_ARGUMENT. */
 export function callUnary<M extends DescMethod>(
   dialled: Dialled,
   method: M,
@@ -76,6 +77,7 @@ export function callUnary<M extends DescMethod>(
 ): Promise<MessageShape<M["output"]>> {
   const { grpc } = dialled;
   return new Promise((resolve, reject) => {
+    assertWellFormedFields(request);
     grpc.makeUnaryRequest(
       pathOf(method),
       (message: MessageInitShape<M["input"]>) => encode(method.input, message),
@@ -100,6 +102,7 @@ export async function* callStream<M extends DescMethod>(
   request: MessageInitShape<M["input"]>,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<MessageShape<M["output"]>, void, undefined> {
+  assertWellFormedFields(request);
   const call = dialled.grpc.makeServerStreamRequest(
     pathOf(method),
     (message: MessageInitShape<M["input"]>) => encode(method.input, message),

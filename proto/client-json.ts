@@ -2,6 +2,22 @@ import { StarlingError } from "./starling-error.ts";
 
 /** JSON text of a value, with bigints as whole numbers. Raises INVALID_VALUE. */
 export function jsonOf(v: unknown): string {
+  const text = textOf(v);
+  // What JSON has no number for it writes as null.
+  if (v !== null && text?.includes("null")) assertFinite(v);
+  return text;
+}
+
+/** What has a form of its own for JSON answers for it. */
+function assertFinite(v: unknown): void {
+  if (typeof v === "number" && !Number.isFinite(v)) {
+    throw new StarlingError("INVALID_VALUE", `JSON holds no ${v}`);
+  }
+  if (typeof v !== "object" || v === null || "toJSON" in v) return;
+  for (const item of Object.values(v)) assertFinite(item);
+}
+
+function textOf(v: unknown): string {
   try {
     return JSON.stringify(v);
   } catch {

@@ -4,7 +4,7 @@ import { jsonOf } from "./client-json.ts";
 /**
  * The writer of a sender's batches: the bytes that protobuf-es would write, made straight from an application's
  * datapoints, without a message object for each of them. Datapoints that it cannot write (a name that is no text, a value
- * that the wire does not know) are left to protobuf-es, which alone decides how they travel and what is said about them.
+ * that the wire does not know, half of a surrogate pair) are left to protobuf-es, which alone decides how they travel and what is said about them.
  *
  * It writes from the last byte to the first: what stands within a length is then written before the length, which takes
  * as few bytes as it can, and nothing is ever moved.
@@ -201,10 +201,9 @@ function writeWideText(tail: Tail, tag: number, text: string): void {
   for (let i = text.length - 1; i >= 0; i--) {
     let code = text.charCodeAt(i);
     if (code >= 0xd800 && code < 0xe000) {
-      const pair = text.codePointAt(i - 1) ?? 0;
-      // Half of a pair becomes U+FFFD, as everywhere.
-      code = pair > 0xffff ? pair : 0xfffd;
-      if (pair > 0xffff) i -= 1;
+      code = text.codePointAt(i - 1) ?? 0;
+      if (code < 0x10000) throw lone();
+      i -= 1;
     }
     const more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     for (let k = 0; k < more; k++, code >>= 6) bytes[--at] = 0x80 | (code & 0x3f);
@@ -215,11 +214,17 @@ function writeWideText(tail: Tail, tag: number, text: string): void {
 }
 
 function writeLongText(tail: Tail, tag: number, text: string): void {
+  if (!text.isWellFormed()) throw lone();
   const length = Buffer.byteLength(text);
   tail.makeRoom(length);
   tail.at -= length;
   tail.bytes.write(text, tail.at, length, "utf8");
   writeHead(tail, tag, length);
+}
+
+/** Half of a pair, which UTF-8 does not have: refused with the words of `assertWellFormed`. */
+function lone(): Error {
+  return new Error("a lone surrogate");
 }
 
 function writeDouble(tail: Tail, tag: number, value: number): void {

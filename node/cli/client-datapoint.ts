@@ -2,6 +2,7 @@ import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import { timeForms, unixMs } from "../../modules/time-text.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
 import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
+import { assertWellFormed } from "../../proto/well-formed.ts";
 
 /** A bare number up to this is Unix seconds, a greater one milliseconds: DP³'s rule for times in files. */
 const secondsMax = 2e10;
@@ -20,7 +21,7 @@ export function toClientDatapoint(loose: LooseDatapoint): ClientDatapoint {
   if (typeof v === "bigint" && BigInt.asIntN(64, v) !== v) {
     throw refused("INVALID_VALUE", "v", "a whole number within 64 bits", v);
   }
-  return {
+  const datapoint = {
     type: text(loose.type, "type"),
     eid,
     attr: text(loose.attr, "attr"),
@@ -30,6 +31,8 @@ export function toClientDatapoint(loose: LooseDatapoint): ClientDatapoint {
     c: confidence(loose.c),
     src: loose.src === undefined || loose.src === null ? null : text(loose.src, "src"),
   };
+  assertWellFormed(datapoint);
+  return datapoint;
 }
 
 /** An upper bound of the bytes that a datapoint takes on the wire. */

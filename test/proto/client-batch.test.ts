@@ -26,9 +26,31 @@ describe("a value on the wire", () => {
   test("is refused when it cannot be kept", () => {
     const cycle: unknown[] = [];
     cycle.push(cycle);
-    for (const v of [undefined, () => 1, Symbol("x"), 2n ** 63n, new Date(Number.NaN), cycle]) {
+    const notInJson = [[Number.NaN], { a: [null, { b: Number.NEGATIVE_INFINITY }] }];
+    for (const v of [undefined, () => 1, Symbol("x"), 2n ** 63n, new Date(Number.NaN), cycle, ...notInJson]) {
       expect(() => toWireValue(v)).toThrow(expect.objectContaining({ code: "INVALID_VALUE" }));
     }
+  });
+});
+
+describe("a text with half of a surrogate pair", () => {
+  const halves = ["\ud83d", "a\ude00", "é\ud83db", `${"x".repeat(200)}\ud800`, "\ude00\ud83d"];
+  const whole = { type: "t", eid: "e", attr: "a", v: "v", src: "s" };
+
+  test("is refused wherever a datapoint has one, and named", () => {
+    const codes = { type: "INVALID_ARGUMENT", eid: "INVALID_EID", attr: "INVALID_ARGUMENT", v: "INVALID_VALUE" };
+    for (const [key, code] of Object.entries({ ...codes, src: "INVALID_ARGUMENT" })) {
+      for (const half of halves) {
+        const message = expect.stringMatching(new RegExp(`^${key}: expected text without a lone surrogate, found "`));
+        const refused = expect.objectContaining({ code, message });
+        expect(() => encodeBatches([whole, { ...whole, [key]: half }], false)).toThrow(refused);
+      }
+    }
+    expect(encodeBatches([{ ...whole, v: "😀", eid: "é😀" }], false)).toHaveLength(1);
+  });
+
+  test("travels escaped within JSON, for the node to judge", () => {
+    expect(kindOf({ "\ud800": ["\udfff"] })).toEqual(["json", '{"\\ud800":["\\udfff"]}']);
   });
 });
 

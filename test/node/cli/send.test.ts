@@ -96,14 +96,16 @@ describe("starling send", () => {
       { ...point("a"), c: "high" },
       { ...point("a"), src: 5 },
       { ...point("a"), attr: null },
+      point("a\ud800"),
+      point("a", "half of a pair: \udfff"),
     ];
     const path = await file("odd.ndjson", lines.map((one) => JSON.stringify(one)).join("\n"));
     const { out } = await starling(["send", "--json", path]);
     const { codes } = JSON.parse(out) as { codes: Record<string, { count: number }> };
     expect(Object.fromEntries(Object.entries(codes).map(([code, { count }]) => [code, count]))).toEqual({
       INVALID_TIME: 1,
-      INVALID_EID: 1,
-      INVALID_VALUE: 1,
+      INVALID_EID: 2,
+      INVALID_VALUE: 2,
       INVALID_CONFIDENCE: 1,
       INVALID_ARGUMENT: 2,
     });
