@@ -24,7 +24,7 @@ export const errorCodes = {
     means: "who calls, or who answers, is not known: a certificate or a token",
   },
   PERMISSION_DENIED: { retry: false, status: 7, means: "the token lacks a scope, or the session is another one's" },
-  VERSION_MISMATCH: { retry: false, status: 9, means: "client and node share no protocol version" },
+  VERSION_MISMATCH: { retry: false, status: 9, means: "client and node, or two nodes, share no protocol version" },
   WRONG_CLUSTER: { retry: false, status: 9, means: "the node belongs to another cluster" },
   NOT_FOUND: { retry: false, status: 5, means: "there is no such entity, dead letter, session, node or shard" },
   INVALID_FILTER: { retry: false, status: 3, means: "a filter or an order of snapshots asks for what there is not" },

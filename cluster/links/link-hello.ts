@@ -1,5 +1,6 @@
 import type { NodeId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
+import { judgeProtocols } from "../protocol-range.ts";
 import type { Hello } from "./link-frame.ts";
 import type { LinkLimits, LinkOptions } from "./link-options.ts";
 import type { Peer } from "./links.ts";
@@ -14,7 +15,7 @@ export function planHello(options: LinkOptions, limits: LinkLimits, meant: NodeI
 
 /** Why this node cannot talk to who said `hello`: WRONG_CLUSTER, VERSION_MISMATCH, UNAVAILABLE; null: it can. */
 export function judgeHello(hello: Hello, options: LinkOptions): StarlingError | null {
-  const { clusterId, protocolMin, protocolMax } = options;
+  const { clusterId } = options;
   const { id, name } = options.self();
   if (hello.clusterId !== clusterId) {
     return new StarlingError(
@@ -22,13 +23,8 @@ export function judgeHello(hello: Hello, options: LinkOptions): StarlingError | 
       `node ${hello.name} belongs to cluster ${hello.clusterId}, not ${clusterId}`,
     );
   }
-  if (hello.protocolMin > protocolMax || hello.protocolMax < protocolMin) {
-    const theirs = `${hello.name} speaks ${hello.protocolMin} to ${hello.protocolMax}`;
-    return new StarlingError(
-      "VERSION_MISMATCH",
-      `no protocol version in common: ${theirs}, ${name} speaks ${protocolMin} to ${protocolMax}`,
-    );
-  }
+  const mismatch = judgeProtocols({ ...options, name }, hello);
+  if (mismatch !== null) return mismatch;
   if (hello.meant !== id) {
     return new StarlingError("UNAVAILABLE", `here is node ${name} with the id ${id}, not ${hello.meant}`);
   }

@@ -22,7 +22,7 @@ import { type Contact, createContact } from "./membership-contact.ts";
 import { Judge } from "./membership-judge.ts";
 import { createMembershipKeys, type MembershipKeys } from "./membership-keys.ts";
 import { OwnLease } from "./membership-lease.ts";
-import { withdrawRecord } from "./membership-leave.ts";
+import { tellAll, withdrawRecord } from "./membership-leave.ts";
 import { type PassLoop, startPassLoop } from "./membership-loop.ts";
 import { planSelf, type SelfPlan } from "./membership-plan.ts";
 import { createSight, type Sight } from "./membership-sight.ts";
@@ -52,7 +52,7 @@ export interface MembershipOptions {
 
 /**
  * Enters the cluster; the record stands and the view is read when the promise resolves. Raises CONFIG when another node has
- * the name and keeps it, UNAVAILABLE when the coordinator does not let this node in within `joinTimeoutMs`. After an
+ * the name and keeps it, VERSION_MISMATCH when one is there that cannot talk to this one, UNAVAILABLE when the coordinator does not let this node in within `joinTimeoutMs`. After an
  * expulsion the state that was announced last is published again.
  */
 export async function joinMembership(options: MembershipOptions): Promise<Membership> {
@@ -100,6 +100,8 @@ class JoinedMembership implements Membership {
   #published: NodeRecord;
   #entering: Waiter | null = null;
   #expulsions = 0;
+  /** It was said that nodes are there with which this one cannot talk. */
+  #isForeign = false;
   #answers: "yes" | "no" = "yes";
   #closing: Promise<void> | null = null;
 
@@ -242,6 +244,7 @@ class JoinedMembership implements Membership {
     const status = this.#status;
     if (self.kind === "keep") {
       this.#published = this.#me;
+      this.#isForeign = false;
       if (status.kind !== "inside") {
         this.#status = { kind: "inside", sinceMs: clock.now() };
         log.info({ node: this.#me.id, name: this.#me.name }, "node joined the cluster");
@@ -253,9 +256,17 @@ class JoinedMembership implements Membership {
       this.#expel(
         `its name was taken by ${self.by?.id ?? "another node"} at ${self.by?.address ?? "an unknown address"}`,
       );
+    } else if (self.kind === "foreign") {
+      this.#stayAway(self.problem);
     } else if (status.kind === "entering") {
       this.#waitForName(self.kind === "taken" ? self : null, status.busy);
     }
+  }
+
+  #stayAway(problem: StarlingError): void {
+    if (this.#entering !== null) this.#entering.reject(problem);
+    else if (!this.#isForeign) this.#options.log.error({ problem: problem.message }, "node does not return");
+    this.#isForeign = true;
   }
 
   /** A name that is held is waited for: its node may just have ended, and its lease be about to lapse. */
@@ -288,7 +299,7 @@ class JoinedMembership implements Membership {
     this.#me = { ...this.#me, id: newId() };
     this.#judge.forget();
     void this.#lease.release();
-    const told = former.kind === "inside" ? this.#tellExpelled(reason) : Promise.resolve();
+    const told = former.kind === "inside" ? tellAll(this.#expelledListeners, reason, log) : Promise.resolve();
     const status: Status = { kind: "outside", notBeforeMs: Number.POSITIVE_INFINITY };
     if (former.kind !== "entering") this.#status = status;
     void told.then(() => {
@@ -296,15 +307,6 @@ class JoinedMembership implements Membership {
       this.#status = { kind: "outside", notBeforeMs: clock.now() + backOffMs };
       this.#loop.wake();
     });
-  }
-
-  /** Never rejects. */
-  async #tellExpelled(reason: string): Promise<void> {
-    const told = [...this.#expelledListeners].map(async (tell) => tell(reason));
-    for (const result of await Promise.allSettled(told)) {
-      if (result.status === "rejected")
-        this.#options.log.error({ error: result.reason }, "listener of expulsion failed");
-    }
   }
 
   /** Contests what others suspect of this node, and withdraws what it suspects no longer. */

@@ -13,6 +13,20 @@ export interface Leaving {
   readonly log: MembershipLog;
 }
 
+type ExpelledListener = (reason: string) => Promise<void>;
+
+/** Tells who owned something for a node that it was given up. Never rejects. */
+export async function tellAll(
+  listeners: Iterable<ExpelledListener>,
+  reason: string,
+  log: MembershipLog,
+): Promise<void> {
+  const told = [...listeners].map(async (tell) => tell(reason));
+  for (const result of await Promise.allSettled(told)) {
+    if (result.status === "rejected") log.error({ error: result.reason }, "listener of expulsion failed");
+  }
+}
+
 /** What was in hand may still change the record once or twice. */
 const tries = 3;
 

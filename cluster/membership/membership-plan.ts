@@ -11,7 +11,9 @@
  * 5. Only a node that is itself there marks another one dead. So two that suspect each other never both die.
  */
 import type { NodeId } from "../../proto/ids.ts";
+import type { StarlingError } from "../../proto/starling-error.ts";
 import type { Condition, LeaseId, Write } from "../coordinator.ts";
+import { judgeProtocols } from "../protocol-range.ts";
 import type { MembershipView, NodeRecord } from "./membership.ts";
 import type { MembershipKeys } from "./membership-keys.ts";
 import { readDeath, type Snapshot, writeDeath } from "./membership-snapshot.ts";
@@ -84,6 +86,8 @@ export type SelfPlan =
   | { readonly kind: "put"; readonly revision: number }
   /** Another node has the name. */
   | { readonly kind: "taken"; readonly by: NodeRecord | null }
+  /** A node is there with which this one has no protocol in common: it stays away. */
+  | { readonly kind: "foreign"; readonly problem: StarlingError }
   /** Given up by the others, under this id. */
   | { readonly kind: "dead"; readonly reason: string };
 
@@ -92,11 +96,22 @@ export function planSelf(self: NodeRecord, lease: LeaseId | null, { holders, dea
   const mark = dead.get(self.id);
   if (mark !== undefined) return { kind: "dead", reason: mark };
   const holder = holders.get(self.name);
-  if (holder === undefined) return { kind: "put", revision: 0 };
+  if (holder === undefined) {
+    const problem = findForeign(self, holders);
+    return problem === null ? { kind: "put", revision: 0 } : { kind: "foreign", problem };
+  }
   if (holder.record?.id !== self.id) return { kind: "taken", by: holder.record };
   const { revision } = holder;
   const current = lease !== null && holder.lease === lease && holder.value === writeNodeRecord(self);
   return { kind: current ? "keep" : "put", revision };
+}
+
+function findForeign(self: NodeRecord, holders: Snapshot["holders"]): StarlingError | null {
+  for (const { record } of holders.values()) {
+    const problem = record && judgeProtocols(self, record);
+    if (problem !== null) return problem;
+  }
+  return null;
 }
 
 /** A node to mark dead. */

@@ -25,6 +25,8 @@ export interface MembershipCluster {
   start(name: string): Promise<TestNode>;
   /** The promise of the joining; time has to be let pass. */
   join(name: string, faults?: FaultSwitch): Promise<Membership>;
+  /** What nodes that join from now on speak; default 1. */
+  speak(protocol: number): void;
   close(): Promise<void>;
 }
 
@@ -55,6 +57,7 @@ export function createMembershipCluster(): MembershipCluster {
   const logged: string[] = [];
   const open: Membership[] = [];
   const ids = new Map<string, number>();
+  let protocol = 1;
   const join = async (name: string, faults: FaultSwitch = { fault: () => none }, own: Clock = clock) => {
     const log = (_fields: object, message: string): void => void logged.push(`${name}: ${message}`);
     const newId = () => {
@@ -69,7 +72,14 @@ export function createMembershipCluster(): MembershipCluster {
       random: () => 0.5,
       newId,
       prefix,
-      record: { name, address: `${name}:7800`, version: "1", protocolMin: 1, protocolMax: 1, modelHash: "m" },
+      record: {
+        name,
+        address: `${name}:7800`,
+        version: "1",
+        protocolMin: protocol,
+        protocolMax: protocol,
+        modelHash: "m",
+      },
       log: { info: log, warn: log, error: log },
     });
     open.push(membership);
@@ -80,6 +90,9 @@ export function createMembershipCluster(): MembershipCluster {
     coordinator,
     logged,
     join,
+    speak: (spoken) => {
+      protocol = spoken;
+    },
     start: async (name) => {
       const faults: FaultSwitch = { fault: () => none };
       const own = createFreezer(clock);

@@ -86,6 +86,17 @@ describe("a node's own record", () => {
     expect(planSelf(self, "L", snapshotOf({}))).toEqual({ kind: "put", revision: 0 });
   });
 
+  it("is not put beside one that cannot talk to this node, and stays where it stands", () => {
+    const newer = { ...recordOf("b-1"), protocolMin: 3, protocolMax: 4 };
+    const there = { [keys.node("b")]: writeNodeRecord(newer) };
+    const text = "no protocol version in common: node b speaks 3 to 4, node a speaks 1 to 2: replace nodes by way of";
+    const problem = expect.objectContaining({ code: "VERSION_MISMATCH", message: expect.stringContaining(text) });
+    expect(planSelf(self, "L", snapshotOf(there))).toEqual({ kind: "foreign", problem });
+    expect(planSelf(self, "L", snapshotOf({ ...nodeOf("a-1"), ...there }))).toEqual({ kind: "keep", revision: 1 });
+    const both = { [keys.node("b")]: writeNodeRecord({ ...newer, protocolMin: 2 }) };
+    expect(planSelf(self, "L", snapshotOf(both))).toEqual({ kind: "put", revision: 0 });
+  });
+
   it("is never put again for an id that was marked dead, nor over another one's", () => {
     const dead = snapshotOf({ [keys.dead(self.id)]: "slow" });
     expect(planSelf(self, "L", dead)).toEqual({ kind: "dead", reason: "slow" });

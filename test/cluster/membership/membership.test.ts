@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createMembershipKeys } from "../../../cluster/membership/membership-keys.ts";
-import { shardId } from "../../../proto/ids.ts";
+import { writeNodeRecord } from "../../../cluster/membership/node-record.ts";
+import { shardId, toNodeId } from "../../../proto/ids.ts";
 import { createMembershipCluster, hanging, type MembershipCluster, none, prefix, ttlMs } from "./membership-cluster.ts";
 
 const keys = createMembershipKeys(prefix);
@@ -130,6 +131,34 @@ describe("a node", () => {
     await cluster.clock.advance(5000);
     expect(reasons).toEqual([expect.stringContaining("name was taken by a-2")]);
     expect(a.membership.view.nodes.map(({ id }) => id)).toEqual([other.self.id]);
+  });
+
+  it("that no node there can talk to is refused at once, and none of them ever sees it", async () => {
+    const a = await cluster.start("a");
+    cluster.speak(2);
+    const text = "no protocol version in common: node a speaks 1 to 1, node b speaks 2 to 2";
+    const refused = expect(cluster.join("b")).rejects.toMatchObject({
+      code: "VERSION_MISMATCH",
+      message: expect.stringContaining(text),
+    });
+    await cluster.clock.advance(1000);
+    await refused;
+    expect(a.views.flatMap(({ nodes }) => nodes.map(({ name }) => name))).not.toContain("b");
+    await a.membership.close();
+    expect((await cluster.start("b")).names()).toEqual(["b"]);
+  });
+
+  it("that was given up does not return to nodes that it cannot talk to, and says so once", async () => {
+    const a = await cluster.start("a");
+    await cluster.start("b");
+    a.cut();
+    await cluster.clock.advance(ttlMs + 2000);
+    const newer = { name: "c", id: toNodeId("c-1"), protocolMin: 2, protocolMax: 3 };
+    await put(keys.node("c"), writeNodeRecord({ ...a.membership.self, ...newer }));
+    a.heal();
+    await cluster.clock.advance(60_000);
+    expect(cluster.logged.filter((line) => line === "a: node does not return")).toHaveLength(1);
+    expect(a.names()).not.toContain("a");
   });
 
   it("cannot join without the coordinator, and says so", async () => {
