@@ -8,6 +8,8 @@ import { type ActorSystemRef, dispatch, spawn, start, stop } from "nact";
 export interface Cell<M> {
   /** False when the mailbox is full or the cell has stopped: the sender decides what then. */
   tell(message: M): boolean;
+  /** Tells the outcome of what the cell began: it is taken whatever else waits, for the cell bounds what it begins. */
+  report(message: M): void;
   /** Messages that wait. */
   readonly waiting: number;
   /** Handles what waits, then stops. Idempotent. */
@@ -68,15 +70,21 @@ function spawnCell<M>(system: ActorSystemRef, name: string, options: CellOptions
     return null;
   };
   const ref = spawn(system, receive, name, { initialState: null });
+  const take = (message: M): void => {
+    waiting++;
+    dispatch(ref, message);
+  };
   return {
     get waiting() {
       return waiting;
     },
     tell: (message) => {
       if (status !== "running" || waiting >= options.mailboxMax) return false;
-      waiting++;
-      dispatch(ref, message);
+      take(message);
       return true;
+    },
+    report: (message) => {
+      if (status === "running") take(message);
     },
     stop: () => {
       if (status === "stopped") return Promise.resolve();

@@ -43,7 +43,7 @@ export interface LaneCell {
   stop(): Promise<void>;
 }
 
-/** Bound on a lane's mailbox: messages carry batches, and credits bound how many batches there are. */
+/** Bound on what others send to a lane: batches, of which credits bound how many there are. */
 const mailboxMax = 100_000;
 const sweepEveryMs = 1000;
 
@@ -56,7 +56,7 @@ export function startLaneCell(
   const timers = createLaneTimers(world.clock);
   const { after } = timers;
   const post = (message: LaneMessage): void => {
-    if (status === "running") cell.tell(message);
+    if (status === "running") cell.report(message);
   };
   const lane = create(post);
   const { onFailPoint = noFailPoint } = world;

@@ -77,13 +77,20 @@ export class CallSession {
     if (this.#status === "closed") throw new StarlingError("UNAVAILABLE", "the node is stopping");
     if (this.#calls >= maxCalls) throw busy(`${maxCalls} calls`);
     this.#calls += 1;
-    const own: Run[] = [];
+    const opening = this.#runOf(call);
+    let wanted = true;
+    const sending = opening.then((run) => (wanted ? this.#send(run, split, call) : never<OpenBatch>()));
     const text = `it is unknown whether the datapoints were taken: the batch was not ${call.level}`;
     try {
-      return await withDeadline(this.#send(split, call, own), { ...call, clock, text });
+      return await withDeadline(sending, { ...call, clock, text });
     } finally {
-      this.#calls -= 1;
-      for (const run of own) this.#end(run);
+      wanted = false;
+      // Who no longer waits keeps its place until its session is open: its datapoints are held so long.
+      const over = (run: Run | null): void => {
+        this.#calls -= 1;
+        if (run !== null && !run.shared) this.#end(run);
+      };
+      void opening.then(over, () => over(null));
     }
   }
 
@@ -101,13 +108,12 @@ export class CallSession {
     await Promise.allSettled(closing);
   }
 
-  async #send(split: (channel: CallChannel) => SplitBatch, call: CallOptions, own: Run[]): Promise<OpenBatch> {
+  #runOf({ idempotencyKey: key, holder = null, level }: CallOptions): Promise<Run> {
+    return key === "" ? this.#sharedRun(level) : this.#open(`${keyPrefix}${key}`, { named: true, holder }, level);
+  }
+
+  async #send(run: Run, split: (channel: CallChannel) => SplitBatch, call: CallOptions): Promise<OpenBatch> {
     const { engine, maxBytes } = this.#options;
-    const keyed = call.idempotencyKey !== "";
-    const run = keyed
-      ? await this.#open(`${keyPrefix}${call.idempotencyKey}`, { named: true, holder: call.holder ?? null }, call.level)
-      : await this.#sharedRun(call.level);
-    if (keyed) own.push(run);
     const homeShard = shardOf("entity", "", run.session, engine.entityShards);
     run.lastNumber += 1;
     const batch = split({ channel: `c:${run.session}`, number: run.lastNumber, homeShard });
@@ -136,7 +142,7 @@ export class CallSession {
     if (stored.closed) throw new StarlingError("SESSION_CLOSED", `session ${stored.session} was closed`);
     const state = createSessionState(level === "processed");
     const run = { session: stored.session, level, state, waiters: new Map(), rests: new Set<() => void>(), queue: [] };
-    const opened: Run = { ...run, lastNumber: 0 };
+    const opened: Run = { ...run, shared: !opening.named, status: "current", lastNumber: 0 };
     this.#runs.add(opened);
     return opened;
   }
@@ -172,17 +178,28 @@ export class CallSession {
           if (effect.kind !== run.level) break;
           this.#meter.closed(effect.batch);
           answer(run, effect.batch, null);
+          if (run.status === "retired") this.#retire(run);
           break;
         case "failed":
           this.#meter.closed(effect.batch);
           answer(run, effect.batch, effect.error);
-          // The next call gets a new session: what failed for good may hold up this one.
-          this.#shared.delete(run.level);
+          this.#retire(run);
           break;
         default:
           unreachable(effect);
       }
     }
+  }
+
+  /** What failed for good may hold up a shared session: the next call gets a new one, this one ends with its last call. */
+  #retire(run: Run): void {
+    if (!run.shared) return;
+    if (run.status === "current") this.#shared.delete(run.level);
+    run.status = "retired";
+    if (run.waiters.size > 0 || !this.#runs.has(run)) return;
+    this.#end(run);
+    // A session that stays open costs one row.
+    this.#options.engine.closeSession(run.session).catch(() => {});
   }
 
   #rest(run: Run, shard: ShardId, ms: number): void {
@@ -225,7 +242,15 @@ interface Run {
   readonly waiters: Map<OpenBatch, Waiter>;
   readonly rests: Set<() => void>;
   readonly queue: { readonly message: SessionMessage; readonly waiter: Waiter | null }[];
+  /** By all calls of the level that have no key. */
+  readonly shared: boolean;
+  status: "current" | "retired";
   lastNumber: number;
+}
+
+/** Of a call that nobody waits for. */
+function never<T>(): Promise<T> {
+  return new Promise(() => {});
 }
 
 function answer(run: Run, batch: OpenBatch, error: StarlingError | null): void {

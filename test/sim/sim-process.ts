@@ -116,15 +116,21 @@ function spawnCell<M>(
     }
     if (status === "stopping" && waiting === 0) end();
   };
+  const take = (message: M): void => {
+    onWaiting(++waiting);
+    clock.soon(() => receive(message));
+  };
   return {
     get waiting() {
       return waiting;
     },
     tell: (message) => {
       if (status !== "running" || waiting >= options.mailboxMax) return false;
-      onWaiting(++waiting);
-      clock.soon(() => receive(message));
+      take(message);
       return true;
+    },
+    report: (message) => {
+      if (status === "running") take(message);
     },
     stop: () => {
       if (status === "stopped") return Promise.resolve();

@@ -1,0 +1,77 @@
+import { expect, test } from "vitest";
+import type { Part } from "../../../actors/lane/part.ts";
+import { splitBatch } from "../../../actors/sessions/batch.ts";
+import { type CallChannel, type CallOptions, CallSession } from "../../../actors/sessions/call-session.ts";
+import { looseOf } from "../../../actors/sessions/wire-datapoint.ts";
+import type { StoredSession } from "../../../actors/store/store.ts";
+import { toWireValue } from "../../../proto/client-batch.ts";
+import { StarlingError } from "../../../proto/starling-error.ts";
+import { createFakeEngine, type FakeEngine } from "../../support/fake-engine.ts";
+import { createManualClock } from "../../support/manual-clock.ts";
+import { testModel } from "../../support/test-model.ts";
+
+const model = testModel({ thing: { name: { kind: "plain", type: "string" } } });
+const limits = { maxCalls: 2, maxBytes: 1_000_000 };
+
+function open(engine: FakeEngine) {
+  const clock = createManualClock();
+  const calls = new CallSession({ engine, clock, ...limits });
+  const send = (eid: string, call: Partial<CallOptions> = {}) => {
+    const split = ({ channel, number, homeShard }: CallChannel) => {
+      const datapoints = [{ type: "thing", eid, attr: "name", v: toWireValue("x") }];
+      const batch = { number, atomic: false, hash: `hash of ${eid}`, bytes: 100, datapoints };
+      return splitBatch(batch, { model, entityShards: engine.entityShards, channel, homeShard, read: looseOf });
+    };
+    const signal = new AbortController().signal;
+    return calls.send(split, { level: "durable", deadlineMs: 1000, signal, idempotencyKey: "", ...call });
+  };
+  return { clock, calls, send };
+}
+
+const isShared = (part: Part): boolean => part.channel.startsWith("c:fake-");
+const changed = new StarlingError("BATCH_CHANGED", "other content");
+
+test("a key that comes with other content leaves the calls without a key their session", async () => {
+  const engine = createFakeEngine();
+  const { send } = open(engine);
+  await send("a");
+  await send("b", { idempotencyKey: "k" });
+  await expect(send("b", { idempotencyKey: "k" })).resolves.toBeDefined();
+  engine.refuse = (part) => (isShared(part) ? null : changed);
+  for (let i = 0; i < 5; i++) await expect(send("c", { idempotencyKey: "k" })).rejects.toThrow(/other content/);
+  await send("d");
+  expect([...engine.world.sessions.keys()].sort()).toEqual(["fake-1", "key:k"]);
+});
+
+test("a shared session in which something failed for good is closed, and followed by another", async () => {
+  const engine = createFakeEngine();
+  const { send } = open(engine);
+  await send("a");
+  engine.refuse = (part) => (part.tasks.some(({ eid }) => eid === "bad") ? changed : null);
+  await expect(send("bad")).rejects.toThrow(/other content/);
+  await send("b");
+  expect(engine.world.sessions.get("fake-1")?.closed).toBe(true);
+  expect(engine.world.sessions.get("fake-2")?.closed).toBe(false);
+});
+
+test("who gives up while a session is being opened keeps the place until it is, and nothing is sent", async () => {
+  const engine = createFakeEngine();
+  let resolve = (): void => {};
+  const opening = new Promise<void>((done) => {
+    resolve = done;
+  });
+  const { openSession } = engine;
+  const slowly = async (...args: Parameters<typeof openSession>): Promise<StoredSession> => {
+    await opening;
+    return await openSession(...args);
+  };
+  const { clock, send } = open({ ...engine, openSession: slowly });
+  const late = ["k1", "k2"].map((key) => send("a", { idempotencyKey: key }).catch((error: unknown) => error));
+  await clock.advance(1000);
+  for (const error of await Promise.all(late)) expect(error).toMatchObject({ code: "DEADLINE" });
+  await expect(send("b")).rejects.toMatchObject({ code: "BUSY", message: expect.stringContaining("2 calls") });
+  resolve();
+  await expect.poll(() => engine.world.sessions.size).toBe(2);
+  await send("b");
+  expect(engine.world.applied.map(({ eid }) => eid)).toEqual(["b"]);
+});
