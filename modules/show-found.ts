@@ -31,6 +31,7 @@ function shown(found: unknown): string {
 
 function showNames(names: readonly string[]): string {
   if (names.length === 0) return "no keys";
-  const some = names.slice(0, 4).map((name) => name.slice(0, 20));
+  // As JSON has it, but for the quotes: a name may hold characters that no message should.
+  const some = names.slice(0, 4).map((name) => JSON.stringify(name.slice(0, 20)).slice(1, -1));
   return `the keys ${some.join(", ")}${names.length > 4 ? ", …" : ""}`;
 }

@@ -19,6 +19,11 @@ export function isStorableText(text: string): boolean {
   return !text.includes("\u0000") && !loneSurrogate.test(text);
 }
 
+/** A text that can be stored, of any: U+0000 as JSON writes it, half of a surrogate pair as U+FFFD. */
+export function toStorableText(text: string): string {
+  return isStorableText(text) ? text : text.toWellFormed().replaceAll("\0", "\\u0000");
+}
+
 /** Throws INVALID_VALUE unless the text can be stored. */
 export function assertStorable(text: string): void {
   if (isStorableText(text)) return;

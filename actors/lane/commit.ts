@@ -11,6 +11,7 @@ import type { Channel, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
 import { forgetShard } from "./forget-shard.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
+import { textOfError } from "./letter.ts";
 import { failureOf } from "./message-result.ts";
 import { addToDelivery, createDelivery, sendOutbox } from "./outbox.ts";
 import type { Delivery } from "./outbox-state.ts";
@@ -300,7 +301,7 @@ function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry
     type: entry.task?.entity.id ?? "",
     eid: entry.task?.eid ?? "",
     code: error.code,
-    error: error.message,
+    error: textOfError(error),
     at: entry.at,
     task: "{}",
   });

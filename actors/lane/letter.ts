@@ -1,4 +1,5 @@
 import type { CheckedTask } from "../../modules/datapoint.ts";
+import { toStorableText } from "../../modules/value-limits.ts";
 import type { Seq } from "../../proto/ids.ts";
 import type { StarlingError } from "../../proto/starling-error.ts";
 import type { LoggedTask } from "../log/line.ts";
@@ -44,10 +45,17 @@ export function letterOfMisfit(
     type,
     eid,
     code,
-    error: message,
+    error: textOfError({ message }),
     at,
     task: JSON.stringify({ type, eid }),
   });
+}
+
+const errorMaxLength = 4000;
+
+/** What a hook's error says may be any text: one that PostgreSQL refuses would hold up the flushes of the whole lane. */
+export function textOfError({ message }: Pick<StarlingError, "message">): string {
+  return toStorableText(message.slice(0, errorMaxLength));
 }
 
 /** A dead letter that holds its task, so that it can be replayed when the log is gone. */
@@ -63,7 +71,7 @@ function createLetter(
     type: task.entity.id,
     eid: task.eid,
     code: error.code,
-    error: error.message.slice(0, 4000),
+    error: textOfError(error),
     task: writeTaskJson(task),
   };
 }

@@ -1,3 +1,5 @@
+import { toStorableText } from "../../modules/value-limits.ts";
+
 /** What the hooks of a snapshot run did, by hook id; several reports can be added up. */
 export type SnapshotReport = Map<string, HookReport>;
 
@@ -35,7 +37,7 @@ export function reportOf(report: SnapshotReport, hook: string): HookReport {
 /** Counts a problem and keeps the first ones in words. */
 export function noteProblem(own: HookReport, problem: HookProblem, what: string): void {
   own[problem]++;
-  if (own.problems.length < problemsMax) own.problems.push(what.slice(0, problemMaxChars));
+  if (own.problems.length < problemsMax) own.problems.push(toStorableText(what.slice(0, problemMaxChars)));
 }
 
 /** Adds one report to another. */

@@ -1,3 +1,4 @@
+import { toStorableText } from "../../modules/value-limits.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { groupOf, type NodeId, type ShardId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
@@ -164,7 +165,7 @@ export function createSnapshotWorker(options: SnapshotWorkerOptions, kick: () =>
 
   /** What another attempt does not mend ends the run. */
   const giveUp = async (tick: number, error: string): Promise<void> => {
-    const request = { id: `end-${tick}-${options.self()}`, kind: "end", tick, error } as const;
+    const request = { id: `end-${tick}-${options.self()}`, kind: "end", tick, error: toStorableText(error) } as const;
     await store.addRequest(request).catch(() => {}); // it fails again, and says so again
   };
 

@@ -117,6 +117,15 @@ describe.each([1, 2])("with its shards over %i database(s)", (count) => {
     expect((await client.admin.deadLetters({ status: "open" })).letters).toEqual([]);
   });
 
+  test("a hook's error may be any text, and holds nothing up", async () => {
+    await client.send([{ type: "device", eid: "odd", attr: "label", v: "throw odd text" }]);
+    const { letters } = await client.admin.deadLetters({ status: "open" });
+    expect(letters).toMatchObject([{ type: "device", eid: "odd", code: "HOOK_FAILED" }]);
+    expect(letters[0]?.error).toMatch(/: odd text: \\u0000\ufffd$/);
+    await client.admin.discard(letters[0]?.id ?? "");
+    await client.entities.delete({ type: "device", eid: "odd" });
+  });
+
   test("lists page by page and counts, saying as of when", async () => {
     await client.send(Array.from({ length: 25 }, (_, i) => level(`p${String(i).padStart(2, "0")}`, i, 1000)));
     const seen: string[] = [];

@@ -20,6 +20,7 @@ export class Derive extends BaseModule {
   }
 
   private fail(_: Eid, { v }: Datapoint, ctx: HookContext): null {
+    if (v === "throw odd text") throw new Error("odd text: \0\ud800");
     if (v === "throw" && ctx.record?.value("echo") === undefined) throw new Error("no echo yet");
     return null;
   }
