@@ -18,7 +18,7 @@ import {
   type RecentParts,
   recentAt,
 } from "./recent-parts.ts";
-import { createChannel, isSealed, type Shard } from "./shard.ts";
+import { createChannel, isSealed, type Shard, useChannel } from "./shard.ts";
 
 /** Whether a channel belongs to a shard's outbox; bounds refuse only outside senders (R13). */
 export function isOutboxChannel(channel: string): boolean {
@@ -60,11 +60,7 @@ function admitPart(lane: Lane, part: Part, { batch, listener, lookUps }: Admitti
   if (shard === undefined || isSealed(shard)) {
     return refuse(lane, { position, listener }, "MOVED", `this node does not own shard ${part.shard}`);
   }
-  let channel = shard.channels.get(part.channel);
-  if (channel === undefined) {
-    channel = createChannel(0);
-    shard.channels.set(part.channel, channel);
-  }
+  const channel = shard.channels.get(part.channel) ?? createChannel(0);
   const admission = planAdmission(channel, part);
   switch (admission.kind) {
     case "gap": {
@@ -97,6 +93,7 @@ function askedPart({ found }: Channel, { shard, channel, number }: Part): AskedP
 
 function take(lane: Lane, shard: Shard, channel: Channel, part: Part, batch: RecentBatch): void {
   markShard(lane, shard, part.tick ?? 0);
+  if (channel.recent === null) useChannel(shard, part.channel, channel);
   const recent = addRecent(channel, batch, part.position);
   if (part.rejections.length > 0) besideOf(recent, part.number).rejections = part.rejections;
   shard.blocks.push(part);

@@ -25,8 +25,6 @@ export interface Channel {
   last: number;
   /** Parts above the watermark: enough to answer a repeat without reading the log, and to tell who waits; null: none. */
   recent: RecentParts | null;
-  /** Changed since the last checkpoint. */
-  dirty: boolean;
   /** The newest look-up's part: repeats after it stand above; null: there was none. */
   found: { readonly number: number; readonly seq: Seq } | null;
 }

@@ -212,8 +212,8 @@ function planProgress(lane: Lane, shard: Shard): Flush["progress"][number] {
   const processed = waiting === undefined ? shard.durableSeq : waiting.seq - 1;
   const watermark = toSeq(Math.max(shard.savedWatermark, Math.min(processed, limit)));
   const channels: { channel: string; number: number }[] = [];
-  for (const [channel, state] of shard.channels) {
-    const number = state.dirty ? lastPassed(state, watermark) : 0;
+  for (const [channel, state] of shard.busy) {
+    const number = lastPassed(state, watermark);
     if (number > 0) channels.push({ channel, number });
   }
   const delivered = deliveredUpTo(shard);
@@ -271,7 +271,7 @@ function moveWatermark(lane: Lane, shard: Shard, progress: ShardProgress): void 
     shard.open = shard.open.slice(shard.firstOpen);
     shard.firstOpen = 0;
   }
-  for (const [name, channel] of shard.channels) if (channel.dirty) passParts(lane, shard, name, channel);
+  for (const [name, channel] of shard.busy) passParts(lane, shard, name, channel);
   openCut(lane, shard);
   const waits = (part: WaitingPart): boolean => part.lastSeq > shard.watermark;
   for (const repeat of shard.repeats) if (!waits(repeat)) tellProcessed(lane, shard, repeat);
@@ -284,7 +284,7 @@ function passParts(lane: Lane, shard: Shard, name: string, channel: Channel): vo
   // Of an outbox its deliveries tell, when all that came of a part is done.
   if (channel.recent !== null && !isOutboxChannel(name)) tellPassed(lane, shard, channel.recent, passed);
   forgetPassed(channel, passed);
-  channel.dirty = channel.recent !== null;
+  if (channel.recent === null) shard.busy.delete(name);
 }
 
 /** What was recorded about entries that the watermark has passed is of no more use, unless entities still owe some. */

@@ -30,7 +30,7 @@ export function forgetShard(lane: Lane, shard: Shard, error: StarlingError): voi
   lane.backlogBytes -= shard.backlog.bytes;
   lane.packed &&= withoutShards(lane.packed, new Set([shard.id]));
   lane.toLoad = lane.toLoad.filter((wanted) => wanted.shard !== shard);
-  for (const [name, channel] of shard.channels) {
+  for (const [name, channel] of shard.busy) {
     if (channel.recent !== null) tellAllLost(lane, channel.recent, isOutboxChannel(name), error);
   }
   for (const delivery of forgetOutbox(lane, shard)) tellLost(lane, delivery, error);

@@ -41,7 +41,6 @@ export type Asked = Pick<WaitingPart, "position" | "listener">;
 export function addRecent(channel: Channel, batch: RecentBatch, position: number): RecentParts {
   const { recent } = channel;
   channel.last = batch.number;
-  channel.dirty = true;
   if (recent === null) {
     channel.recent = { batches: [batch], places: [position, 0, 0], durable: 0, beside: null };
     return channel.recent;

@@ -16,7 +16,7 @@ import { gateShards } from "./poison.ts";
 import { deliver } from "./processing.ts";
 import { addRecent, besideOf, setDurable } from "./recent-parts.ts";
 import { type Debts, restoreObligations } from "./restore-obligations.ts";
-import { answerKey, createChannel, replayAfter, type Shard } from "./shard.ts";
+import { answerKey, createChannel, replayAfter, type Shard, useChannel } from "./shard.ts";
 
 /**
  * Takes shards over: what stands in the log above the watermark is processed again. State is replayed by applied seq,
@@ -74,9 +74,9 @@ function restoreRecorded(shard: Shard, read: readonly ReadSegment[]): void {
 function restoreChannels(shard: Shard, read: ReadSegment): void {
   for (const part of read.parts) {
     const channel = shard.channels.get(part.channel) ?? createChannel(0);
-    shard.channels.set(part.channel, channel);
     if (part.number <= channel.last) continue;
     const { number, hash, firstSeq, lastSeq, rejections } = part;
+    if (channel.recent === null) useChannel(shard, part.channel, channel);
     const recent = addRecent(channel, { number, hash, size: 1, listener: null }, 0);
     setDurable(channel, number, firstSeq, lastSeq);
     if (rejections.length > 0) besideOf(recent, number).rejections = rejections;

@@ -35,6 +35,8 @@ export interface Shard {
   /** Arrival time of the newest entry: it never goes back (R6). */
   lastAt: number;
   readonly channels: Map<string, Channel>;
+  /** Those with parts above the watermark: there may be many more that nobody uses any longer. */
+  readonly busy: Map<string, Channel>;
   /** Blocks for the next segment. */
   blocks: PendingBlock[];
   /** Entries of which something was open when they were taken up, in log order; those before `firstOpen` are passed. */
@@ -134,6 +136,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     durableSeq: acquired.lastSeq,
     watermark: acquired.watermark,
     lastAt: acquired.lastAt,
+    busy: new Map(),
     channels: new Map([...acquired.channels].map(([name, last]) => [name, createChannel(last)])),
     blocks: [],
     open: [],
@@ -174,7 +177,13 @@ function restoreCut({ mark, watermark }: AcquiredShard): Cut | null {
 }
 
 export function createChannel(last: number): Channel {
-  return { last, recent: null, dirty: false, found: null };
+  return { last, recent: null, found: null };
+}
+
+/** The channel is about to get its first part above the watermark. */
+export function useChannel({ channels, busy }: Shard, name: string, channel: Channel): void {
+  channels.set(name, channel);
+  busy.set(name, channel);
 }
 
 export function isPart(pending: PendingBlock): pending is Part {

@@ -84,6 +84,22 @@ test("a number that comes back with other content is never taken, nor one that h
   expect(await linesOfLog(store)).toBe(2);
 });
 
+test("a channel that is at rest costs flushes nothing, and one of which nothing was taken is forgotten", async () => {
+  const store = createMemoryStore();
+  const node = await start(store);
+  const shard = () => node.lane.shards.get(shardOf("entity", "src", "e", shards));
+  expect(await offer(node, { ...part(2, 1), channel: "c:gap" })).toEqual(["2 GAP"]);
+  expect([...(shard()?.channels.keys() ?? [])]).toEqual([]);
+  for (let i = 0; i < 3; i++) await offer(node, { ...part(1, 0, i), channel: `c:${i}` });
+  expect([...(shard()?.channels.keys() ?? [])]).toEqual(["c:0", "c:1", "c:2"]);
+  expect([...(shard()?.busy.keys() ?? [])]).toEqual([]);
+  expect((await offer(node, { ...part(1, null, 1), channel: "c:1" }))[0]).toBe("1 durable again");
+  const next = await start(store, "next");
+  await next.run();
+  const known = next.lane.shards.get(shardOf("entity", "src", "e", shards))?.channels ?? new Map();
+  expect([...known].map(([name, { last }]) => [name, last])).toEqual([0, 1, 2].map((i) => [`c:${i}`, 1]));
+});
+
 test("an append whose outcome is unknown is repeated under the same seqs and stands once (R3)", async () => {
   const store = createMemoryStore();
   let failures = 3;
