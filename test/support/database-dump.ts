@@ -1,13 +1,13 @@
 import type { Connection } from "../../actors/store/connection.ts";
 
 /**
- * What a refused batch changes by its nature: it takes its number by an entry without datapoints (R9), so the `log` grows, its
- * shard's watermark in `progress` and number in `channel` follow, and `flushed` counts the flush that wrote them. For the
- * log stand its datapoints, as the view `raw` shows them.
+ * What a refused batch changes by its nature: it takes its number by an entry without datapoints (R9), so the `log`
+ * grows, its shard's watermark in `progress` and number in `channel` follow, and `flushed` counts the flush that wrote
+ * them. For the log stand its datapoints, as the view `raw` shows them.
  */
 const leftOut = ["log", "progress", "channel", "flushed"];
 
-/** Everything that bad input must not change, as text: two equal dumps are equal databases. It knows tables yet to come, too. */
+/** Everything that bad input must not change, as text, tables yet to come included: equal dumps are equal databases. */
 export async function dumpDatabase(connection: Connection): Promise<string> {
   const tables = await connection.query<{ name: string }>(
     `select relname as name from pg_class
