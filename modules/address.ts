@@ -7,6 +7,13 @@ const ipv6Max = 2n ** 128n - 1n;
 const addressMaxLength = 64;
 const macText = /^[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5}|(?:-[0-9a-f]{2}){5})$/i;
 
+/** What an address may look like, for messages. */
+export const addressForms = {
+  ipv4: "an IPv4 address, four numbers of 0 to 255 without leading zeros, or a number of 32 bits",
+  ipv6: "an IPv6 address, hex digits in groups with colons, or a number of 128 bits",
+  mac: "a MAC address, six pairs of hex digits, all with colons or all with dashes",
+} as const;
+
 /** Dotted quad from text without leading zeros or from a number of 32 bits; null if it is none. */
 export function canonicalIpv4(input: unknown): string | null {
   if (typeof input === "string") return isIPv4(input) ? input : null;

@@ -109,7 +109,12 @@ function checkLists(entity: EntitySpec, spec: AttributeSpec, columns: readonly C
 
 function checkValues(column: Column, given: readonly unknown[]): List {
   const values = new Array<Value>(given.length);
-  for (let i = 0; i < given.length; i++) values[i] = column.type.check(given[i]);
+  let i = 0;
+  try {
+    for (; i < given.length; i++) values[i] = column.type.check(given[i]);
+  } catch (error) {
+    throw valueError(`position ${i}`, error);
+  }
   return { column, values, times: noTimes };
 }
 
@@ -117,10 +122,15 @@ function checkValues(column: Column, given: readonly unknown[]): List {
 function checkTimes(column: Column, given: readonly unknown[]): List {
   const values = new Array<string>(given.length);
   const times = new Array<number>(given.length);
-  for (let i = 0; i < given.length; i++) {
-    const { text, ms } = checkTime(given[i]);
-    values[i] = text;
-    times[i] = ms;
+  let i = 0;
+  try {
+    for (; i < given.length; i++) {
+      const { text, ms } = checkTime(given[i]);
+      values[i] = text;
+      times[i] = ms;
+    }
+  } catch (error) {
+    throw valueError(`position ${i}`, error);
   }
   return { column, values, times };
 }
@@ -130,7 +140,7 @@ function checkLengths(entity: EntitySpec, spec: AttributeSpec, lists: readonly L
   for (const { values } of lists) {
     if (values.length === length) continue;
     const each = lists.map((list) => `${list.column.name} ${list.values.length}`).join(", ");
-    throw badValue(entity, spec, `the series have different lengths: found ${each}`);
+    throw badValue(entity, spec, `the series must all have the same length: found ${each}`);
   }
   return length;
 }

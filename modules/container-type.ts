@@ -1,7 +1,8 @@
 import type { Eid, Value } from "./datapoint.ts";
 import { parseEid } from "./eid.ts";
-import { isPlainObject, mapList, parseJsonText, setKey, writeJsonText } from "./json-value.ts";
+import { isPlainObject, parseJsonText, setKey, writeJsonText } from "./json-value.ts";
 import type { EidType } from "./model.ts";
+import { valueError } from "./named-error.ts";
 import { refusal, type ValueType } from "./value-type.ts";
 
 /** A field of a dict. */
@@ -122,11 +123,23 @@ function sequenceType(text: string, item: ValueType, arrange: (values: Value[]) 
     exact: item.exact,
     check: (input) => {
       if (!Array.isArray(input)) throw refusal(`a list of type ${text}`, input);
-      return arrange(mapList(input, item.check));
+      return arrange(checkItems(item, input));
     },
     write: (value) => `[${(value as readonly Value[]).map((one) => item.write(one)).join(",")}]`,
     revive: (parsed) => (parsed as unknown[]).map((one) => item.revive(one)),
   });
+}
+
+/** Holes included, which are undefined to the item's type. */
+function checkItems(item: ValueType, input: readonly unknown[]): Value[] {
+  const values = new Array<Value>(input.length);
+  let i = 0;
+  try {
+    for (; i < input.length; i++) values[i] = item.check(input[i]);
+  } catch (error) {
+    throw valueError(`position ${i}`, error);
+  }
+  return values;
 }
 
 function compareItems([aJson, a]: [string, Value], [bJson, b]: [string, Value]): number {
@@ -141,9 +154,15 @@ function isNumeric(value: Value): value is number | bigint {
 
 function checkField({ name, optional, type }: DictField, input: Readonly<Record<string, unknown>>): Value {
   const given = Object.hasOwn(input, name) ? input[name] : undefined;
-  if (given !== undefined && (given !== null || !optional)) return type.check(given);
-  if (optional) return null;
-  throw refusal(`an object with the key ${name}`, input);
+  if (given === undefined || (given === null && optional)) {
+    if (optional) return null;
+    throw refusal(`an object with the key ${name}`, input);
+  }
+  try {
+    return type.check(given);
+  } catch (error) {
+    throw valueError(`key ${name}`, error);
+  }
 }
 
 function writeField(type: ValueType, value: Value | undefined): string {

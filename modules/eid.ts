@@ -1,5 +1,5 @@
 import { StarlingError } from "../proto/starling-error.ts";
-import { canonicalIpv4, canonicalIpv6, canonicalMac } from "./address.ts";
+import { addressForms, canonicalIpv4, canonicalIpv6, canonicalMac } from "./address.ts";
 import type { Eid } from "./datapoint.ts";
 import type { EidType, EntitySpec } from "./model.ts";
 import { showFound } from "./show-found.ts";
@@ -36,9 +36,7 @@ export function canonicalEid(entity: EntitySpec, input: unknown): string {
 
 const eidForms = {
   int: "a whole number of 64 bits",
-  ipv4: "an IPv4 address",
-  ipv6: "an IPv6 address",
-  mac: "a MAC address",
+  ...addressForms,
 } as const;
 
 function stringEid(input: unknown): string {

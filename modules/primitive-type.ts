@@ -1,4 +1,4 @@
-import { canonicalIpv4, canonicalIpv6, canonicalMac } from "./address.ts";
+import { addressForms, canonicalIpv4, canonicalIpv6, canonicalMac } from "./address.ts";
 import type { Value } from "./datapoint.ts";
 import { canonicalJson, parseJsonText, toDoubles, writeJsonText } from "./json-value.ts";
 import { canonicalTime } from "./time-text.ts";
@@ -44,11 +44,11 @@ export function primitiveType(name: PrimitiveName, depth: number): ValueType {
     case "float":
       return { ...base, fingerprint: "float", check: checkFloat, write: String, read: Number, revive: Number };
     case "ipv4":
-      return { ...base, fingerprint: name, check: addressCheck("an IPv4 address", canonicalIpv4), write: writeQuoted };
+      return { ...base, fingerprint: name, check: addressCheck(addressForms.ipv4, canonicalIpv4), write: writeQuoted };
     case "ipv6":
-      return { ...base, fingerprint: name, check: addressCheck("an IPv6 address", canonicalIpv6), write: writeText };
+      return { ...base, fingerprint: name, check: addressCheck(addressForms.ipv6, canonicalIpv6), write: writeText };
     case "mac":
-      return { ...base, fingerprint: name, check: addressCheck("a MAC address", canonicalMac), write: writeQuoted };
+      return { ...base, fingerprint: name, check: addressCheck(addressForms.mac, canonicalMac), write: writeQuoted };
     case "time":
       return { ...base, fingerprint: name, check: canonicalTime, write: writeQuoted };
     case "json":

@@ -134,8 +134,22 @@ export function fromServiceError(error: unknown, address: string): StarlingError
     const meant = text.startsWith(start) ? text.slice(start.length) : text;
     return new StarlingError(named as ErrorCode, meant, { cause: error });
   }
-  const kind: ErrorCode = code === 4 ? "DEADLINE" : code === 12 || code === 13 ? "INTERNAL" : "UNAVAILABLE";
-  return new StarlingError(kind, `${address}: ${inPlainWords(text)}`, { cause: error });
+  return new StarlingError(codeOf(code, text), `${address}: ${inPlainWords(text)}`, { cause: error });
+}
+
+/** What a gRPC status means that came without a code of ours. Of 8 only the text tells what is not worth another try. */
+function codeOf(status: number | undefined, text: string): ErrorCode {
+  switch (status) {
+    case 4:
+      return "DEADLINE";
+    case 8:
+      return text.includes("message larger than max") ? "TOO_LARGE" : "UNAVAILABLE";
+    case 12:
+    case 13:
+      return "INTERNAL";
+    default:
+      return "UNAVAILABLE";
+  }
 }
 
 /** What grpc-js says of a connection, without what only its authors need. */

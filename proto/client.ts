@@ -240,7 +240,8 @@ class SessionClient implements Client {
 
   #encode(datapoints: readonly ClientDatapoint[], atomic: boolean): EncodedBatch[] {
     if (this.#closing !== null) throw new StarlingError("UNAVAILABLE", "the client is closed");
-    if (datapoints.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an empty batch");
+    if (datapoints.length === 0)
+      throw new StarlingError("INVALID_ARGUMENT", "an empty batch: a batch has at least one datapoint");
     return encodeBatches(datapoints, atomic, this.#writer);
   }
 }

@@ -118,7 +118,8 @@ class OwnerClient implements Client {
   #give(datapoints: readonly ClientDatapoint[]): Given {
     if (this.#closing !== null) throw new StarlingError("UNAVAILABLE", "the client is closed");
     if (this.#failure !== null) throw this.#failure;
-    if (datapoints.length === 0) throw new StarlingError("INVALID_ARGUMENT", "an empty batch");
+    if (datapoints.length === 0)
+      throw new StarlingError("INVALID_ARGUMENT", "an empty batch: a batch has at least one datapoint");
     const parts = this.#split(datapoints);
     const encoded = parts.map((part) => encodeBatches(part.datapoints, false, this.#writer));
     for (const part of parts) this.#expect(part);

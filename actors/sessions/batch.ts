@@ -233,7 +233,7 @@ function refusalOf(batch: LooseBatch<unknown>): PartRejection | null {
   if (batch.bytes > batchMaxBytes) {
     return whole("TOO_LARGE", `a batch of ${batch.bytes} bytes: the limit is ${batchMaxBytes}`);
   }
-  return items === 0 ? whole("INVALID_ARGUMENT", "an empty batch") : null;
+  return items === 0 ? whole("INVALID_ARGUMENT", "an empty batch: a batch has at least one datapoint") : null;
 }
 
 function whole(code: "TOO_LARGE" | "INVALID_ARGUMENT", message: string): PartRejection {

@@ -112,7 +112,7 @@ describe("a timeseries", () => {
     );
     expect(() => check("load", { v: {}, t1: 0 })).toThrow(refused("INVALID_VALUE", /list as series n, found nothing/));
     expect(() => check("load", { v: { n: ["x"] }, t1: 0 })).toThrow(
-      refused("INVALID_VALUE", /bus\.load: series n: expected int/),
+      refused("INVALID_VALUE", /bus\.load: series n: position 0: expected int/),
     );
     expect(() => check("load", { v: [1], t1: 0 })).toThrow(refused("INVALID_VALUE", /object with the series n/));
     expect(() => check("load", { v: { n: [1] } })).toThrow(refused("INVALID_TIME", /need t1/));
@@ -125,7 +125,9 @@ describe("a timeseries", () => {
     expect(chunk.v).toEqual({ n: [1, 2], time: ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00.500000Z"] });
     const bad = (more: object) => () => check("stops", { v: { n: [1, 2], time }, t1: "2020-01-01", ...more });
     expect(bad({ v: { n: [], time: [] } })).toThrow(refused("INVALID_VALUE", /at least one value/));
-    expect(bad({ v: { n: [1], time } })).toThrow(refused("INVALID_VALUE", /different lengths: found n 1, time 2/));
+    expect(bad({ v: { n: [1], time } })).toThrow(
+      refused("INVALID_VALUE", /must all have the same length: found n 1, time 2/),
+    );
     expect(bad({ v: { n: [1, 2], time: [...time].reverse() } })).toThrow(refused("INVALID_VALUE", /backwards/));
     expect(bad({ t1: "2020-01-02" })).toThrow(refused("INVALID_TIME", /t1 is after/));
     expect(bad({ t2: "2020-01-01" })).toThrow(refused("INVALID_TIME", /t2 is before the last/));
@@ -140,7 +142,7 @@ describe("a timeseries", () => {
     const holed: string[] = [];
     holed[1] = "2020-01-01";
     expect(() => check("stops", { v: { n: [1, 2], time: holed }, t1: 0 })).toThrow(
-      refused("INVALID_VALUE", /series time: expected time, found nothing/),
+      refused("INVALID_VALUE", /series time: position 0: expected time, found nothing/),
     );
     expect(() => check("load", { v: { n: new Array(2) }, t1: 0 })).toThrow(refused("INVALID_VALUE", /found nothing/));
   });

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +10,7 @@ import { type Client, connect } from "../../proto/client.ts";
 import { testDatabase } from "../support/postgres.ts";
 import type { TestDatabase } from "../support/postgres-server.ts";
 import { repository } from "../support/repository.ts";
+import { run } from "./cli/terminal.ts";
 
 /** What the world may do to a node: nothing acknowledged is lost, and it recovers by itself where it can. */
 const configDir = join(repository, "test/support/types-config");
@@ -47,6 +48,7 @@ async function open(node: Node): Promise<Client> {
   return client;
 }
 
+const quiet = { env: { STARLING_HTTP_LISTEN: "none", STARLING_LOG_LEVEL: "silent" } };
 const value = (eid: string, v: number) => ({ type: "probe", eid, attr: "observed", v, t1: v });
 
 test("every connection to PostgreSQL is killed, again and again, under load: all is there once", async () => {
@@ -116,6 +118,27 @@ test("a port that is taken is an error that names it", async () => {
   // Everything that had been opened is closed: the database is free again.
   await start();
 });
+
+const brokenModules = [
+  ["throws on load", 'throw new Error("no coffee");', /^starling: MODULE: .*broken\.ts.*no coffee/],
+  ["exports nothing", "export const nothing = 1;", /^starling: MODULE: .*broken\.ts\) exports no module/],
+] as const;
+
+test.each(brokenModules)(
+  "a node with a module that %s says so and ends, and leaves nothing taken",
+  async (_, code, told) => {
+    const broken = mkdtempSync(join(dataDir, "broken-"));
+    cpSync(configDir, broken, { recursive: true });
+    writeFileSync(join(broken, "processing_core.yml"), "modules_dir: .\nenabled_modules: [broken]\n");
+    writeFileSync(join(broken, "broken.ts"), code);
+    const words = ["node", broken, "--data-dir", dataDir, "--database-url", database.url, "--listen", "127.0.0.1:0"];
+    const ended = await run(words, quiet);
+    expect(ended).toMatchObject({ code: 1, out: "" });
+    expect(ended.err).toMatch(told);
+    expect(ended.err).toMatch(/\n {2}→ `starling check DIR` shows everything that is wrong\n$/);
+    await start();
+  },
+);
 
 test("other numbers of shards than the cluster's are refused by name", async () => {
   await expect(start({ entityShards: "128" })).rejects.toMatchObject({

@@ -9,6 +9,7 @@ import { createConnection } from "../../actors/store/connection.ts";
 import { isAlive } from "../../node/data-folder.ts";
 import { startEmbeddedPostgres } from "../../node/embedded-postgres.ts";
 import { openPostgresBinaries } from "../../node/postgres-binaries.ts";
+import { startNodeProcess } from "../support/node-process.ts";
 
 const root = join(import.meta.dirname, "../..");
 const log = { debug: () => undefined, info: () => undefined, warn: () => undefined };
@@ -77,12 +78,23 @@ describe("the embedded PostgreSQL", () => {
     await second.close();
   });
 
-  it("names the process that uses the folder", async () => {
+  it("of another node is left alone: who uses the folder is named, and what to do", async () => {
     const first = await startEmbeddedPostgres({ dataDir, log });
     await expect(startEmbeddedPostgres({ dataDir, log })).rejects.toMatchObject({
       code: "DATA_FOLDER_TAKEN",
       message: expect.stringContaining(`process ${process.pid} `),
     });
+    const second = startNodeProcess({ configDir: join(root, "test/support/types-config"), dataDir });
+    const ended = await second.then(
+      () => "it serves",
+      (error: Error) => error.message,
+    );
+    expect(ended).toMatch(/^the node ended with 1 before it served:\n/);
+    expect(ended.split("\n").slice(-2)).toEqual([
+      `starling: DATA_FOLDER_TAKEN: process ${process.pid} uses the data folder ${dataDir}`,
+      "  → end the other node, or give this one another --data-dir",
+    ]);
+    expect(await answer(first.url)).toBe(1);
     await first.close();
   });
 

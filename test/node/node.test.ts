@@ -8,6 +8,7 @@ import { type Client, connect } from "../../proto/client.ts";
 import { testDatabase } from "../support/postgres.ts";
 import type { TestDatabase } from "../support/postgres-server.ts";
 import { repository } from "../support/repository.ts";
+import { run } from "./cli/terminal.ts";
 
 /** One node on a real PostgreSQL, from datapoints in over gRPC to records out, over restarts. */
 const dataDir = mkdtempSync(join(tmpdir(), "starling-node-"));
@@ -124,6 +125,59 @@ describe.each([1, 2])("with its shards over %i database(s)", (count) => {
     expect(letters[0]?.error).toMatch(/: odd text: \\u0000\ufffd$/);
     await client.admin.discard(letters[0]?.id ?? "");
     await client.entities.delete({ type: "device", eid: "odd" });
+  });
+
+  test("dead letters are listed, shown, replayed and discarded from the command line", async () => {
+    const letters = async (...words: readonly string[]) => {
+      const { code, out, err } = await run(["dead-letter", ...words, "--address", node.address]);
+      return { code, err, out };
+    };
+    const open = async () => (await client.admin.deadLetters({ status: "open" })).letters.map(({ id }) => id);
+    const fail = async (eid: string): Promise<string> => {
+      await client.send([{ type: "device", eid, attr: "label", v: "throw" }]);
+      const [id, ...more] = await open();
+      if (id === undefined || more.length > 0) throw new Error("not one letter");
+      return id;
+    };
+    const first = await fail("cli-1");
+    const listed = await letters("list");
+    expect(listed).toMatchObject({ code: 0, err: "1 dead letters\n" });
+    expect(listed.out).toMatch(
+      new RegExp(`^${first} .* hook +open +device cli-1 +derive/.*fail.* HOOK_FAILED: .*no echo yet`, "m"),
+    );
+    const shown = await letters("show", first);
+    expect(shown).toMatchObject({ code: 0, err: "" });
+    expect(shown.out).toMatch(new RegExp(`^${first}  hook, open, since `));
+    for (const line of [
+      /^entity {2}device cli-1$/m,
+      /^hook {4}derive\/.*fail$/m,
+      /^error {3}HOOK_FAILED: .*no echo yet/m,
+    ]) {
+      expect(shown.out).toMatch(line);
+    }
+    expect(JSON.parse(shown.out.split("\ntask    ")[1] ?? "")).toMatchObject({
+      datapoints: [{ attr: "label", v: "throw" }],
+    });
+    // Its cause is still there; then it is gone.
+    const early = await letters("replay", first);
+    expect(early).toMatchObject({ code: 1, out: "" });
+    expect(early.err).toMatch(new RegExp(`^starling: HOOK_FAILED: ${first}: .*no echo yet`));
+    expect(await open()).toEqual([first]);
+    await client.entities.set({ type: "device", eid: "cli-1", attr: "echo", v: 1 });
+    expect(await letters("replay", first)).toEqual({ code: 0, out: `${first} is replayed\n`, err: "" });
+    const second = await fail("cli-2");
+    const discarded = await letters("discard", second, "--json");
+    expect(discarded).toMatchObject({ code: 0, err: "" });
+    expect(JSON.parse(discarded.out)).toMatchObject({ letters: [{ id: second, status: "discarded", eid: "cli-2" }] });
+    expect(await open()).toEqual([]);
+    const { out } = await letters("list", "--status", "all", "--json");
+    const all = JSON.parse(out) as { letters: { id: string; status: string }[] };
+    const statuses = new Map(all.letters.map(({ id, status }) => [id, status]));
+    expect([first, second].map((id) => statuses.get(id))).toEqual(["replayed", "discarded"]);
+    // What the hook did not do is not done; the datapoint stands.
+    expect((await client.entities.get({ type: "device", eid: "cli-2" })).attributes).toMatchObject({
+      label: { v: "throw" },
+    });
   });
 
   test("lists page by page and counts, saying as of when", async () => {

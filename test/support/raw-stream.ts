@@ -14,7 +14,12 @@ export interface RawStream {
 }
 
 /** A stream without the client's care: it sends what the test says. */
-export function openRawStream(address: string, session = "", named = false): RawStream {
+export function openRawStream(
+  address: string,
+  session = "",
+  named = false,
+  level: AckLevel = AckLevel.DURABLE,
+): RawStream {
   const dialled = dial(address);
   const acks: Ack[] = [];
   const problems: StarlingError[] = [];
@@ -22,7 +27,7 @@ export function openRawStream(address: string, session = "", named = false): Raw
   const welcomed = new Promise<Welcome>((resolve) => {
     welcome = resolve;
   });
-  const hello = { versionMin: 1, versionMax: 1, session, named, level: AckLevel.DURABLE };
+  const hello = { versionMin: 1, versionMax: 1, session, named, level };
   const stream = openClientStream(dialled, hello, {
     onWelcome: (one) => welcome(one),
     onAck: (ack) => acks.push(ack),

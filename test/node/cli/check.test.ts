@@ -28,7 +28,7 @@ describe("starling check", () => {
     expect(out).toMatch(/good; 2 entity types, \d+ attributes, modules flights/);
   });
 
-  it("shows five different errors of one directory at once, with file and line", async () => {
+  it("shows five different errors of one directory at once: file, line, key, found and allowed", async () => {
     await write({
       "db_entities/thing.yml": thing.replace("type: plain", "type: plane"),
       "db_entities/other.yml": thing,
@@ -38,12 +38,26 @@ describe("starling check", () => {
     });
     const { code, out, err } = await run(["check", folder]);
     expect({ code, out }).toEqual({ code: 1, out: "" });
-    expect(err).toMatch(/^starling: CONFIG: /);
-    for (const place of ["thing.yml", "other.yml", "broken.yml", "processing_core.yml", "starling.yml"]) {
-      expect(err).toContain(place);
-    }
+    const [head, ...problems] = err.trimEnd().split("\n");
+    expect(head).toBe(`starling: CONFIG: the configuration in ${folder} has 6 problem(s):`);
+    expect(problems).toEqual([
+      // What is no YAML has no keys to name.
+      expect.stringMatching(/^db_entities\/broken\.yml:2: Flow sequence .* end with a \] \(found .*; allowed YAML\)$/),
+      "db_entities/other.yml:2: entity.id: the file must be named after the entity's id " +
+        '(found "thing"; allowed other)',
+      "db_entities/thing.yml:6: attribs.n.type: is not one of the choices: did you mean plain? " +
+        '(found "plane"; allowed plain, observations, timeseries)',
+      `processing_core.yml:1: modules_dir: there is no such directory (found ${join(folder, "nowhere")}; ` +
+        "allowed a directory, relative to the configuration)",
+      "starling.yml:1: listen: does not fit the setting (found 4700; allowed a value of type string)",
+      expect.stringMatching(
+        /^starling\.yml:2: flush_intervall_ms: unknown key: .* flush_interval_ms\? \(found 5; allowed .*, lanes,.*\)$/,
+      ),
+    ]);
     const { out: json } = await run(["check", folder, "--json"]);
-    expect(JSON.parse(json)).toMatchObject({ ok: false, problems: [{ code: "CONFIG" }] });
+    const told = JSON.parse(json) as { ok: boolean; problems: { code: string; message: string }[] };
+    expect(told).toMatchObject({ ok: false, problems: [{ code: "CONFIG" }] });
+    expect(told.problems[0]?.message.split("\n").slice(1)).toEqual(problems);
   });
 
   it("shows what is wrong with every module, not with the first", async () => {
