@@ -157,7 +157,7 @@ test("a full disk at the commit loses nothing that was acknowledged; what comes 
 }, 60_000);
 
 test("a full disk at a flush loses nothing: what was acknowledged is written when there is space again", async () => {
-  const node = await start();
+  const node = await start({ lanes: "1" }); // of two, one could still append while the other flushes
   const client = await connect({ address: node.address, level: "durable" });
   const health = watchHealth(node.address);
   opened.push(client, health);
