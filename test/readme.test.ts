@@ -78,10 +78,11 @@ describe("the README's commands", () => {
   let http = "";
   let said = "";
 
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), "starling-readme-"));
+  /** Starts the example as the README does, on an embedded PostgreSQL; resolves when it has told all. */
+  async function startDemo(): Promise<void> {
     const main = join(repository, "dist/node/cli/main.js");
     const args = [main, "demo", "--data-dir", join(folder, "data"), "--listen", "127.0.0.1:0"];
+    said = "";
     demo = spawn(process.execPath, args, { cwd: repository, stdio: ["ignore", "pipe", "inherit"] });
     await new Promise<void>((resolve, reject) => {
       demo.once("exit", (code) => reject(new Error(`the demo ended with ${code}:\n${said}`)));
@@ -92,14 +93,24 @@ describe("the README's commands", () => {
     });
     address = /^gRPC +(\S+)/m.exec(said)?.[1] ?? "";
     http = /^HTTP +(\S+)/m.exec(said)?.[1] ?? "";
+  }
+
+  async function stopDemo(signal: NodeJS.Signals): Promise<number | null> {
+    if (demo.exitCode === null) {
+      const ended = once(demo, "exit");
+      demo.kill(signal);
+      await ended;
+    }
+    return demo.exitCode;
+  }
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "starling-readme-"));
+    await startDemo();
   }, 120_000);
 
   afterAll(async () => {
-    if (demo.exitCode === null) {
-      const ended = once(demo, "exit");
-      demo.kill("SIGTERM");
-      await ended;
-    }
+    await stopDemo("SIGTERM");
     await rm(folder, { recursive: true, force: true });
   });
 
@@ -179,4 +190,20 @@ describe("the README's commands", () => {
     const { code, err } = await run(["check", config]);
     expect({ code, err }).toEqual({ code: 0, err: "" });
   });
+
+  it("and a second start finds its data, and sends nothing again", async () => {
+    const stored = async () => {
+      const command = ["entity", "get", "route", "ATL-SEA", "--json"];
+      const { token, ...record } = JSON.parse((await run(command, { env: { STARLING_ADDRESS: address } })).out);
+      // Its epoch is the node's.
+      return { ...record, seq: token.seq };
+    };
+    const before = await stored();
+    expect(await stopDemo("SIGINT")).toBe(0);
+    await startDemo();
+    expect(said).toMatch(/^found the data of an earlier start: fed on .*, nothing is sent again$/m);
+    expect(said).not.toContain("sending airports");
+    for (const line of ["airport     3,376", "route       2,977"]) expect(said).toContain(line);
+    expect(await stored()).toEqual(before);
+  }, 120_000);
 });

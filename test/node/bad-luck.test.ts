@@ -3,12 +3,15 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { createConnection } from "../../actors/store/connection.ts";
+import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
+import { freePort } from "../support/cluster/free-port.ts";
+import { watchHealth } from "../support/health-watch.ts";
 import { testDatabase } from "../support/postgres.ts";
 import type { TestDatabase } from "../support/postgres-server.ts";
+import { startRefusingPostgres } from "../support/refusing-postgres.ts";
 import { repository } from "../support/repository.ts";
 import { run } from "./cli/terminal.ts";
 
@@ -16,6 +19,9 @@ import { run } from "./cli/terminal.ts";
 const configDir = join(repository, "test/support/types-config");
 const dataDir = mkdtempSync(join(tmpdir(), "starling-luck-"));
 const opened: { close(): Promise<void> }[] = [];
+/** What the nodes of the test at hand logged. */
+const lines: { readonly msg: string; readonly [field: string]: unknown }[] = [];
+const soon = { timeout: 20_000 };
 let database: TestDatabase;
 
 beforeAll(async () => {
@@ -24,6 +30,7 @@ beforeAll(async () => {
 
 afterEach(async () => {
   for (const each of opened.splice(0).reverse()) await each.close();
+  lines.splice(0);
 });
 
 afterAll(async () => {
@@ -35,8 +42,8 @@ async function start(flags: Record<string, string> = {}): Promise<Node> {
   const node = await startNode({
     configDir,
     env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", logLevel: "silent", ...flags },
-    log: createLog({ level: "silent" }),
+    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", ...flags },
+    log: createLog({ destination: { write: (line: string) => void lines.push(JSON.parse(line)) } }),
   });
   opened.push(node);
   return node;
@@ -49,18 +56,23 @@ async function open(node: Node): Promise<Client> {
 }
 
 const quiet = { env: { STARLING_HTTP_LISTEN: "none", STARLING_LOG_LEVEL: "silent" } };
+
+function openAdmin() {
+  const settings = { application: "admin", statementTimeoutMs: 10_000, connectTimeoutMs: 10_000 };
+  const admin = createConnection({ url: database.url, ...settings });
+  opened.push(admin);
+  return admin;
+}
+
+const said = (message: string) => lines.filter(({ msg }) => msg === message);
+const sorted = (rows: readonly object[]) => rows.map((row) => JSON.stringify(row)).sort();
+
 const value = (eid: string, v: number) => ({ type: "probe", eid, attr: "observed", v, t1: v });
 
 test("every connection to PostgreSQL is killed, again and again, under load: all is there once", async () => {
   const node = await start();
   const client = await open(node);
-  const killer = createConnection({
-    url: database.url,
-    application: "killer",
-    statementTimeoutMs: 10_000,
-    connectTimeoutMs: 10_000,
-  });
-  opened.push(killer);
+  const killer = openAdmin();
   const kill =
     "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
   const batches = 60;
@@ -81,28 +93,95 @@ test("every connection to PostgreSQL is killed, again and again, under load: all
   expect(attributes.observed).toMatchObject({ n: batches, v: (batches - 1) * 50 + 7 });
 }, 60_000);
 
-test("a database that refuses for now turns the node to not serving, and it serves again by itself", async () => {
-  const node = await start();
-  const client = await open(node);
-  const admin = createConnection({
-    url: database.url,
-    application: "admin",
-    statementTimeoutMs: 10_000,
-    connectTimeoutMs: 10_000,
-  });
-  opened.push(admin);
-  const health: (string | null)[] = [];
-  node.engine.onHealth((problem) => health.push(problem?.code ?? null));
-  // What a full disk looks like from outside: class 53, on every append.
+test("a database that is not there at the start, and then refuses, is waited for, which is said once", async () => {
+  const [port, listen] = [await freePort(), `127.0.0.1:${await freePort()}`];
+  const { pathname, searchParams } = new URL(database.url);
+  const httpListen = `127.0.0.1:${await freePort()}`;
+  const starting = start({ databaseUrl: `postgres://starling@127.0.0.1:${port}${pathname}`, listen, httpListen });
+  const ready = async () => await (await fetch(`http://${httpListen}/readyz`)).text();
+  await expect.poll(() => said("waiting for postgresql").length, soon).toBe(1);
+  expect(await ready()).toBe("not ready: the node is starting\n");
+  const postgres = await startRefusingPostgres(port);
+  opened.push(postgres);
+  await expect.poll(() => postgres.refused, soon).toBeGreaterThanOrEqual(2);
+  expect(await ready()).toBe("not ready: the node is starting\n");
+  expect(said("serving")).toEqual([]);
+  postgres.open(join(searchParams.get("host") ?? "", ".s.PGSQL.5432"));
+  const client = await open(await starting);
+  expect((await client.send([value("patient", 1)])).accepted).toBe(1);
+  await expect.poll(ready, soon).toBe("ready\n");
+  expect(said("waiting for postgresql")).toMatchObject([{ problem: expect.stringContaining("ECONNREFUSED") }]);
+  // The proxy goes before the node would miss it.
+  await client.close();
+  await (await starting).close();
+}, 60_000);
+
+/** What a full disk looks like from outside: class 53, as late as the commit. Returns the end of it. */
+async function fillDisk(admin: Connection, table: string): Promise<() => Promise<void>> {
+  const emptied = () => admin.script("drop function if exists starling.full cascade");
+  opened.push({ close: emptied });
   await admin.script(`create function starling.full() returns trigger language plpgsql as
     $$ begin raise exception 'could not extend file: no space left on device' using errcode = '53100'; end $$;
-    create trigger full_disk before insert on starling.log for each statement execute function starling.full()`);
-  const sending = client.send([value("full", 1)]);
-  await expect.poll(() => health.at(-1), { timeout: 10_000 }).toBe("STORE");
-  await admin.script("drop trigger full_disk on starling.log; drop function starling.full");
-  expect((await sending).accepted).toBe(1);
-  expect(health.at(-1)).toBeNull();
-  expect((await client.entities.get({ type: "probe", eid: "full" })).attributes.observed?.n).toBe(1);
+    create constraint trigger full_disk after insert or update on ${table} deferrable initially deferred
+      for each row execute function starling.full()`);
+  return emptied;
+}
+
+test("a full disk at the commit loses nothing that was acknowledged; what comes waits, and is there once", async () => {
+  const node = await start();
+  const [client, health] = [await open(node), watchHealth(node.address)];
+  opened.push(health);
+  const admin = openAdmin();
+  const before = Array.from({ length: 20 }, (_, i) => value(`full${i}`, i));
+  expect((await client.send(before)).accepted).toBe(before.length);
+  const makeSpace = await fillDisk(admin, "starling.log");
+  let acknowledged = 0;
+  const sending = Promise.all(
+    [value("full", 1), value("full", 2), value("full0", 3)].map(async (one) => {
+      const { accepted } = await client.send([one]);
+      acknowledged += accepted;
+    }),
+  );
+  await expect.poll(() => health.seen.at(-1), soon).toBe("not serving");
+  const { state, problem } = await client.admin.status();
+  expect([state, problem]).toEqual(["not serving", expect.stringMatching(/^STORE: .*no space left on device/)]);
+  // The commit itself failed: the rows had been there.
+  const [stored] = await admin.query("select count(*)::int as n from starling.raw where eid like 'full%'");
+  expect([stored, acknowledged]).toEqual([{ n: before.length }, 0]);
+  await makeSpace();
+  await sending;
+  expect(acknowledged).toBe(3);
+  await expect.poll(() => health.seen, soon).toEqual(["serving", "not serving", "serving"]);
+  expect(said("not serving")).toMatchObject([{ code: "STORE", problem: expect.stringContaining("no space left") }]);
+  const rows = "select eid, v from starling.raw where eid like 'full%'";
+  const all = [...before, value("full", 1), value("full", 2), value("full0", 3)].map(({ eid, v }) => ({ eid, v }));
+  expect(sorted(await admin.query(rows))).toEqual(sorted(all));
+  expect((await client.entities.get({ type: "probe", eid: "full" })).attributes.observed?.n).toBe(2);
+}, 60_000);
+
+test("a full disk at a flush loses nothing: what was acknowledged is written when there is space again", async () => {
+  const node = await start({ lanes: "1" }); // of two, one could still append while the other flushes
+  const client = await connect({ address: node.address, level: "durable" });
+  const health = watchHealth(node.address);
+  opened.push(client, health);
+  const admin = openAdmin();
+  const makeSpace = await fillDisk(admin, "starling.entity");
+  const sent = Array.from({ length: 20 }, (_, i) => value(`flush${i}`, i));
+  expect((await client.send(sent)).accepted).toBe(sent.length);
+  await expect.poll(() => health.seen, soon).toEqual(["serving", "not serving"]);
+  expect((await client.admin.status()).problem).toMatch(/^STORE: .*no space left on device/);
+  const stored = async () => (await admin.query("select eid from starling.entity where eid like 'flush%'")).length;
+  expect(await stored()).toBe(0);
+  await makeSpace();
+  await expect.poll(stored, soon).toBe(sent.length);
+  await expect.poll(() => health.seen, soon).toEqual(["serving", "not serving", "serving"]);
+  expect(said("not serving")).toHaveLength(1);
+  await client.close();
+  await node.close();
+  const again = await open(await start());
+  for (const { eid, v } of sent) {
+    expect((await again.entities.get({ type: "probe", eid })).attributes.observed).toMatchObject({ n: 1, v });
+  }
 }, 60_000);
 
 test("a port that is taken is an error that names it", async () => {

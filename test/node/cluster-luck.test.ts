@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createConnection } from "../../actors/store/connection.ts";
+import { type Connection, createConnection } from "../../actors/store/connection.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { openEtcd } from "../../cluster/etcd/etcd.ts";
 import { createMembershipKeys, type MembershipKeys } from "../../cluster/membership/membership-keys.ts";
@@ -24,12 +24,15 @@ let cluster: TestCluster;
 let load: ClusterLoad;
 let etcd: Coordinator;
 let keys: MembershipKeys;
+let admin: Connection;
 
 beforeAll(async () => {
   cluster = await startTestCluster({ nodes: 2, shards: { entity: 32, system: 8 } });
   const jumping = `--import ${join(repository, "dist/test/support/jumping-clock.js")}`;
   await (await cluster.add("node-c", { env: { NODE_OPTIONS: jumping } })).start();
   etcd = openEtcd({ endpoints: [cluster.etcd.endpoint], clock: systemClock });
+  const settings = { application: "luck", statementTimeoutMs: 30_000, connectTimeoutMs: 10_000 };
+  admin = createConnection({ url: cluster.databaseUrl, ...settings });
   keys = createMembershipKeys(`/starling/${(await statusOf(cluster.addresses[0] ?? "")).clusterId}/`);
   console.log(`cluster luck: seed ${seed}`);
   load = startClusterLoad({ addresses: cluster.addresses, seed, rate: 400, entityShards: cluster.shards.entity });
@@ -37,6 +40,7 @@ beforeAll(async () => {
 }, testMs);
 
 afterAll(async () => {
+  await admin?.close();
   await etcd?.close();
   await cluster?.close();
 });
@@ -44,10 +48,56 @@ afterAll(async () => {
 /** All shards are owned by living nodes, and what is sent is acknowledged. */
 async function untilServed(): Promise<void> {
   expect(await untilNothing(() => findUnowned(cluster), liveWithinMs)).toEqual([]);
+  await untilAcknowledged();
+}
+
+async function untilAcknowledged(): Promise<void> {
   const from = load.acks.length;
   await expect.poll(() => load.acks.length, { timeout: liveWithinMs }).toBeGreaterThan(from + 10);
   expect(load.errors).toEqual([]);
 }
+
+/** The epochs and owners of all shards. */
+function readShards(): Promise<{ shard: number; epoch: string; owner: string }[]> {
+  return admin.query("select shard, epoch::text as epoch, owner from starling.shard order by shard");
+}
+
+/** How many shards are this node's, as PostgreSQL says. */
+async function ownedBy(node: string): Promise<number> {
+  return (await readShards()).filter(({ owner }) => owner === node).length;
+}
+
+/** Bytes are lost both ways, and nobody is told. */
+function cutFrom({ name }: ClusterNode, party: "etcd" | "postgres"): void {
+  cluster.network.cut(name, party, "lost");
+  cluster.network.cut(party, name, "lost");
+}
+
+/** Each transaction that writes takes half a second more, as it commits, whatever it writes. Returns the end of it. */
+async function slowCommits(): Promise<() => Promise<void>> {
+  const sleep = (text: string) =>
+    admin.script(`create or replace function starling.slow() returns trigger language plpgsql as $$ begin
+      if current_setting('luck.slept', true) is distinct from txid_current()::text then
+        perform set_config('luck.slept', txid_current()::text, true), ${text};
+      end if;
+      return null;
+    end $$`);
+  const tables = await admin.query<{ name: string }>(`select oid::regclass::text as name from pg_class
+    where relnamespace = 'starling'::regnamespace and relkind in ('r', 'p') and not relispartition`);
+  await sleep(`pg_sleep(${commitMs / 1000})`);
+  for (const { name } of tables) {
+    await admin.script(`create constraint trigger slow_disk after insert or update or delete on ${name}
+      deferrable initially deferred for each row execute function starling.slow()`);
+  }
+  return async () => {
+    await sleep("1");
+    for (const { name } of tables) await admin.script(`drop trigger slow_disk on ${name}`);
+  };
+}
+
+const commitMs = 500;
+const noCoordinator = "coordinator did not answer";
+const noAnswer = "postgresql does not answer this node: it is given no shards";
 
 function nodeAt(at: number): ClusterNode {
   const found = cluster.nodes[at];
@@ -106,19 +156,43 @@ test("a calendar that jumps an hour ahead, and two back, changes nothing", { tim
   expect(said("node given up")).toBe(0);
 });
 
-test("commits that take 500 ms each make everything slow, and nothing else", { timeout: testMs }, async () => {
-  const settings = { application: "luck", statementTimeoutMs: 30_000, connectTimeoutMs: 10_000 };
-  const admin = createConnection({ url: cluster.databaseUrl, ...settings });
-  await admin.script(`create function starling.slow() returns trigger language plpgsql as
-    $$ begin perform pg_sleep(0.5); return null; end $$;
-    create trigger slow_disk before insert on starling.log for each statement execute function starling.slow()`);
-  const from = load.acks.length;
-  await setTimeout(6_000);
-  expect(load.acks.length).toBeGreaterThan(from);
-  await admin.script("drop trigger slow_disk on starling.log; drop function starling.slow");
-  await admin.close();
-  expect(said("node given up")).toBe(0);
+test("commits that take 500 ms each, whatever they write, make everything slow, and nothing else", {
+  timeout: testMs,
+}, async () => {
+  const before = await readShards();
+  const quicken = await slowCommits();
+  const sinceMs = performance.now();
+  await setTimeout(6_000); // what takes the slow for the dead would act by now
+  const acks = load.acks.filter(({ sentMs }) => sentMs > sinceMs);
+  await quicken();
+  expect(acks.length).toBeGreaterThan(40);
+  expect(Math.min(...acks.map(({ sentMs, ackedMs }) => ackedMs - sentMs))).toBeGreaterThan(commitMs);
+  // Nobody lost a shard, and nobody was taken for ill.
+  expect(await readShards()).toEqual(before);
+  expect([said("node given up"), said(noAnswer)]).toEqual([0, 0]);
   await untilServed();
+});
+
+test("a node that alone is without etcd serves on until it is given up, and one without PostgreSQL is; both come back", {
+  timeout: testMs,
+}, async () => {
+  const [noPostgres, noEtcd] = [nodeAt(1), nodeAt(2)];
+  const [{ node: ill }, { node: unseen }] = [await statusOf(noPostgres.address), await statusOf(noEtcd.address)];
+  const owned = await ownedBy(unseen);
+  const timesSaid = ({ log }: ClusterNode, message: string) => log().filter((line) => line.includes(message)).length;
+  const before = timesSaid(noEtcd, noCoordinator);
+  cutFrom(noEtcd, "etcd");
+  await expect.poll(() => timesSaid(noEtcd, noCoordinator), { timeout: liveWithinMs }).toBe(before + 1);
+  await untilAcknowledged();
+  const { state, shards } = await statusOf(noEtcd.address);
+  expect([state, shards.length, await ownedBy(unseen)]).toEqual(["serving", owned, owned]);
+  cutFrom(noPostgres, "postgres");
+  await expect.poll(() => timesSaid(noPostgres, noAnswer), { timeout: liveWithinMs }).toBe(1);
+  await expect.poll(async () => [await ownedBy(ill), await ownedBy(unseen)], { timeout: liveWithinMs }).toEqual([0, 0]);
+  await untilAcknowledged();
+  cluster.network.healAll();
+  await untilServed();
+  expect(cluster.nodes.flatMap(({ mishaps }) => mishaps)).toEqual([]);
 });
 
 test("etcd that is away during a hand-off delays it; nothing is unserved", { timeout: testMs }, async () => {
@@ -142,9 +216,10 @@ test("a node that starts while etcd is away ends and says so; later it starts", 
 test("without PostgreSQL for six seconds nodes say so, and serve again by themselves", {
   timeout: testMs,
 }, async () => {
+  const before = said(noAnswer);
   await cluster.restartPostgres("fast", 6_000);
   await untilServed();
-  expect(said("postgresql does not answer this node: it is given no shards")).toBeGreaterThan(0);
+  expect(said(noAnswer)).toBeGreaterThan(before);
 });
 
 test("nothing was lost, doubled or put out of order on the way", { timeout: testMs }, async () => {

@@ -7,12 +7,15 @@ import { type Node, startNode } from "../../node/node.ts";
 import { planHttpPort } from "../../node/open-http.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { type ReadSample, readExposition } from "../support/exposition.ts";
+import { watchHealth } from "../support/health-watch.ts";
 import { startTestPostgres, type TestPostgres } from "../support/postgres-server.ts";
 import { complaintsOfPromtool } from "../support/promtool.ts";
 import { repository } from "../support/repository.ts";
 
 /** What a real node tells of itself over HTTP. */
 const dataDir = mkdtempSync(join(tmpdir(), "starling-http-"));
+const messages: string[] = [];
+const said = (message: string): number => messages.filter((one) => one === message).length;
 let postgres: TestPostgres;
 let node: Node;
 let client: Client;
@@ -23,8 +26,8 @@ beforeAll(async () => {
   node = await startNode({
     configDir: join(repository, "test/support/node-config"),
     env: {},
-    flags: { dataDir, databaseUrl: url, listen: "127.0.0.1:0", logLevel: "silent" },
-    log: createLog({ level: "silent" }),
+    flags: { dataDir, databaseUrl: url, listen: "127.0.0.1:0" },
+    log: createLog({ destination: { write: (line: string) => void messages.push(JSON.parse(line).msg) } }),
   });
   client = await connect({ address: node.address, level: "processed" });
 }, 60_000);
@@ -78,17 +81,28 @@ test("the metrics of a node that works are what it was sent, and what became of 
   expect(complaintsOfPromtool((await ask("/metrics")).body)).toBe("");
 });
 
-test("a node without its PostgreSQL is alive and not ready, says why and counts it, and comes back", async () => {
+test("a node without its PostgreSQL is alive and not ready, says so once and why, counts it, and comes back", async () => {
   expect(await ask("/healthz")).toEqual({ status: 200, body: "alive\n" });
   await expect.poll(() => ask("/readyz"), { timeout: 30_000 }).toEqual({ status: 200, body: "ready\n" });
+  const health = watchHealth(node.address);
+  await expect.poll(() => health.seen, { timeout: 30_000 }).toEqual(["serving"]);
   process.kill(postgres.pid, "SIGQUIT");
+  const patient = client.send([{ type: "device", eid: "patient", attr: "level", v: 1, t1: 1000 }]);
   const gone = { status: 503, body: expect.stringMatching(/^not ready: (STORE|UNAVAILABLE|DEADLINE): ./) };
   await expect.poll(() => ask("/readyz"), { timeout: 30_000 }).toEqual(gone);
   expect((await ask("/healthz")).status).toBe(200);
   const failures = async () => (await samples()).filter(({ name }) => name === "starling_database_errors_total");
   await expect.poll(failures, { timeout: 30_000 }).not.toEqual([]);
+  await expect.poll(() => health.seen, { timeout: 30_000 }).toEqual(["serving", "not serving"]);
+  await expect
+    .poll(() => said("postgresql does not answer this node: it is given no shards"), { timeout: 30_000 })
+    .toBe(1);
   postgres = await postgres.restart();
   await expect.poll(() => ask("/readyz"), { timeout: 30_000 }).toEqual({ status: 200, body: "ready\n" });
+  await expect.poll(() => health.seen, { timeout: 30_000 }).toEqual(["serving", "not serving", "serving"]);
+  expect((await patient).accepted).toBe(1);
+  expect([said("not serving"), said("serving again")]).toEqual([1, 1]);
+  await health.close();
 }, 120_000);
 
 test("the port is gRPC's plus 80, or a free one beside a free one", () => {

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createConnection } from "../../actors/store/connection.ts";
 import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
@@ -11,6 +12,9 @@ import { repository } from "../support/repository.ts";
 import { run } from "./cli/terminal.ts";
 
 /** One node on a real PostgreSQL, from datapoints in over gRPC to records out, over restarts. */
+const soon = { timeout: 10_000 };
+/** The default of `flush_interval_ms`, and a little for the flush and the answer. */
+const flushMs = 1_000 + 250;
 const dataDir = mkdtempSync(join(tmpdir(), "starling-node-"));
 let databases: TestDatabase[];
 let node: Node;
@@ -191,9 +195,76 @@ describe.each([1, 2])("with its shards over %i database(s)", (count) => {
     } while (cursor !== "");
     expect(seen).toEqual([...new Set(seen)].sort());
     expect(seen.filter((eid) => eid.startsWith("p"))).toHaveLength(25);
-    const { counts, asOf } = await client.entities.count();
+    const { counts } = await client.entities.count();
     expect(counts.device).toBe(seen.length);
-    expect(asOf).toBeGreaterThan(Date.now() - 5000);
+  });
+
+  /** A datapoint of a new entity that is in memory, and not flushed by then as one that is processed would be. */
+  async function apply(eid: string): Promise<number> {
+    await using sender = await connect({ address: node.address, level: "durable" });
+    await sender.send([level(eid, 1, 1000)]);
+    const known = () =>
+      client.entities.get({ type: "device", eid }).then(
+        () => true,
+        () => false,
+      );
+    await expect.poll(known, { ...soon, interval: 5 }).toBe(true);
+    return Date.now();
+  }
+
+  test("lists and counts are at most one flush old, and say as of when", async () => {
+    const agesMs: { list: number; count: number }[] = [];
+    for (const eid of ["fresh1", "fresh2", "fresh3"]) {
+      const { counts: before } = await client.entities.count();
+      const appliedAt = await apply(eid);
+      /** Asks until the entity is there; until then an answer must say that it is older. */
+      const ageOf = async (ask: () => Promise<{ found: boolean; asOf: number }>): Promise<number> => {
+        const askOnce = async () => {
+          const { found, asOf } = await ask();
+          expect(found || asOf <= appliedAt, `${eid} is missing as of ${asOf}, applied ${appliedAt}`).toBe(true);
+          expect(asOf).toBeLessThanOrEqual(Date.now());
+          return found;
+        };
+        await expect.poll(askOnce, { ...soon, interval: 20 }).toBe(true);
+        return Date.now() - appliedAt;
+      };
+      const inList = ageOf(async () => {
+        const { records, asOf } = await client.entities.list({ type: "device", limit: 1000 });
+        return { found: records.some((record) => record.eid === eid), asOf };
+      });
+      const inCount = ageOf(async () => {
+        const { counts, asOf } = await client.entities.count();
+        return { found: (counts.device ?? 0) > (before.device ?? 0), asOf };
+      });
+      agesMs.push({ list: await inList, count: await inCount });
+    }
+    // The best of three: the promise is the node's, what comes on top is the machine's.
+    const best = (of: "list" | "count") => Math.min(...agesMs.map((ages) => ages[of]));
+    expect({ list: best("list") <= flushMs, count: best("count") <= flushMs, agesMs }).toMatchObject({
+      list: true,
+      count: true,
+    });
+  });
+
+  test("a list and a count that a flush has not reached yet say that they are older", async ({ onTestFinished }) => {
+    const locks = databases.map(({ url }) =>
+      createConnection({ url, application: "lock", statementTimeoutMs: 10_000, connectTimeoutMs: 10_000 }),
+    );
+    onTestFinished(async () => void (await Promise.all(locks.map((lock) => lock.close()))));
+    // Who reads may, who writes waits.
+    for (const lock of locks) await lock.script("begin; lock table starling.entity in exclusive mode");
+    const before = Date.now();
+    const appliedAt = await apply("late");
+    const list = () => client.entities.list({ type: "device", limit: 1000 });
+    const first = await list();
+    expect(first.records.map(({ eid }) => eid)).not.toContain("late");
+    for (const { asOf } of [first, await client.entities.count()]) {
+      expect(asOf).toBeLessThanOrEqual(appliedAt);
+      expect(asOf).toBeGreaterThan(before - flushMs);
+    }
+    for (const lock of locks) await lock.script("commit");
+    await expect.poll(async () => (await list()).records.map(({ eid }) => eid), soon).toContain("late");
+    await expect.poll(async () => (await list()).asOf, soon).toBeGreaterThan(appliedAt);
   });
 
   test("raw --follow shows what arrives from then on", async () => {
