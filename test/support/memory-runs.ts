@@ -13,8 +13,13 @@ export type RunStore = Pick<
   "readTicks" | "readRuns" | "beginRun" | "noteRun" | "endRun" | "addRequest" | "readRequests" | "readRequest"
 >;
 
+export interface MemoryRuns extends RunStore {
+  /** All of them, oldest first. */
+  readonly runs: readonly SnapshotRun[];
+}
+
 /** Runs in memory, every change of which is fenced by the shard of the coordinator, as in PostgreSQL. `wall`: Unix ms. */
-export function createMemoryRuns(store: MemoryStore, wall: () => number): RunStore {
+export function createMemoryRuns(store: MemoryStore, wall: () => number): MemoryRuns {
   const runs: SnapshotRun[] = [];
   const requests = new Map<string, { readonly request: NewSnapshotRequest; tick: number | null }>();
   const running = (): SnapshotRun | undefined => runs.find(({ status }) => status === "running");
@@ -41,6 +46,7 @@ export function createMemoryRuns(store: MemoryStore, wall: () => number): RunSto
   }): boolean => (request.kind === "run" ? tick === null : running()?.tick === request.tick);
 
   return {
+    runs,
     readTicks: async (): Promise<SnapshotTicks> => ({
       running: running() ?? null,
       finished: finished(),
