@@ -8,7 +8,14 @@ const faultOf = (kind: FaultKind, skipped: string | null = null): FaultResult =>
 function resultOf(run: number, faults: readonly FaultResult[]): RunResult {
   return {
     ...{ seed: 1, run, plan: [], faults, datapoints: 1, loadMs: 1, lost: 0, doubled: 0, disordered: 0 },
-    ...{ clientErrors: 0, reads: { exact: 0, refused: 0 }, epochChanges: 0, caughtUpMs: 0, rssPeakMb: 0 },
+    ...{
+      clientErrors: 0,
+      reads: { exact: 0, refused: 0 },
+      epochChanges: 0,
+      caughtUpMs: 0,
+      rssPeakMb: 0,
+      queuePeakPercent: 0,
+    },
     snapshots: { finished: 0, failed: 0, told: 0, refused: 0 },
     ...{ violations: [], logs: "" },
   };

@@ -38,6 +38,7 @@ export function summaryOf(results: readonly RunResult[]): string {
     ["epoch changes", sum(({ epochChanges }) => epochChanges)],
     ["caught up, worst", `${(worst(({ caughtUpMs }) => caughtUpMs) / 1000).toFixed(1)} s`],
     ["memory of a node, worst", `${worst((one) => one.rssPeakMb)} MB`],
+    ["fullest queue, worst", `${worst((one) => one.queuePeakPercent)} % of its bound`],
     ["runs with a violation", failed.length],
   ];
   return [
