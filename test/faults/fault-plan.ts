@@ -38,8 +38,18 @@ export interface Fault {
 
 type ShortKind = (typeof faultKinds)[number];
 
-/** How many runs it takes for every pair of kinds. */
-export const pairsCount = (faultKinds.length * (faultKinds.length + 1)) / 2;
+/** Every pair of kinds, a kind with itself included. */
+export const allPairs: readonly (readonly [ShortKind, ShortKind])[] = faultKinds.flatMap((one, at) =>
+  faultKinds.slice(at).map((other) => [one, other] as const),
+);
+
+/** After so many runs every pair must have been hit: more than there are pairs, as one may have to be skipped. */
+export const pairsRuns = 100;
+
+/** A pair in words, in whichever order its kinds came. */
+export function pairName(one: FaultKind, other: FaultKind): string {
+  return [one, other].sort().join(" + ");
+}
 
 /** The faults of run `run` (from 1), by time. */
 export function planFaults(seed: number, run: number, nodes: number): Fault[] {
@@ -89,6 +99,5 @@ function drawFault(random: Random, kind: FaultKind, atMs: number, nodes: number)
 }
 
 function pairOf(index: number): readonly [ShortKind, ShortKind] {
-  const pairs = faultKinds.flatMap((one, at) => faultKinds.slice(at).map((other) => [one, other] as const));
-  return pairs[index % pairs.length] ?? ["kill", "kill"];
+  return allPairs[index % allPairs.length] ?? ["kill", "kill"];
 }

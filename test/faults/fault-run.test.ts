@@ -18,9 +18,10 @@ test("links, lifetimes, snapshot runs and what they derive outlive nodes, links 
   console.log(`fault run: seed ${seed}`);
   const folder = await mkdtemp(join(tmpdir(), "starling-fault-run-"));
   const small = { loadMs: 14_000, datapoints: 1_500, rate: 200 };
-  const { violations, logs, snapshots } = await runFaults({ seed, run: 1, plan, folder, ...small });
+  const { violations, logs, snapshots, queuePeakPercent } = await runFaults({ seed, run: 1, plan, folder, ...small });
   if (logs !== "") console.error(`the nodes' logs are in ${logs}`);
   expect(violations).toEqual([]);
+  expect(queuePeakPercent).toBeGreaterThan(0);
   expect(snapshots.finished).toBeGreaterThan(1);
   expect(snapshots.told).toBeGreaterThan(snapshots.finished);
 }, 300_000);

@@ -6,6 +6,7 @@ import { checkClusterFacts } from "../support/cluster/checker.ts";
 import { type Ack, type ClusterLoad, startClusterLoad } from "../support/cluster/cluster-load.ts";
 import { watchEpochs } from "../support/cluster/epoch-watch.ts";
 import { findBacklog, findUnowned, untilNothing } from "../support/cluster/liveness.ts";
+import { type QueueWatch, watchQueues } from "../support/cluster/queue-watch.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
 import { type Fleet, type FleetVerdict, startFleet } from "../support/fleet/fleet.ts";
 import { writeFleetConfig } from "../support/fleet/fleet-config.ts";
@@ -32,6 +33,8 @@ export interface RunResult {
   /** From the last fault or the end of the load, whichever is later, until everything was owned and processed. */
   readonly caughtUpMs: number;
   readonly rssPeakMb: number;
+  /** How full the fullest queue of a node was, in per cent of its bound. */
+  readonly queuePeakPercent: number;
   /** All that is wrong, sentence by sentence. */
   readonly violations: readonly string[];
   /** The folder with the nodes' logs; empty when nothing is wrong. */
@@ -94,6 +97,7 @@ async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fl
   const { seed, run, plan, folder, loadMs = 30_000, datapoints = 100_000, rate = 4_000 } = options;
   const { addresses, databaseUrl, shards } = cluster;
   const epochs = watchEpochs(databaseUrl);
+  const queues = watchQueues(cluster.nodes);
   const loadSeed = seed * 1_000 + run;
   const load = startClusterLoad({ addresses, seed: loadSeed, rate, entityShards: shards.entity });
   const beganMs = performance.now();
@@ -113,8 +117,8 @@ async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fl
   const endMs = performance.now();
   const end = await settle(cluster, { load, fleet });
   const late = await fleet.settle(patienceMs);
-  await epochs.close();
-  violations.push(...end.late, ...late, ...epochs.problems, ...load.errors, ...mishapsOf(cluster));
+  await Promise.all([epochs.close(), queues.close()]);
+  violations.push(...end.late, ...late, ...epochs.problems, ...overfull(queues), ...load.errors, ...mishapsOf(cluster));
   violations.push(...findWaits(played, load.acks));
   if (load.count < datapoints) violations.push(`only ${load.count} datapoints were sent`);
   const { verdict, snapshots } = await checkEnd(cluster, { load, fleet });
@@ -130,6 +134,7 @@ async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fl
     snapshots: snapshots.runs,
     caughtUpMs: end.caughtUpMs,
     rssPeakMb: Math.round(Math.max(...cluster.nodes.map(({ process }) => (process ? rssPeakMb(process.pid) : 0)))),
+    queuePeakPercent: Math.round(100_000 * queues.fullest) / 1_000,
     ...{ violations, logs },
   };
 }
@@ -200,6 +205,11 @@ function findWaits(played: readonly PlayedFault[], acks: readonly Ack[]): string
   return waits
     .filter((ms) => ms > servedWithinMs)
     .map((ms) => `without etcd a batch has waited for ${Math.round(ms / 1000)} s`);
+}
+
+/** Queues beyond their bounds; that nobody told of one is a violation, too. */
+function overfull({ readings, problems }: QueueWatch): readonly string[] {
+  return readings === 0 ? ["no node told of its queues"] : problems;
 }
 
 /** A node must not end by itself; a start may fail while etcd or PostgreSQL is away. */

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { keepResult, readResults, readVersion } from "../support/result-file.ts";
 import { faultText, longKinds, planFaults, planLongFaults } from "./fault-plan.ts";
 import { nodesCount, type RunResult, runFaults } from "./fault-run.ts";
-import { summaryOf } from "./summary.ts";
+import { lacksPairs, summaryOf } from "./summary.ts";
 
 const help = `Runs of real clusters under load, each with faults that are drawn from the seed. A run takes a minute or more.
 
@@ -65,7 +65,7 @@ async function main(): Promise<number> {
   }
   results.sort((a, b) => a.run - b.run);
   process.stdout.write(`${values.json ? JSON.stringify(results) : summaryOf(results)}\n`);
-  return results.every(({ violations }) => violations.length === 0) ? 0 : 1;
+  return results.every(({ violations }) => violations.length === 0) && !lacksPairs(results) ? 0 : 1;
 }
 
 function readArguments() {

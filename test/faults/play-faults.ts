@@ -14,8 +14,14 @@ export interface PlayedFault {
   readonly skipped: string | null;
 }
 
+/** What faults befall. */
+export interface FaultyCluster extends Pick<TestCluster, "nodes" | "databaseUrl" | "restartPostgres"> {
+  readonly network: Pick<TestCluster["network"], "cut" | "heal" | "halfOpen" | "reset">;
+  readonly etcd: Pick<TestCluster["etcd"], "kill" | "stop" | "start">;
+}
+
 /** Plays the faults of a plan at their times; resolves when the last one is mended. */
-export async function playFaults(cluster: TestCluster, plan: readonly Fault[]): Promise<PlayedFault[]> {
+export async function playFaults(cluster: FaultyCluster, plan: readonly Fault[]): Promise<PlayedFault[]> {
   const player = createPlayer(cluster);
   const beganMs = performance.now();
   const all = plan.map(async (fault) => {
@@ -27,9 +33,11 @@ export async function playFaults(cluster: TestCluster, plan: readonly Fault[]): 
 
 type Player = (fault: Fault) => Promise<PlayedFault>;
 
-function createPlayer(cluster: TestCluster): Player {
-  /** Nodes, `etcd` and `postgres` with whose processes a fault is busy. */
+function createPlayer(cluster: FaultyCluster): Player {
+  /** Nodes with whose processes a fault is busy. */
   const busy = new Set<string>();
+  /** By server: settles when its last fault so far is mended. */
+  const turns = new Map<string, Promise<unknown>>();
   /** The first that is free; null: none is, or it would be the last node that runs. */
   const take = (fault: Fault): ClusterNode | null => {
     const free = cluster.nodes.filter(({ name, process }) => !busy.has(name) && process !== null);
@@ -49,15 +57,15 @@ function createPlayer(cluster: TestCluster): Player {
       busy.delete(node.name);
     }
   };
-  const withServer = async (name: string, run: () => Promise<void>): Promise<string | null> => {
-    if (busy.has(name)) return `${name} was busy`;
-    busy.add(name);
-    try {
-      await run();
-      return null;
-    } finally {
-      busy.delete(name);
-    }
+  // There is one of each: two faults of it are played one after the other.
+  const withServer = async (name: string, run: () => Promise<void>): Promise<null> => {
+    const turn = (turns.get(name) ?? Promise.resolve()).then(run);
+    turns.set(
+      name,
+      turn.catch(() => {}),
+    );
+    await turn;
+    return null;
   };
   return async (fault) => {
     const beganMs = performance.now();
@@ -68,10 +76,10 @@ function createPlayer(cluster: TestCluster): Player {
 
 interface Stage {
   withNode(fault: Fault, run: (node: ClusterNode) => Promise<void>): Promise<string | null>;
-  withServer(name: string, run: () => Promise<void>): Promise<string | null>;
+  withServer(name: string, run: () => Promise<void>): Promise<null>;
 }
 
-async function play(cluster: TestCluster, fault: Fault, stage: Stage): Promise<string | null> {
+async function play(cluster: FaultyCluster, fault: Fault, stage: Stage): Promise<string | null> {
   const { kind, lastsMs, manner } = fault;
   const { network, etcd } = cluster;
   const [one, other] = fault.nodes.map((at) => cluster.nodes[at]?.name ?? "");

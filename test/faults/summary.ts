@@ -1,4 +1,4 @@
-import { faultKinds, longKinds, pairsCount } from "./fault-plan.ts";
+import { allPairs, faultKinds, longKinds, pairName, pairsRuns } from "./fault-plan.ts";
 import type { RunResult } from "./fault-run.ts";
 
 /** What all runs came to, as text. */
@@ -14,9 +14,10 @@ export function summaryOf(results: readonly RunResult[]): string {
   const sum = (of: (result: RunResult) => number): number => results.reduce((total, one) => total + of(one), 0);
   const worst = (of: (result: RunResult) => number): number => Math.max(0, ...results.map(of));
   const failed = results.filter(({ violations }) => violations.length > 0);
+  const missing = missingPairs(results);
   const totals: readonly (readonly [string, string | number])[] = [
     ["runs", results.length],
-    ["pairs of kinds", `${pairsOf(results)} of ${pairsCount}`],
+    ["pairs of kinds", `${allPairs.length - missing.length} of ${allPairs.length}`],
     ["datapoints sent", sum(({ datapoints }) => datapoints)],
     ["streams with losses", sum(({ lost }) => lost)],
     ["streams with doubles", sum(({ doubled }) => doubled)],
@@ -37,11 +38,13 @@ export function summaryOf(results: readonly RunResult[]): string {
     ["epoch changes", sum(({ epochChanges }) => epochChanges)],
     ["caught up, worst", `${(worst(({ caughtUpMs }) => caughtUpMs) / 1000).toFixed(1)} s`],
     ["memory of a node, worst", `${worst((one) => one.rssPeakMb)} MB`],
+    ["fullest queue, worst", `${worst((one) => one.queuePeakPercent)} % of its bound`],
     ["runs with a violation", failed.length],
   ];
   return [
     table([["fault", "hits", "skipped", "runs", "worst stall, s"], ...rows]),
     table(totals),
+    ...(lacksPairs(results) ? [`after ${results.length} runs these pairs were never hit: ${missing.join(", ")}`] : []),
     ...failed.map(({ seed, run, violations, logs }) => {
       const replay = `npm run faults -- --seed ${seed} --run ${run}`;
       return `run ${run} (${replay}), logs in ${logs}\n${violations.map((one) => `  ${one}`).join("\n")}`;
@@ -49,14 +52,25 @@ export function summaryOf(results: readonly RunResult[]): string {
   ].join("\n\n");
 }
 
-/** How many pairs of kinds overlapped, or could have: the first two faults of each run. */
-function pairsOf(results: readonly RunResult[]): number {
+/** Whether so many runs were played that every pair of kinds had to be among them, and one was not: that is a failure. */
+export function lacksPairs(results: readonly RunResult[]): boolean {
+  const short = results.filter(({ faults }) => faults.every(({ kind }) => !isLong(kind)));
+  return short.length >= pairsRuns && missingPairs(short).length > 0;
+}
+
+function isLong(kind: string): boolean {
+  return longKinds.some((one) => one === kind);
+}
+
+/** Pairs of kinds that neither overlapped nor could have: of each run its first two faults count. */
+function missingPairs(results: readonly RunResult[]): readonly string[] {
   const pairs = results.flatMap(({ faults }) => {
     const [one, other] = faults;
     if (one === undefined || other === undefined || one.skipped !== null || other.skipped !== null) return [];
-    return [[one.kind, other.kind].sort().join(" ")];
+    return [pairName(one.kind, other.kind)];
   });
-  return new Set(pairs).size;
+  const hit = new Set(pairs);
+  return allPairs.map(([one, other]) => pairName(one, other)).filter((name) => !hit.has(name));
 }
 
 function table(rows: readonly (readonly (string | number)[])[]): string {

@@ -4,7 +4,18 @@ import type { Checker } from "./checker.ts";
 import type { Line } from "./ledger.ts";
 import type { LinkChecks } from "./link-checks.ts";
 import { linkAct, linkAttributes, stopCreatedMs, stopSeenMs } from "./link-load.ts";
-import { flagsOf, hookIds, isDenied, isDoubtful, isMember, isOrdered, model, partnerOf, placeOf } from "./load.ts";
+import {
+  flagsOf,
+  hookIds,
+  isDenied,
+  isDoubtful,
+  isMember,
+  isOrdered,
+  isStubborn,
+  model,
+  partnerOf,
+  placeOf,
+} from "./load.ts";
 
 /** What must be true when everything has come to rest: the logs, all that was derived, and the records as the logs make them. */
 export function checkEnd(checker: Checker, database: MemoryStore, links: LinkChecks): void {
@@ -168,6 +179,7 @@ class Expected {
     if (isMember(v)) this.#keys.add(`member ${key}${hookIds.cross}`);
     if (/[lo]/.test(flags)) this.#keys.add(`late ${key}${hookIds.late}`);
     if (flags.includes("o")) this.#keys.add(`later ${key}${hookIds.later}`);
+    if (isStubborn(v)) this.#keys.add(`stubborn ${key}${hookIds.stubborn}`);
     if (flags.includes("f")) this.#keys.add(`mended ${key}${hookIds.fragile}`);
     this.#expectLinks(v, key);
     for (const gone of [...(flags.includes("d") ? [eid] : []), ...(flags.includes("p") ? [partnerOf(eid)] : [])]) {

@@ -63,6 +63,9 @@ export class Checker {
         for (const { shard, seq } of commit.request.refused) this.refused.add(`${shard} ${seq}`);
         this.counts.obligations += commit.request.obligations?.filter(({ held }) => held !== null).length ?? 0;
         return;
+      case "command":
+        this.#checkFences(commit);
+        return;
       case "fenced":
         this.counts.fenced++;
         return;
@@ -75,7 +78,7 @@ export class Checker {
     }
   }
 
-  #checkFences({ kind, node, request }: Extract<MemoryCommit, { kind: "append" | "flush" }>): void {
+  #checkFences({ kind, node, request }: Extract<MemoryCommit, { kind: "append" | "flush" | "command" }>): void {
     for (const { shard, epoch } of request.fences) {
       const known = this.#owners.get(shard);
       if (known?.epoch === epoch && known.node === node) continue;

@@ -6,7 +6,7 @@ import { toShardId } from "../../proto/ids.ts";
 import type { MemoryNetwork } from "../support/memory-links.ts";
 import type { StoreWrite } from "../support/memory-store.ts";
 import type { Random } from "../support/random.ts";
-import { prefix, type SimNode } from "./sim-node.ts";
+import { coordinatorHome, prefix, type SimNode } from "./sim-node.ts";
 import type { StoreFault } from "./sim-store.ts";
 
 interface FaultsOptions {
@@ -14,6 +14,8 @@ interface FaultsOptions {
   readonly random: Random;
   readonly node: (name: string) => SimNode | undefined;
 }
+
+const writingCalls = new Set("append flush acquire release beginRun noteRun endRun".split(" "));
 
 type StoreTrouble = "cut" | "answers lost" | "slow" | "killed" | "stuck" | "appends stuck";
 
@@ -36,7 +38,7 @@ export class Faults {
     const trouble = this.store.get(node);
     const reset = random.next() < 0.5;
     if (trouble === "cut") return { kind: "lost", reset, thereMs, backMs };
-    const writes = call === "append" || call === "flush" || call === "acquire" || call === "release";
+    const writes = writingCalls.has(call);
     const rarely = writes && random.next() < 0.01 && !this.isOver;
     if (trouble === "answers lost" || rarely) {
       if (writes) this.unknownOutcomes++;
@@ -229,6 +231,18 @@ export class FaultPlan {
     // Answers of hooks wait while all else goes on, and die with their node.
     "appends stuck and killed": (name, forMs) =>
       this.#stick(name, "appends stuck", 200 + 600 * this.#options.random.next(), forMs),
+    // Between what it has read and what it makes of it another one takes over.
+    "freeze coordinator": (name, forMs) => {
+      const { nodes, clock } = this.#options;
+      const owner = this.#names.find((one) => nodes.get(one)?.engine.ownsNow(coordinatorHome)) ?? name;
+      this.#longUntilMs = Math.max(this.#longUntilMs, clock.now() + 2500);
+      this.#whenCalls(owner, "readMarks", 0, () => {
+        const process = nodes.get(owner)?.process;
+        process?.freeze();
+        this.#longUntilMs = clock.now() + 4500;
+        this.#lasting(owner, forMs + 4500, () => process?.thaw());
+      });
+    },
     "killed while acquiring": (name, forMs) => {
       this.#pin(name);
       this.#whenCalls(name, "acquire", 0, () => {

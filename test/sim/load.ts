@@ -25,11 +25,14 @@ const observedAll = (...attrs: string[]) => Object.fromEntries(attrs.map((attr) 
  *   b  there is no such attribute: it is      §  the database refuses the value: all that its batch has for the shard is
  *      refused, alone                            refused
  *
+ * Of some values `stubborn` makes an answer whose first attempt in a process comes when it has timed out, and mostly after
+ * that of the second one.
+ *
  * Entities that begin with `no` are never created, and of those that begin with `may` each process thinks otherwise.
  */
 export const model = configModel({
   item: { x: observed, order: plain, born: plain, ...linkTypes.item, "#": "snapshot: no" },
-  group: { ...observedAll("member", "late", "later", "mended", "births", "tick"), "#": "snapshot: no" },
+  group: { ...observedAll("member", "late", "later", "stubborn", "mended", "births", "tick"), "#": "snapshot: no" },
   world: { sum: observed, "#": "snapshot: no" },
   ...linkTypes.targets,
 });
@@ -38,6 +41,7 @@ export const hookIds = {
   own: "sim/on_new_attr/item.x/own",
   cross: "sim/on_new_attr/item.x/cross",
   late: "sim/on_new_attr/item.x/late",
+  stubborn: "sim/on_new_attr/item.x/stubborn",
   later: "sim/on_new_attr/item.x/later",
   fragile: "sim/on_new_attr/item.x/fragile",
   remove: "sim/on_new_attr/item.x/remove",
@@ -145,6 +149,16 @@ export function createModule(surroundings: HookSurroundings): SimModule {
     return [derive("group", groupOf(`late ${v}`), "late", ctx, v)];
   };
   on((_, { v }, ctx) => (/[lo]/.test(flagsOf(String(v))) ? late(String(v), ctx) : null), "item", "x", { name: "late" });
+  const tried = new Set<string>();
+  // Deaf to its signal.
+  const stubborn = async (v: string, ctx: HookContext) => {
+    const isFirst = !tried.has(ctx.key);
+    tried.add(ctx.key);
+    await new Promise<void>((resolve) => void clock.after(isFirst ? 200 + (textHash(v) % 300) : 5, resolve));
+    return [derive("group", groupOf(`stubborn ${v}`), "stubborn", ctx, v)];
+  };
+  const stubbornOptions = { name: "stubborn", timeoutMs: 150, retries: 3 };
+  on((_, { v }, ctx) => (isStubborn(String(v)) ? stubborn(String(v), ctx) : null), "item", "x", stubbornOptions);
   const later = async (v: string, ctx: HookContext) => {
     expectLife(v, ctx);
     await rest(300 + (textHash(v) % 700), ctx.signal);
@@ -204,6 +218,11 @@ export function isOrdered(value: string): boolean {
 /** Whether a value becomes a member of a group, by the hook `cross`. */
 export function isMember(value: string): boolean {
   return textHash(value) % 7 < 3;
+}
+
+/** Whether the hook `stubborn` answers to a value, twice. */
+export function isStubborn(value: string): boolean {
+  return textHash(`stubborn ${value}`) % 40 === 0;
 }
 
 /** How a message is called in states and replies. */

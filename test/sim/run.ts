@@ -6,6 +6,7 @@ import { AckLevel } from "../../proto/gen/starling_pb.ts";
 import { shardId, toShardId } from "../../proto/ids.ts";
 import { createMemoryDurable } from "../support/memory-durable.ts";
 import { createMemoryNetwork } from "../support/memory-links.ts";
+import { createMemoryRuns, type MemoryRuns } from "../support/memory-runs.ts";
 import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
 import { createRandom, type Random } from "../support/random.ts";
 import { checkEnd } from "./check-end.ts";
@@ -16,10 +17,11 @@ import { LetterReplays } from "./letter-replays.ts";
 import { LinkChecks } from "./link-checks.ts";
 import { drawBatch, unstorable } from "./load.ts";
 import { MessageLoad } from "./message-load.ts";
+import { QueueChecks } from "./queue-checks.ts";
 import { Reads } from "./reads.ts";
 import { Scheduler } from "./scheduler.ts";
 import { SimClient } from "./sim-client.ts";
-import { type SimNode, type SimWorld, startSimNode, wallAt } from "./sim-node.ts";
+import { laneLimits, type SimNode, type SimWorld, startSimNode, systemShards, wallAt } from "./sim-node.ts";
 import { TickLoad } from "./tick-load.ts";
 
 export interface SimResult {
@@ -57,13 +59,13 @@ export const countNames = [
   "ticks",
   "cuts",
   "refusedAppends",
+  "busy",
   "obituaries",
   "unlinks",
   "livesOver",
 ] as const;
 
 export const entityShards = 8;
-const systemShards = 2;
 const allShards = [
   ...Array.from({ length: entityShards }, (_, index) => shardId("entity", index)),
   ...Array.from({ length: systemShards }, (_, index) => shardId("system", index)),
@@ -95,6 +97,7 @@ class Run {
   readonly #keyed: KeyedCalls;
   readonly #messages: MessageLoad;
   readonly #ticks: TickLoad;
+  readonly #runs: MemoryRuns;
   readonly #nodes = new Map<string, SimNode>();
   #datapoints = 0;
   #ids = 0;
@@ -106,6 +109,7 @@ class Run {
   readonly #letters: LetterReplays;
   readonly #reads: Reads;
   readonly #links: LinkChecks;
+  readonly #queues: QueueChecks;
 
   constructor(seed: number, trace: boolean) {
     this.#seed = seed;
@@ -114,6 +118,7 @@ class Run {
     const database = () => this.#database;
     this.#checker = new Checker({ database, entityShards, now: clock.now });
     this.#links = new LinkChecks(this.#checker, database);
+    this.#queues = new QueueChecks({ checker: this.#checker, database, lagMaxEntries: laneLimits.lagMaxEntries });
     const say = (text: string): void => this.#say(text);
     this.#isTraced = trace;
     const network = createMemoryNetwork({ clock, random: () => this.#random.next(), latencyMs: [1, 8] });
@@ -133,13 +138,22 @@ class Run {
         this.#checker.onCommit(commit);
         this.#ticks.onCommit(commit);
         this.#links.onCommit(commit);
+        this.#queues.onCommit(commit);
       },
     });
+    this.#runs = createMemoryRuns(this.#database, () => wallAt(clock.now()));
+    const none = async () => [];
     const world: SimWorld = {
       scheduler: this.#scheduler,
       random: () => this.#random.next(),
-      ...{ network, coordinator, database: this.#database, entityShards, systemShards },
+      ...{ network, coordinator, database: this.#database, entityShards },
       isBroken: () => this.#broken && this.#random.next() < 0.7,
+      runs: {
+        ...this.#runs,
+        readProgress: async (tick) => this.#ticks.progress(tick),
+        ...{ readMarks: none, readNodes: none, readOwnerNodes: none },
+      },
+      isTicking: () => clock.now() > loadFromMs && !this.#plan.isEnough,
       isScheduling: () => !this.#plan.isOver,
       onWrongCall: (text) => this.#checker.add("hooks", text),
       storeFault: (node, call) => this.#faults.storeFault(node, call),
@@ -164,8 +178,7 @@ class Run {
       isOver: () => this.#plan.isOver || this.#plan.isEnough,
     });
     this.#ticks = new TickLoad({
-      ...{ clock, random: createRandom(seed * 11), checker: this.#checker, database },
-      isOver: () => this.#plan.isOver || this.#plan.isEnough,
+      ...{ clock, checker: this.#checker, database, runs: this.#runs.runs },
     });
     this.#letters = new LetterReplays({
       ...{ clock, random: this.#random, database, node: () => this.#anyNode(this.#random) },
@@ -245,6 +258,7 @@ class Run {
           this.#reads.onProcessed(accepted(batch, outcome), outcome.tokens, random);
       },
       onError: (text) => this.#checker.add("client", text),
+      onBound: (text) => this.#checker.add("bounds", text),
     });
   }
 
@@ -338,6 +352,7 @@ class Run {
         cuts: this.#ticks.ticks,
         ticks: [...ledger.derived.keys()].filter((key) => key.startsWith("tick ")).length,
         refusedAppends: this.#refused,
+        busy: of("refused/BUSY"),
         obituaries: this.#links.obituaries,
         unlinks: [...ledger.lines.values()].flat().filter(({ change }) => change?.kind === "unlink").length,
         livesOver: of("lives_over"),

@@ -20,10 +20,13 @@ export interface SimClientOptions {
   readonly onAcked: (batch: readonly ClientDatapoint[], outcome: BatchOutcome) => void;
   /** What a user of the client would have seen. */
   readonly onError: (text: string) => void;
+  /** Told of more in flight than there may be. */
+  readonly onBound: (text: string) => void;
 }
 
 /** How long a client waits for anything before it tries another node. */
 const patienceMs = 3000;
+const windowBatches = 8;
 
 /** A sender of numbered batches over `ClientSession`; after a break it goes on at any node. */
 export class SimClient {
@@ -45,7 +48,7 @@ export class SimClient {
     this.#session = new ClientSession({
       startNumber: 1,
       level: options.level,
-      window: { batches: 8, items: Number.POSITIVE_INFINITY },
+      window: { batches: windowBatches, items: Number.POSITIVE_INFINITY },
     });
     this.#connect();
     this.#watch();
@@ -75,7 +78,7 @@ export class SimClient {
   }
 
   async #send(): Promise<void> {
-    const { next, clock, paceMs, onAcked, onError } = this.#options;
+    const { next, clock, paceMs, onAcked, onError, onBound } = this.#options;
     for (let batch = next(); batch !== null; batch = next()) {
       const content = batch;
       this.#sent++;
@@ -83,6 +86,8 @@ export class SimClient {
       const [encoded] = encodeBatches(batch, false);
       if (encoded === undefined) throw new Error("an empty batch");
       const { outcome } = await this.#session.add(encoded);
+      if (this.#session.inFlight > windowBatches)
+        onBound(`${this.#options.name} has ${this.#session.inFlight} batches in flight`);
       outcome.then(
         (done) => {
           this.#acked++;

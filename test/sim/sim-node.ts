@@ -7,6 +7,7 @@ import { startLinkKeeper } from "../../actors/links/link-keeper.ts";
 import { createMessenger, type Messenger } from "../../actors/messenger.ts";
 import { startScheduleDriver } from "../../actors/schedules/schedule-driver.ts";
 import { CallSession } from "../../actors/sessions/call-session.ts";
+import { coordinatorShard } from "../../actors/snapshots/snapshot-coordinator.ts";
 import { type ClusterEngine, startEngine } from "../../actors/start-engine.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { joinMembership } from "../../cluster/membership/join-membership.ts";
@@ -24,8 +25,9 @@ import type { MemoryStore } from "../support/memory-store.ts";
 import { actorModel, createModule, model } from "./load.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { openSimStream, type SimStream, type SimStreamListener } from "./sim-call.ts";
+import { type CoordinatorStore, startSimCoordinator } from "./sim-coordinator.ts";
 import { createSimCells, SimProcess } from "./sim-process.ts";
-import { connectSimStore, type StoreFault } from "./sim-store.ts";
+import { connectSimRuns, connectSimStore, type StoreFault } from "./sim-store.ts";
 
 /** What all nodes of a run have in common, and what befalls them. */
 export interface SimWorld {
@@ -34,11 +36,13 @@ export interface SimWorld {
   readonly network: MemoryNetwork;
   readonly coordinator: MemoryCoordinator;
   readonly database: MemoryStore;
+  readonly runs: CoordinatorStore;
   readonly entityShards: number;
-  readonly systemShards: number;
   readonly isBroken: () => boolean;
   /** Whether schedules go on. */
   readonly isScheduling: () => boolean;
+  /** Whether snapshot runs go on. */
+  readonly isTicking: () => boolean;
   readonly onWrongCall: (text: string) => void;
   /** By the node's name. */
   readonly storeFault: (node: string, call: string) => StoreFault;
@@ -76,6 +80,9 @@ export function wallAt(ms: number): number {
   return 1_767_225_600_000 + Math.floor(ms);
 }
 
+export const systemShards = 2;
+/** The shard of the coordinator of snapshot runs. */
+export const coordinatorHome = coordinatorShard(systemShards);
 export const prefix = "/starling/sim/";
 const protocol = { protocolMin: 1, protocolMax: 1 } as const;
 
@@ -83,7 +90,7 @@ export const laneLimits: LaneLimits = {
   appendMaxDatapoints: 200,
   flushIntervalMs: 300,
   flushMaxEntities: 5,
-  lagMaxEntries: 2000,
+  lagMaxEntries: 40,
   lagMaxBytes: 1e7,
   backlogMaxBytes: 1e7,
   residentMaxEntities: 30,
@@ -111,14 +118,15 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   let membership: Membership | null = null;
   let inFlight = 0;
   const pendingCalls = new Map<string, number>();
-  const store = connectSimStore({
-    ...{ database, process, clock: scheduler.clock },
-    faultOf: (call) => world.storeFault(name, call),
-    onPending: (change, call) => {
+  const way = {
+    ...{ process, clock: scheduler.clock },
+    faultOf: (call: string) => world.storeFault(name, call),
+    onPending: (change: 1 | -1, call: string) => {
       inFlight += change;
       pendingCalls.set(call, (pendingCalls.get(call) ?? 0) + change);
     },
-  });
+  };
+  const store = connectSimStore({ ...way, database });
   const { isBroken, onWrongCall } = world;
   const { hooks, scheduled } = createModule({ clock, log, random, isBroken, onWrongCall });
   const runner = createHookRunner({
@@ -149,7 +157,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     },
     runHook: (hook, call) => runner.run(hook, call),
     abandon: (shard) => runner.abandon(shard),
-    ...{ entityShards: world.entityShards, systemShards: world.systemShards, lanes: 2, databases: 1 },
+    ...{ entityShards: world.entityShards, systemShards, lanes: 2, databases: 1 },
     wall,
     newSessionId: () => world.newId("session-"),
   });
@@ -162,6 +170,10 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   const driver = startScheduleDriver({
     ...{ scheduled, engine, messenger, clock, wall, counters, log: () => log },
     owns: (shard) => world.isScheduling() && engine.ownsNow(shard),
+  });
+  const endCoordinator = startSimCoordinator({
+    ...{ store: connectSimRuns(way, world.runs), engine, clock, wall, counters, log, isTicking: world.isTicking },
+    ...{ entityShards: world.entityShards, home: coordinatorHome },
   });
   const upkeep = {
     ...{ calls, model: actorModel, clock, wall, counters, log },
@@ -221,6 +233,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     stop: async () => {
       ingest.leave(world.addresses().filter((other) => other !== address));
       await driver.close();
+      await endCoordinator();
       await Promise.all(keepers.map((keeper) => keeper.close()));
       await engine.handOver(20_000);
       ingest.close(new StarlingError("UNAVAILABLE", "the node is stopping"));

@@ -3,6 +3,7 @@ import type { Obituaries } from "../../actors/store/stored-link.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
+import type { CoordinatorStore } from "./sim-coordinator.ts";
 import type { SimProcess } from "./sim-process.ts";
 
 /**
@@ -70,8 +71,30 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries & Obi
   };
 }
 
+/** A node's way to what the coordinator of snapshot runs reads and writes. */
+export function connectSimRuns(options: Omit<SimStoreOptions, "database">, runs: CoordinatorStore): CoordinatorStore {
+  const wrap =
+    <A extends unknown[], T>(name: string, call: (...args: A) => Promise<T>) =>
+    (...args: A): Promise<T> =>
+      carry(options, name, () => call(...args));
+  return {
+    readTicks: wrap("readTicks", runs.readTicks),
+    readRuns: wrap("readRuns", runs.readRuns),
+    beginRun: wrap("beginRun", runs.beginRun),
+    noteRun: wrap("noteRun", runs.noteRun),
+    endRun: wrap("endRun", runs.endRun),
+    addRequest: wrap("addRequest", runs.addRequest),
+    readRequests: wrap("readRequests", runs.readRequests),
+    readRequest: wrap("readRequest", runs.readRequest),
+    readProgress: wrap("readProgress", runs.readProgress),
+    readMarks: wrap("readMarks", runs.readMarks),
+    readNodes: wrap("readNodes", runs.readNodes),
+    readOwnerNodes: wrap("readOwnerNodes", runs.readOwnerNodes),
+  };
+}
+
 function carry<T>(
-  { process, clock, faultOf, onPending }: SimStoreOptions,
+  { process, clock, faultOf, onPending }: Omit<SimStoreOptions, "database">,
   name: string,
   call: () => Promise<T>,
 ): Promise<T> {

@@ -1,28 +1,30 @@
+import type { SnapshotRun, TickProgress } from "../../actors/store/snapshot-store.ts";
 import type { TickRecord } from "../../actors/store/tick.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { groupOf, type ShardId, toShardId } from "../../proto/ids.ts";
 import type { MemoryCommit, MemoryStore } from "../support/memory-store.ts";
 import { readMemoryTickPage } from "../support/memory-ticks.ts";
-import type { Random } from "../support/random.ts";
 import type { Checker } from "./checker.ts";
 import { model } from "./load.ts";
 
 export interface TickLoadOptions {
   readonly clock: Clock;
-  readonly random: Random;
   readonly checker: Checker;
   readonly database: () => MemoryStore;
-  /** No further tick begins. */
-  readonly isOver: () => boolean;
+  /** Oldest first. */
+  readonly runs: readonly SnapshotRun[];
 }
 
 /** How often the table is looked at, and how long a shard's page is looked at until its visit ends. */
 const lookEveryMs = 150;
 const looksMin = 2;
 
+const phases = ["visit", "components", "finalize", "ended"];
+
 /**
- * Ticks, one after another, as a run would make them: a row says that one runs, and owners read it. Pages are read again and
- * again, and have to stay what they are (C1, C4); what the log holds is compared at the end (C2, C3).
+ * What is done in ticks, whose rows the coordinator makes and owners read. Pages are read again and again, and have to stay
+ * what they are (C1, C4); what the log holds is compared at the end (C2, C3). Ticks themselves come one after another, go
+ * only forward, and end when all shards are done.
  */
 export class TickLoad {
   readonly #options: TickLoadOptions;
@@ -35,9 +37,11 @@ export class TickLoad {
     readonly from: ShardId;
     readonly cause: number;
   }[] = [];
-  /** Of the running tick: what the shards' pages are, and how often they were looked at. */
+  /** How far the newest run was. */
+  #last = { tick: 0, phase: -1 };
+  /** Of this tick: what the shards' pages are, and how often they were looked at. */
   #pages = new Map<ShardId, { readonly text: string; looks: number }>();
-  ticks = 0;
+  #tick = 0;
   pages = 0;
 
   constructor(options: TickLoadOptions) {
@@ -53,7 +57,20 @@ export class TickLoad {
     look();
   }
 
+  get ticks(): number {
+    return this.#options.runs.at(-1)?.tick ?? 0;
+  }
+
+  progress(tick: number): TickProgress {
+    if (tick !== this.#tick) return { visited: 0, done: 0, text: `${tick}` };
+    const all = this.#entityShards(this.#options.database());
+    const looks = all.map(([shard]) => this.#pages.get(shard)?.looks ?? 0);
+    const done = looks.filter((count) => count >= looksMin).length;
+    return { visited: done, done, text: `${tick} ${looks.join()}` };
+  }
+
   onCommit(commit: MemoryCommit): void {
+    if (commit.kind === "command") this.#checkRuns(commit.node);
     if (commit.kind !== "append") return;
     for (const { shard, seq, head, body } of commit.request.segments) {
       const { c } = JSON.parse(head) as { readonly c: readonly (readonly number[])[] };
@@ -75,19 +92,36 @@ export class TickLoad {
     this.#marks.set(`${tick} ${shard}`, seq);
   }
 
+  /** After each command of a coordinator. */
+  #checkRuns(node: string): void {
+    const { checker, runs, database } = this.#options;
+    const run = runs.at(-1);
+    if (run === undefined) return;
+    const { tick, status } = run;
+    const phase = phases.indexOf(run.phase);
+    const last = this.#last;
+    this.#last = { tick, phase };
+    if (tick < last.tick || (tick === last.tick && phase < last.phase))
+      checker.add(
+        "tick",
+        `${node} sets the run back to ${tick} ${run.phase}, after ${last.tick} ${phases[last.phase]}`,
+      );
+    if (runs.filter((one) => one.status === "running").length > 1) checker.add("tick", "two runs go on at once");
+    if (status === "finished" && last.phase < phase && this.progress(tick).done < this.#entityShards(database()).length)
+      checker.add("tick", `${node} ends tick ${tick}, and ${this.progress(tick).done} shards are done`);
+  }
+
+  #entityShards({ shards }: MemoryStore) {
+    return [...shards].filter(([shard]) => groupOf(shard) === "entity");
+  }
+
   #look(): void {
-    const { durable, shards } = this.#options.database();
-    if (durable.tick === 0) {
-      if (!this.#options.isOver() && this.#options.random.next() < 0.2) durable.tick = ++this.ticks;
-      return;
-    }
-    const own = [...shards].filter(([shard]) => groupOf(shard) === "entity");
-    for (const [shard, { marks }] of own) if (marks.at(-1)?.tick === durable.tick) this.#lookAt(shard);
-    const done = own.filter(([shard]) => (this.#pages.get(shard)?.looks ?? 0) >= looksMin);
-    if (done.length < own.length) return;
-    durable.endedTick = durable.tick;
-    durable.tick = 0;
-    this.#pages = new Map();
+    const { durable } = this.#options.database();
+    if (durable.tick === 0) return;
+    if (durable.tick !== this.#tick) this.#pages = new Map();
+    this.#tick = durable.tick;
+    for (const [shard, { marks }] of this.#entityShards(this.#options.database()))
+      if (marks.at(-1)?.tick === durable.tick) this.#lookAt(shard);
   }
 
   #lookAt(shard: ShardId): void {

@@ -27,6 +27,7 @@ import {
   type MemoryDurable,
   type MemoryShard,
 } from "./memory-durable.ts";
+import { addHistory, dropHistory } from "./memory-history.ts";
 import { flushLinks, flushObituaries, memoryLinkReads } from "./memory-link-rows.ts";
 import { createMemoryLocks, type Transaction } from "./memory-locks.ts";
 import { readLog, readUnpassed } from "./memory-log.ts";
@@ -39,6 +40,8 @@ export interface MemoryStore extends Store, Queries, Obituaries, Lifetimes {
   historyOf(key: EntityKey): readonly HistorySegment[];
   /** Claims shards without taking them, as a node does that dies in between; null ends the claim. */
   claim(shards: readonly ShardId[], node: NodeId | null): void;
+  /** Does something as the owner of a shard, in a transaction of its own; `lost`: somebody else is by now. */
+  command(node: NodeId, fence: Fence, apply: () => void): Promise<"written" | "lost">;
   /** Drops what every reader of a shard's log has passed, as retention does with partitions (R8). Returns the segments. */
   trim(shards: readonly ShardId[], isOld: (segment: Segment) => boolean): readonly Segment[];
 }
@@ -57,11 +60,12 @@ export interface MemoryStoreWorld {
   readonly refuses?: (body: string) => boolean;
 }
 
-export type StoreWrite = "append" | "flush" | "acquire";
+export type StoreWrite = "append" | "flush" | "command" | "acquire";
 
 export type MemoryCommit =
   | { readonly kind: "append"; readonly node: NodeId; readonly request: AppendRequest }
   | { readonly kind: "flush"; readonly node: NodeId; readonly request: FlushRequest }
+  | { readonly kind: "command"; readonly node: NodeId; readonly request: { readonly fences: readonly Fence[] } }
   | { readonly kind: "fenced"; readonly node: NodeId; readonly lost: readonly ShardId[] }
   | { readonly kind: "acquire"; readonly node: NodeId; readonly acquired: readonly AcquiredShard[] }
   | { readonly kind: "unblock"; readonly node: NodeId; readonly ended: number }
@@ -113,7 +117,7 @@ export function createMemoryStore(
     if (end === "kill" || transaction.status === "ended") throw new StarlingError("STORE", "the connection was ended");
   };
   /** Fence first: whoever is not lost writes, and nobody can take the shards before it has (R2, R22). */
-  const write = (call: "append" | "flush", node: NodeId, fences: readonly Fence[], apply: () => void) =>
+  const write = (call: "append" | "flush" | "command", node: NodeId, fences: readonly Fence[], apply: () => void) =>
     transact(async (transaction) => {
       const claimed = fences.filter(({ shard }) => isClaimed(shardOf(shard), node)).map(({ shard }) => shard);
       const ids = fences.map(({ shard }) => shard);
@@ -201,6 +205,13 @@ export function createMemoryStore(
         flushObituaries(shards, request);
         world.onCommit({ kind: "flush", node, request });
       }),
+    command: async (node, { shard, epoch }, apply) => {
+      const { lost } = await write("command", node, [{ shard, epoch }], () => {
+        apply();
+        world.onCommit({ kind: "command", node, request: { fences: [{ shard, epoch }] } });
+      });
+      return lost.length > 0 ? "lost" : "written";
+    },
     load: async (keys) => keys.flatMap((key) => shardOf(key.shard).entities.get(keyOf(key)) ?? []),
     readLog: async (id, after, limit) => readLog(shardOf(id).log, after, limit),
     findParts: async (asked) =>
@@ -357,21 +368,6 @@ function withLarge(known: StoredEntity | undefined, entity: StoredEntity): Store
   const rows = [...bodies].flatMap(([attr, body]) => (body === null ? [] : { attr, body }));
   rows.sort((a, b) => (a.attr < b.attr ? -1 : 1));
   return rows.length === 0 ? rest : { ...rest, large: rows };
-}
-
-function addHistory(history: Map<string, HistorySegment[]>, segment: HistorySegment): void {
-  const known = history.get(keyOf(segment)) ?? [];
-  if (known.some(({ seq }) => seq === segment.seq)) return;
-  history.set(
-    keyOf(segment),
-    [...known, segment].sort((a, b) => a.seq - b.seq),
-  );
-}
-
-function dropHistory(history: Map<string, HistorySegment[]>, entity: StoredEntity): void {
-  const rest = (history.get(keyOf(entity)) ?? []).filter(({ seq }) => seq > entity.applied);
-  if (rest.length === 0) history.delete(keyOf(entity));
-  else history.set(keyOf(entity), rest);
 }
 
 function addLetter(shard: MemoryShard, letter: NewDeadLetter): void {

@@ -2,10 +2,12 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Lifetimes, Queries, Store } from "../../../actors/store/store.ts";
 import type { Obituaries } from "../../../actors/store/stored-link.ts";
 import { type NodeId, type ShardId, toEpoch, toSeq } from "../../../proto/ids.ts";
+import type { RunStore } from "../../support/memory-runs.ts";
 import { describeLarge } from "./contract-large.ts";
 import { describeLinks } from "./contract-links.ts";
 import { describeObligations } from "./contract-obligations.ts";
 import { describeQueries } from "./contract-queries.ts";
+import { describeRuns } from "./contract-runs.ts";
 import { describeTicks } from "./contract-ticks.ts";
 import {
   entityOf,
@@ -25,6 +27,7 @@ import {
 /** A store under test. */
 export interface StoreHarness {
   readonly store: Store & Queries & Obituaries & Lifetimes;
+  readonly runs: RunStore;
   /** Claims shards for a node without taking them; null ends the claim. */
   claim(shards: readonly ShardId[], node: NodeId | null): Promise<void>;
   close(): Promise<void>;
@@ -376,6 +379,8 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
   describe("links", () => describeLinks(() => store));
 
   describe("a page of a tick", () => describeTicks(() => store));
+
+  describe("snapshot runs", () => describeRuns(() => harness));
   describeQueries(() => store);
   describe("obligations and attempts", () => describeObligations(() => store));
 }

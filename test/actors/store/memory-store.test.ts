@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { createManualClock, type ManualClock } from "../../support/manual-clock.ts";
 import { createMemoryDurable } from "../../support/memory-durable.ts";
+import { createMemoryRuns } from "../../support/memory-runs.ts";
 import { createMemoryStore, type MemoryStore, type MemoryStoreWorld } from "../../support/memory-store.ts";
 import { describeStore } from "./contract.ts";
-import { fencesOf, nodeA, nodeB, segmentOf, shard1, shard2 } from "./samples.ts";
+import { fencesOf, nodeA, nodeB, noon, segmentOf, shard1, shard2 } from "./samples.ts";
 
 /** A store whose writes last until they are let go. */
 function openSlowStore(): { store: MemoryStore; clock: ManualClock; open: (() => void)[] } {
@@ -17,7 +18,8 @@ function openSlowStore(): { store: MemoryStore; clock: ManualClock; open: (() =>
 describe("the store in memory", () => {
   describeStore(async () => {
     const store = createMemoryStore();
-    return { store, claim: async (shards, node) => store.claim(shards, node), close: async () => undefined };
+    const runs = createMemoryRuns(store, () => noon);
+    return { store, runs, claim: async (shards, node) => store.claim(shards, node), close: async () => undefined };
   });
 
   it("keeps its durable part when whoever used it is gone", async () => {

@@ -29,7 +29,7 @@ import {
 
 const shards = { entity: 256, system: 16 };
 const tableNames =
-  "shard claim progress channel log entity large_value history history_page history_horizon reference obituary lifetime refused dead_letter obligation attempt session snapshot_mark snapshot_image".split(
+  "shard claim progress channel log entity large_value history history_page history_horizon reference obituary lifetime refused dead_letter obligation attempt session snapshot_mark snapshot_image snapshot_run snapshot_request".split(
     " ",
   );
 const dayMs = 86_400_000;
@@ -65,6 +65,7 @@ describe("the store in PostgreSQL", () => {
     await admin.script(`truncate ${tableNames.map((name) => `starling.${name}`).join(", ")}`);
     return {
       store,
+      runs: store.snapshots,
       claim: async (ids, node) => {
         if (node === null) await admin.query("delete from starling.claim");
         else await admin.query("select starling.claim_1($1, $2)", [node, `{${ids.join(",")}}`]);
