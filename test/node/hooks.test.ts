@@ -39,7 +39,8 @@ const guest = (eid: string, attr: string, v: unknown, t1?: number) => ({
   ...{ type: "guest", eid, attr, v },
   ...(t1 !== undefined && { t1 }),
 });
-const valuesOf = async (type: string, eid: string | number) => (await client.entities.get({ type, eid: String(eid) })).attributes;
+const valuesOf = async (type: string, eid: string | number) =>
+  (await client.entities.get({ type, eid: String(eid) })).attributes;
 const lettersOf = async (eid: string) =>
   (await client.admin.deadLetters({ status: "open" })).letters.filter((letter) => letter.eid === eid);
 
