@@ -10,6 +10,7 @@ import { type CellSystem, startCellSystem } from "./cell.ts";
 import type { Counters } from "./counters.ts";
 import type { LogPlace, OwnedRecord } from "./engine.ts";
 import { createFollowers } from "./follow.ts";
+import { createHealth, type Health } from "./health.ts";
 import type { HookCall } from "./hooks/hook-call.ts";
 import type { HookOutcome } from "./hooks/hook-outcome.ts";
 import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./lane/fail-point.ts";
@@ -148,7 +149,7 @@ interface LaneListeners {
   readonly onAppended: (segments: readonly Segment[]) => void;
   readonly onLost: (shards: readonly ShardId[]) => void;
   readonly onCutOpen: (cut: OpenCut) => void;
-  readonly health: ReturnType<typeof createHealth>;
+  readonly health: Health;
 }
 
 const drainWithinMs = 20_000;
@@ -163,16 +164,20 @@ function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneList
     runHook: withHookFailPoints(tracedBy(options.traces, options.runHook), onFailPoint),
     traces: options.traces,
   };
-  const surroundings = { store, identity, clock, abandon, onFailPoint, ...on, onHealth: on.health.report };
+  const surroundings = { store, identity, clock, abandon, onFailPoint, ...on };
   const crashed = new Set<number>();
   const drained = Array.from({ length: options.lanes * options.databases }, deferred);
   const all = drained.map(({ resolve }, index) =>
     startLaneCell(cells, (post) => createLane(index, identity.id, { ...world, post }), {
       ...surroundings,
+      onHealth: (work, problem) => on.health.report(`${work}s of lane ${index}`, problem),
       onDrained: resolve,
       onCrash: (error) => {
         log.error({ err: error, lane: index }, "a lane failed: this is a bug");
-        on.health.report(new StarlingError("INTERNAL", `lane ${index} failed: ${String(error)}`, { cause: error }));
+        on.health.report(
+          `lane ${index}`,
+          new StarlingError("INTERNAL", `lane ${index} failed: ${String(error)}`, { cause: error }),
+        );
         crashed.add(index);
         resolve();
       },
@@ -366,28 +371,6 @@ function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => numbe
     for (const flush of [lane.flush, lane.packed]) oldest = Math.min(oldest, flush?.since ?? oldest);
   }
   return wall() - (monotonic - oldest);
-}
-
-function createHealth(log: EngineLog) {
-  const listeners = new Set<(problem: StarlingError | null) => void>();
-  let problem: StarlingError | null = null;
-  return {
-    problem: () => problem,
-    report: (next: StarlingError | null): void => {
-      // What the store cannot mend stays; the same trouble is said once.
-      if (problem !== null && !problem.retryable) return;
-      if ((problem === null) === (next === null) && next?.retryable !== false) return;
-      problem = next;
-      if (next === null) log.info({}, "serving again");
-      else log.warn({ code: next.code, problem: next.message }, "not serving");
-      for (const listener of listeners) listener(next);
-    },
-    on: (listener: (problem: StarlingError | null) => void): (() => void) => {
-      listeners.add(listener);
-      listener(problem);
-      return () => void listeners.delete(listener);
-    },
-  };
 }
 
 function deferred() {

@@ -91,7 +91,7 @@ export function onCommitted(lane: Lane, result: WriteResult): void {
   const { commit } = lane;
   if (commit === null) throw new Error("an append ended that was not begun");
   appendEnds(lane.pace, lane.now);
-  if (commit.attempts > 0) lane.effects.push({ kind: "health", problem: null });
+  if (commit.attempts > 0) lane.effects.push({ kind: "health", work: "append", problem: null });
   if (result.lost.length > 0) {
     loseShards(lane, commit.request.fences, result.lost);
     const lost = new Set(result.lost);
@@ -208,10 +208,11 @@ export function onCommitFailed(lane: Lane, error: StarlingError): void {
   appendEnds(lane.pace, lane.now);
   if (error.code !== "STORE_REFUSED") {
     commit.attempts++;
-    lane.effects.push({ kind: "health", problem: error });
+    lane.effects.push({ kind: "health", work: "append", problem: error });
     lane.effects.push({ kind: "append", request: commit.request, delayMs: storeDelayMs(commit.attempts) });
     return;
   }
+  if (commit.attempts > 0) lane.effects.push({ kind: "health", work: "append", problem: null });
   const built = commit.built.filter(({ shard }) => owns(lane, shard));
   takeBack(lane, built);
   const blocks = built.reduce((sum, { blocks }) => sum + blocks.length, 0);

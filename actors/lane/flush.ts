@@ -234,7 +234,7 @@ function isNews(shard: Shard, next: ShardProgress): boolean {
 export function onFlushed(lane: Lane, result: WriteResult): void {
   const { flush } = lane;
   if (flush === null) throw new Error("a flush ended that was not begun");
-  if (flush.attempts > 0) lane.effects.push({ kind: "health", problem: null });
+  if (flush.attempts > 0) lane.effects.push({ kind: "health", work: "flush", problem: null });
   if (result.lost.length > 0) {
     loseShards(lane, flush.request.fences, result.lost);
     const left = withoutShards(flush, new Set(result.lost));
@@ -302,7 +302,7 @@ export function onFlushFailed(lane: Lane, error: StarlingError): void {
   const { flush } = lane;
   if (flush === null) throw new Error("a flush failed that was not begun");
   flush.attempts++;
-  lane.effects.push({ kind: "health", problem: error });
+  lane.effects.push({ kind: "health", work: "flush", problem: error });
   lane.effects.push({ kind: "flush", request: flush.request, delayMs: storeDelayMs(flush.attempts) });
 }
 

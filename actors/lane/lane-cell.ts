@@ -29,7 +29,7 @@ export interface LaneSurroundings {
   readonly onCutOpen?: (cut: OpenCut) => void;
   /** Aborts the hooks that run for a shard; default nothing. */
   readonly abandon?: (shard: ShardId) => void;
-  readonly onHealth: (problem: StarlingError | null) => void;
+  readonly onHealth: (work: string, problem: StarlingError | null) => void;
   readonly onDrained: () => void;
   readonly onCrash: (error: unknown) => void;
   /** Where tests end the process; default nothing. */
@@ -221,7 +221,7 @@ function createPerformer(
       case "given-up":
         return effect.reply(effect.shard, effect.fence);
       case "health":
-        return world.onHealth(effect.problem);
+        return world.onHealth(effect.work, effect.problem);
       case "drained":
         return world.onDrained();
       default:

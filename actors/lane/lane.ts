@@ -292,7 +292,8 @@ export type Effect =
   | { readonly kind: "abandon"; readonly shard: ShardId }
   | { readonly kind: "given-up"; readonly shard: ShardId; readonly fence: Fence | null; readonly reply: GiveUpReply }
   /** The store fails, or (null) works again. */
-  | { readonly kind: "health"; readonly problem: StarlingError | null }
+  /** How work with the store goes; null: well. */
+  | { readonly kind: "health"; readonly work: "append" | "flush" | "load"; readonly problem: StarlingError | null }
   /** Everything in hand is flushed: the lane has nothing more to do. */
   | { readonly kind: "drained" };
 

@@ -26,7 +26,7 @@ export function startLoads(lane: Lane): void {
 /** Activations have their records: their tasks run. */
 export function onLoaded(lane: Lane, wanted: readonly LoadWanted[], found: readonly StoredEntity[]): void {
   lane.loading--;
-  lane.effects.push({ kind: "health", problem: null });
+  lane.effects.push({ kind: "health", work: "load", problem: null });
   const records = new Map<Entity, StoredEntity>();
   for (const stored of found) {
     const entity = residentOf(lane, stored);
@@ -50,7 +50,7 @@ function residentOf(lane: Lane, { shard, type, eid }: EntityKey): Entity | undef
 
 /** The store did not answer a load: the same again. */
 export function onLoadFailed(lane: Lane, wanted: readonly LoadWanted[], error: StarlingError): void {
-  lane.effects.push({ kind: "health", problem: error });
+  lane.effects.push({ kind: "health", work: "load", problem: error });
   lane.effects.push({ kind: "load", wanted, delayMs: 250 });
 }
 

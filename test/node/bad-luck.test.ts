@@ -247,3 +247,22 @@ test("a stop in the middle of a load loses nothing that was acknowledged", async
   expect(attributes.observed?.n).toBeGreaterThanOrEqual(acknowledged);
   expect(acknowledged).toBeGreaterThan(0);
 }, 60_000);
+
+test("reads that succeed do not call a node well whose appends fail", async () => {
+  const node = await start({ passivateAfterMs: "100" });
+  const [client, health] = [await open(node), watchHealth(node.address)];
+  opened.push(health);
+  const admin = openAdmin();
+  const eids = Array.from({ length: 10 }, (_, i) => `cold${i}`);
+  await client.send(eids.map((eid) => value(eid, 1)));
+  const resident = async () => (await client.admin.status()).shards.reduce((n, s) => n + s.residentEntities, 0);
+  await expect.poll(resident, soon).toBe(0);
+  const makeSpace = await fillDisk(admin, "starling.log");
+  const sending = client.send([value("warm", 1)]);
+  await expect.poll(() => health.seen.at(-1), soon).toBe("not serving");
+  for (const eid of eids) await client.entities.get({ type: "probe", eid });
+  expect(health.seen).toEqual(["serving", "not serving"]);
+  await makeSpace();
+  await sending;
+  expect(said("not serving")).toHaveLength(1);
+}, 60_000);
