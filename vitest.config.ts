@@ -7,5 +7,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     fileParallelism: true,
     maxWorkers: 2,
+    // Test files of a worker share what they import: reading it anew for each took a minute of the whole.
+    isolate: false,
   },
 });
