@@ -52,8 +52,8 @@ export interface MembershipOptions {
 
 /**
  * Enters the cluster; the record stands and the view is read when the promise resolves. Raises CONFIG when another node has
- * the name and keeps it, VERSION_MISMATCH when one is there that cannot talk to this one, UNAVAILABLE when the coordinator does not let this node in within `joinTimeoutMs`. After an
- * expulsion the state that was announced last is published again.
+ * the name and keeps it, VERSION_MISMATCH when one is there that cannot talk to this one, and UNAVAILABLE when the coordinator
+ * does not let this node in within `joinTimeoutMs`. After an expulsion the state that was announced last is published again.
  */
 export async function joinMembership(options: MembershipOptions): Promise<Membership> {
   const membership = new JoinedMembership(options);
