@@ -21,6 +21,8 @@ export interface Engine {
   offer(parts: readonly Part[], listener: PartListener): void;
   /** Opens or resumes a session: a durable row (R11). An empty id asks for a new one. Raises PERMISSION_DENIED. */
   openSession(session: string, opening: SessionOpening): Promise<StoredSession>;
+  /** Notes that a session is in use: what nobody uses is forgotten in the end. */
+  useSession(session: SessionId): Promise<void>;
   /** A stream serves the session, of its `opening`th opening: those of earlier ones on other nodes are to end. */
   tellSession(session: SessionId, opening: number): void;
   closeSession(session: SessionId): Promise<void>;

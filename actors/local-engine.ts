@@ -31,6 +31,7 @@ export interface LocalEngine {
   /** Waits for what a message of a shard that is here comes to. Raises as {@link Engine.reply}, and MOVED. */
   reply(shard: ShardId, seq: Seq, deadlineMs: number): Promise<MessageResult>;
   openSession(session: string, opening: SessionOpening): Promise<StoredSession>;
+  useSession(session: SessionId): Promise<void>;
   closeSession(session: SessionId): Promise<void>;
   follow(filter: { type: string; eid: string | null; attr: string | null }, signal: AbortSignal): AsyncIterable<RawRow>;
   /** Replays an open dead letter of a shard that is here (R20). Raises MOVED. */

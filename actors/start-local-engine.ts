@@ -86,6 +86,10 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
       for (const shard of lost) options.abandon(shard);
       for (const listener of losses) listener(lost);
     },
+    onKeptBack: (shard, error) => {
+      const text = "postgresql refuses what a shard has to write: it is kept back until it has another owner";
+      log.error({ shard, code: error.code, problem: error.message }, text);
+    },
     onCutOpen: (cut) => ticks.publish(cut),
     health,
   });
@@ -111,8 +115,12 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     },
     offer,
     ...createReads(options, lanes),
-    openSession: (session, opening) =>
-      store.openSession(toSessionId(session === "" ? options.newSessionId() : session), opening),
+    openSession: (session, opening) => {
+      const isNew = session === "";
+      const begins = isNew || opening.named;
+      return store.openSession(toSessionId(isNew ? options.newSessionId() : session), { ...opening, begins });
+    },
+    useSession: (session) => store.useSession(session),
     closeSession: (session) => store.closeSession(session),
     follow: (filter, signal) => followers.follow(filter, signal),
     flushedUpTo: () => flushedUpTo(lanes.all, clock, options.wall),
@@ -148,6 +156,7 @@ interface LaneListeners {
   readonly offer: (parts: readonly Part[], listener: PartListener) => void;
   readonly onAppended: (segments: readonly Segment[]) => void;
   readonly onLost: (shards: readonly ShardId[]) => void;
+  readonly onKeptBack: (shard: ShardId, error: StarlingError) => void;
   readonly onCutOpen: (cut: OpenCut) => void;
   readonly health: Health;
 }
@@ -368,7 +377,8 @@ function flushedUpTo(lanes: readonly LaneCell[], clock: Clock, wall: () => numbe
   let oldest = monotonic;
   for (const { lane } of lanes) {
     for (const { dirtySince } of lane.dirty) oldest = Math.min(oldest, dirtySince);
-    for (const flush of [lane.flush, lane.packed]) oldest = Math.min(oldest, flush?.since ?? oldest);
+    for (const { keptBack } of lane.shards.values()) oldest = Math.min(oldest, keptBack?.since ?? oldest);
+    for (const flush of [lane.flush, ...lane.divided, lane.packed]) oldest = Math.min(oldest, flush?.since ?? oldest);
   }
   return wall() - (monotonic - oldest);
 }

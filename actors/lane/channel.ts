@@ -27,6 +27,8 @@ export interface Channel {
   recent: RecentParts | null;
   /** The newest look-up's part: repeats after it stand above; null: there was none. */
   found: { readonly number: number; readonly seq: Seq } | null;
+  /** Since when it was seen without parts above the watermark (monotonic ms); null: it was not, since it had some. */
+  restsSince: number | null;
 }
 
 /** A part and who waits for its end. */

@@ -2,6 +2,19 @@ import type { ShardId } from "../../proto/ids.ts";
 import type { FlushRequest } from "../store/store.ts";
 import type { Flush } from "./lane.ts";
 
+/**
+ * Two flushes of half of the shards each; null: it is of one. Marks of a gate are left out: the next flush has them again,
+ * of the shards that can be written (`poison.ts`).
+ */
+export function halve(flush: Flush): readonly [Flush, Flush] | null {
+  const { attempts: _, ...request } = flush.request;
+  const shards = request.fences.map(({ shard }) => shard);
+  const middle = Math.ceil(shards.length / 2);
+  const first = withoutShards({ ...flush, request }, new Set(shards.slice(middle)));
+  const second = withoutShards({ ...flush, request }, new Set(shards.slice(0, middle)));
+  return first === null || second === null ? null : [first, second];
+}
+
 /** What is left of a flush without some shards; null: nothing. */
 export function withoutShards(flush: Flush, lost: ReadonlySet<ShardId>): Flush | null {
   const { request } = flush;

@@ -4,7 +4,7 @@ import { takeLookAt } from "../lifetimes/lifetime.ts";
 import { takeLinks } from "../links/entity-links.ts";
 import { takeImage } from "../snapshots/tick-image.ts";
 import { openCut, passedMark } from "../snapshots/tick-mark.ts";
-import type { FlushRequest, ShardProgress, StoredEntity, WriteResult } from "../store/store.ts";
+import type { Fence, FlushRequest, ShardProgress, StoredEntity, WriteResult } from "../store/store.ts";
 import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
 import { passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
@@ -13,7 +13,8 @@ import type { Entity } from "./entity.ts";
 import { writeState } from "./entity-state.ts";
 import { isSettled } from "./entry.ts";
 import { flushDueAt } from "./flush-due.ts";
-import { withoutShards } from "./flush-shards.ts";
+import { halve, withoutShards } from "./flush-shards.ts";
+import { leaveKeptBack } from "./forget-shard.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
 import { takeLarge } from "./large-rows.ts";
 import { owe, planObligations } from "./obligation.ts";
@@ -30,6 +31,10 @@ import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
  * One flush is in PostgreSQL. While flushes are not to rest, and more waits than the next one takes, that one is packed
  * meanwhile, so that PostgreSQL need not wait for it. It counts what it follows as written: so it is sent only when that is
  * durable, and a shard that is lost leaves it, since the first may have gone without that shard.
+ *
+ * What PostgreSQL refuses, it refuses each time (R4). Such a flush is divided until the shard at fault stands alone; that one is
+ * kept back, so that it does not stop the others: nothing more of it is flushed here. Its log goes on until its bound is reached,
+ * and whoever owns it next, this node after a restart too, does again what stands there.
  */
 export function startFlush(lane: Lane): void {
   if (lane.flush !== null || isHeld(lane)) return;
@@ -50,10 +55,14 @@ function isBehind(lane: Lane): boolean {
 
 function packLane(lane: Lane, attempts: FlushRequest["attempts"]): Flush | null {
   lane.newsSince = null;
+  for (const shard of [...lane.dirty, ...lane.touched]) if (shard.keptBack !== null) passOver(lane, shard);
   // Of copies: a set visits again what is put back while it is walked through.
   const dirty = [...lane.dirty];
   const max = lane.world.limits.flushMaxEntities;
-  return packFlush(lane, { scope: "lane", dirty, max, touched: lane.touched, attempts });
+  const flush = packFlush(lane, { scope: "lane", dirty, max, touched: lane.touched, attempts });
+  const isLeft = lane.dirtyEntities > 0 || lane.touched.size > 0;
+  lane.flushRestsTo = flush === null && isLeft ? lane.now + napMs : 0;
+  return flush;
 }
 
 /** Flushes shards that are being given up, and no others: of sealed ones all that is left. */
@@ -128,12 +137,12 @@ function send(lane: Lane, flush: Flush): void {
   lane.effects.push({ kind: "flush", request, delayMs: 0 });
 }
 
-/** Nothing is in PostgreSQL any more: what is packed goes there. */
-function sendPacked(lane: Lane): void {
-  const { packed } = lane;
+/** Nothing is in PostgreSQL any more: what is left of a divided flush goes there, then what is packed behind it. */
+function sendNext(lane: Lane): void {
   lane.flush = null;
-  lane.packed = null;
-  if (packed !== null) send(lane, packed);
+  const rest = lane.divided.shift() ?? lane.packed;
+  if (rest === lane.packed) lane.packed = null;
+  if (rest !== null) send(lane, rest);
 }
 
 /** Shard by shard: then a shard's watermark moves past all that it has applied, and its rows lie side by side. */
@@ -238,10 +247,10 @@ export function onFlushed(lane: Lane, result: WriteResult): void {
   if (result.lost.length > 0) {
     loseShards(lane, flush.request.fences, result.lost);
     const left = withoutShards(flush, new Set(result.lost));
-    return left === null ? sendPacked(lane) : send(lane, left);
+    return left === null ? sendNext(lane) : send(lane, left);
   }
   lane.lastFlush = { endedAt: lane.now, tookMs: lane.now - flush.startedAt };
-  sendPacked(lane);
+  sendNext(lane);
   // Not earlier: who looks for them at this news finds them.
   const obituaries = flush.request.obituaries?.length ?? 0;
   if (obituaries > 0) lane.world.counters.add("obituaries_written", obituaries);
@@ -301,9 +310,40 @@ function forgetRecorded(shard: Shard): void {
 export function onFlushFailed(lane: Lane, error: StarlingError): void {
   const { flush } = lane;
   if (flush === null) throw new Error("a flush failed that was not begun");
+  if (error.code === "STORE_REFUSED") return onFlushRefused(lane, flush, error);
   flush.attempts++;
   lane.effects.push({ kind: "health", work: "flush", problem: error });
   lane.effects.push({ kind: "flush", request: flush.request, delayMs: storeDelayMs(flush.attempts) });
+}
+
+/** The data are at fault (R4): fewer of them, or, if it is one shard's, that one no more. */
+function onFlushRefused(lane: Lane, flush: Flush, error: StarlingError): void {
+  if (flush.attempts > 0) lane.effects.push({ kind: "health", work: "flush", problem: null });
+  const halves = halve(flush);
+  if (halves === null) {
+    for (const fence of flush.request.fences) keepBack(lane, fence, { error, since: flush.since });
+    return sendNext(lane);
+  }
+  lane.divided.unshift(halves[1]);
+  send(lane, halves[0]);
+}
+
+function keepBack(lane: Lane, { shard: id, epoch }: Fence, keptBack: NonNullable<Shard["keptBack"]>): void {
+  const shard = lane.shards.get(id);
+  if (shard === undefined || shard.epoch !== epoch) return;
+  lane.world.counters.add("shards_kept_back");
+  lane.effects.push({ kind: "kept-back", shard: id, error: keptBack.error });
+  shard.keptBack = keptBack;
+  lane.packed &&= withoutShards(lane.packed, new Set([id]));
+  if (shard.handOff !== null) leaveKeptBack(lane, shard);
+}
+
+/** What changed in a shard that is kept back is not written: it stays in memory, as changed. */
+function passOver(lane: Lane, shard: Shard): void {
+  lane.dirtyEntities -= shard.dirty.length;
+  shard.dirty = [];
+  lane.dirty.delete(shard);
+  lane.touched.delete(shard);
 }
 
 /** How long a timer sleeps at most: what it waits for may come earlier than planned. */
@@ -315,17 +355,23 @@ export function planNextFlush(lane: Lane): void {
   if (lane.flush !== null) return planPacking(lane);
   if (lane.dirtyEntities === 0 && lane.touched.size === 0 && !needsMark(lane)) return drain(lane);
   lane.newsSince ??= lane.now;
-  const wakeAt = Math.min(flushDueAt(lane, lane.newsSince), lane.now + napMs);
+  const wakeAt = Math.min(nextLookAt(lane, lane.newsSince), lane.now + napMs);
   if (lane.flushWakeAt !== null && lane.flushWakeAt <= wakeAt) return;
   lane.flushWakeAt = wakeAt;
   lane.effects.push({ kind: "flush-timer", afterMs: Math.max(0, wakeAt - lane.now) });
+}
+
+/** What waits may be such that nothing of it can be flushed yet: that is not looked at all the time. */
+function nextLookAt(lane: Lane, newsSince: number): number {
+  const dueAt = flushDueAt(lane, newsSince);
+  return needsMark(lane) || lane.status === "closing" ? dueAt : Math.max(dueAt, lane.flushRestsTo);
 }
 
 /** In a step of its own: the flush in hand goes off first. While a timer runs, that one looks. */
 function planPacking(lane: Lane): void {
   if (lane.flushWakeAt !== null || !isBehind(lane)) return;
   lane.newsSince ??= lane.now;
-  if (flushDueAt(lane, lane.newsSince) > lane.now) return;
+  if (nextLookAt(lane, lane.newsSince) > lane.now) return;
   lane.flushWakeAt = lane.now;
   lane.effects.push({ kind: "flush-timer", afterMs: 0 });
 }
@@ -333,7 +379,7 @@ function planPacking(lane: Lane): void {
 /** A timer has ended: flushes, or packs, if it is time; at the end of the step looks again. */
 export function onFlushTimer(lane: Lane): void {
   lane.flushWakeAt = null;
-  if (flushDueAt(lane, lane.newsSince ?? lane.now) > lane.now) return;
+  if (nextLookAt(lane, lane.newsSince ?? lane.now) > lane.now) return;
   if (lane.flush === null) startFlush(lane);
   else if (isBehind(lane)) packNextFlush(lane);
 }

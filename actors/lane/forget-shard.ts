@@ -20,6 +20,15 @@ export function dropShards(lane: Lane, ids: readonly ShardId[]): void {
   }
 }
 
+/**
+ * Gives up a shard that can write nothing more (`flush.ts`): at once, and without a fence, as if it were lost. Its next owner
+ * replays what stands in the log.
+ */
+export function leaveKeptBack(lane: Lane, shard: Shard): void {
+  forgetShard(lane, shard, new StarlingError("MOVED", `shard ${shard.id} moves to another node`));
+  lane.effects.push({ kind: "abandon", shard: shard.id });
+}
+
 /** Forgets a shard, and tells everybody who waits for something of it. */
 export function forgetShard(lane: Lane, shard: Shard, error: StarlingError): void {
   lane.shards.delete(shard.id);
@@ -28,7 +37,9 @@ export function forgetShard(lane: Lane, shard: Shard, error: StarlingError): voi
   lane.dirty.delete(shard);
   lane.dirtyEntities -= shard.dirty.length;
   lane.backlogBytes -= shard.backlog.bytes;
-  lane.packed &&= withoutShards(lane.packed, new Set([shard.id]));
+  const gone = new Set([shard.id]);
+  lane.packed &&= withoutShards(lane.packed, gone);
+  lane.divided = lane.divided.flatMap((flush) => withoutShards(flush, gone) ?? []);
   lane.toLoad = lane.toLoad.filter((wanted) => wanted.shard !== shard);
   for (const [name, channel] of shard.busy) {
     if (channel.recent !== null) tellAllLost(lane, channel.recent, isOutboxChannel(name), error);

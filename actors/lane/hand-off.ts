@@ -3,7 +3,7 @@ import { countBacklog } from "./backlog.ts";
 import { owns } from "./commit.ts";
 import type { Entry } from "./entry.ts";
 import { flushLeaving } from "./flush.ts";
-import { endHandOff, forgetShard, refuseClosings, refuseReads, tellPartLost } from "./forget-shard.ts";
+import { endHandOff, forgetShard, leaveKeptBack, refuseClosings, refuseReads, tellPartLost } from "./forget-shard.ts";
 import type { Lane, LaneMessage } from "./lane.ts";
 import type { Part } from "./part.ts";
 import { type HandOff, isPart, isSealed, type Shard } from "./shard.ts";
@@ -35,7 +35,8 @@ export function beginHandOff(lane: Lane, message: Extract<LaneMessage, { kind: "
       const toDrain = shard.dirty.length + (lane.packed === null ? 0 : 1);
       const begin = { status: "draining", toDrain, running: [], hookGraceMs, since: lane.now, sealedAt: 0 } as const;
       shard.handOff = { ...begin, replies: [reply] };
-      lane.leaving.add(shard);
+      if (shard.keptBack === null) lane.leaving.add(shard);
+      else leaveKeptBack(lane, shard);
     }
   }
 }

@@ -108,6 +108,10 @@ function waitsOfRecovery(lane: Lane, shard: Shard): ShardWait[] {
 
 function waitsOfStore({ commit, flush, pace }: Lane, shard: Shard, now: number): ShardWait[] {
   const waits: ShardWait[] = [];
+  if (shard.keptBack !== null) {
+    const what = `PostgreSQL refuses what it has to write (${shard.keptBack.error.message}): its next owner tries again`;
+    waits.push(waitFor("flush", what, null));
+  }
   if (shard.blocks.length > 0) waits.push(waitFor("append", `${shard.blocks.length} blocks for the next append`, null));
   if (commit !== null && commit.attempts > 0 && commit.built.some((built) => built.shard === shard))
     waits.push(

@@ -25,6 +25,8 @@ export interface LaneSurroundings {
   readonly offer: (parts: readonly Part[], listener: PartListener) => void;
   readonly onAppended: (segments: readonly Segment[]) => void;
   readonly onLost: (shards: readonly ShardId[]) => void;
+  /** PostgreSQL refuses what a shard has to write; default nobody wants to know. */
+  readonly onKeptBack?: (shard: ShardId, error: StarlingError) => void;
   /** Entities of a shard can be read as they were at its mark; default nobody wants to. */
   readonly onCutOpen?: (cut: OpenCut) => void;
   /** Aborts the hooks that run for a shard; default nothing. */
@@ -63,8 +65,13 @@ export function startLaneCell(
   let status: "running" | "stopped" = "running";
   /** Shards that were taken over, and the place at which their replay ends. */
   let recovering: { readonly shard: Shard; readonly end: Seq }[] = [];
-  const { identity = { id: lane.node }, abandon = () => {}, onCutOpen = () => {} } = world;
-  const perform = createPerformer(lane, { ...world, identity, abandon, onCutOpen, onFailPoint }, post, after);
+  const { identity = { id: lane.node }, abandon = () => {}, onCutOpen = () => {}, onKeptBack = () => {} } = world;
+  const perform = createPerformer(
+    lane,
+    { ...world, identity, abandon, onCutOpen, onKeptBack, onFailPoint },
+    post,
+    after,
+  );
   const cell: Cell<LaneMessage> = cells.spawn({
     name: `lane-${lane.index}`,
     mailboxMax,
@@ -212,6 +219,8 @@ function createPerformer(
         return world.onCutOpen(effect.cut);
       case "lost":
         return world.onLost(effect.shards);
+      case "kept-back":
+        return world.onKeptBack(effect.shard, effect.error);
       case "owned":
         return effect.reply();
       case "hook-grace":

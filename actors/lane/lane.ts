@@ -56,7 +56,8 @@ export interface Lane {
   readonly waiting: Set<Shard>;
   commit: Commit | null;
   flush: Flush | null;
-  /** The one behind it: see `flush.ts`. */
+  /** What is left of one that was refused and divided, and the one behind it: see `flush.ts`. */
+  divided: Flush[];
   packed: Flush | null;
   /** Set while hooks of a dead owner's range run window by window (R17). */
   gate: Gate | null;
@@ -74,6 +75,8 @@ export interface Lane {
   /** Since when there is something to flush, and when the timer for it ends (monotonic ms); null: nothing, none. */
   newsSince: number | null;
   flushWakeAt: number | null;
+  /** Until then nobody looks again whether what could not be flushed can be. */
+  flushRestsTo: number;
   lastFlush: { readonly endedAt: number; readonly tookMs: number };
   /** When the step at hand began (monotonic ms). */
   now: number;
@@ -157,6 +160,8 @@ export interface LaneLimits {
   readonly chainMaxDepth: number;
   readonly obligationAfterMs: number;
   readonly obligationAfterSeqs: number;
+  /** Not a setting: see `session-life.ts`. */
+  readonly channelLifeMs: number;
 }
 
 export type LaneMessage =
@@ -285,6 +290,7 @@ export type Effect =
   | { readonly kind: "flush-timer"; readonly afterMs: number }
   | { readonly kind: "cut-open"; readonly cut: OpenCut }
   | { readonly kind: "lost"; readonly shards: readonly ShardId[] }
+  | { readonly kind: "kept-back"; readonly shard: ShardId; readonly error: StarlingError }
   | { readonly kind: "owned"; readonly reply: () => void }
   /** `grace-over` comes back after so long. */
   | { readonly kind: "hook-grace"; readonly shard: Shard; readonly afterMs: number }
@@ -307,6 +313,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     waiting: new Set(),
     commit: null,
     flush: null,
+    divided: [],
     packed: null,
     gate: null,
     dirty: new Set(),
@@ -318,6 +325,7 @@ export function createLane(index: number, node: NodeId, world: LaneWorld): Lane 
     pace: createAppendPace(),
     newsSince: null,
     flushWakeAt: null,
+    flushRestsTo: 0,
     lastFlush: { endedAt: 0, tookMs: 0 },
     now: 0,
     nextRun: 1,

@@ -82,9 +82,9 @@ export function tendGate(lane: Lane): void {
   }
 }
 
-/** Of a sealed shard no hook runs any more. */
+/** Of a sealed shard no hook runs any more, and of one that is kept back no mark is written. */
 function owns(lane: Lane, shard: Shard): boolean {
-  return lane.shards.get(shard.id) === shard && !isSealed(shard);
+  return lane.shards.get(shard.id) === shard && !isSealed(shard) && shard.keptBack === null;
 }
 
 /** The first window: half of the one in which the owner before died. */

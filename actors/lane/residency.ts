@@ -1,5 +1,6 @@
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { EntityKey, StoredEntity } from "../store/store.ts";
+import { forgetChannels } from "./channel-life.ts";
 import type { Entity } from "./entity.ts";
 import { restoreEntity } from "./entity-state.ts";
 import { copyView } from "./entity-view.ts";
@@ -105,6 +106,7 @@ export function sweep(lane: Lane): void {
     const first = shard.open[shard.firstOpen];
     if (first !== undefined && isOverdue(lane, shard, first)) lane.touched.add(shard);
     expireReplies(lane, shard);
+    forgetChannels(lane, shard);
     const usedBefore = now - limits.passivateAfterMs;
     if (shard.residents > 0 && shard.usedSince <= usedBefore) sweepShard(shard, now, usedBefore);
     entities += shard.residents;

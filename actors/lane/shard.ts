@@ -37,6 +37,8 @@ export interface Shard {
   readonly channels: Map<string, Channel>;
   /** Those with parts above the watermark: there may be many more that nobody uses any longer. */
   readonly busy: Map<string, Channel>;
+  /** When they were last looked through (monotonic ms). */
+  channelsSeenAt: number;
   /** Blocks for the next segment. */
   blocks: PendingBlock[];
   /** Entries of which something was open when they were taken up, in log order; those before `firstOpen` are passed. */
@@ -79,6 +81,11 @@ export interface Shard {
   savedWatermark: Seq;
   /** Set while the shard is being given up. */
   handOff: HandOff | null;
+  /**
+   * Set when PostgreSQL refused what the shard had to write: nothing more of it is flushed here (R4), of no change later than
+   * `since` (monotonic ms).
+   */
+  keptBack: { readonly error: StarlingError; readonly since: number } | null;
   /** The highest tick of which a mark stands in the log, or is on its way there; 0: none. */
   tick: number;
   /** The newest mark, while entities are to be read as they were there. */
@@ -138,6 +145,8 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     lastAt: acquired.lastAt,
     busy: new Map(),
     channels: new Map([...acquired.channels].map(([name, last]) => [name, createChannel(last)])),
+    // No integer, as later: a field that becomes a double after a minute undoes all that was compiled for shards.
+    channelsSeenAt: Number.NEGATIVE_INFINITY,
     blocks: [],
     open: [],
     firstOpen: 0,
@@ -147,7 +156,6 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     entities: Array.from({ length: model.entities.size }, () => new Map<string, Entity>()),
     residents: 0,
     residentBytes: 0,
-    // No integer, as later: a field that becomes a double after a minute undoes all that was compiled for shards.
     usedSince: Number.NEGATIVE_INFINITY,
     outbox: createOutbox(),
     repeats: [],
@@ -165,6 +173,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     savedDelivered: acquired.delivered,
     savedWatermark: acquired.watermark,
     handOff: null,
+    keptBack: null,
     tick: acquired.mark?.tick ?? 0,
     cut: restoreCut(acquired),
   };
@@ -177,11 +186,12 @@ function restoreCut({ mark, watermark }: AcquiredShard): Cut | null {
 }
 
 export function createChannel(last: number): Channel {
-  return { last, recent: null, found: null };
+  return { last, recent: null, found: null, restsSince: null };
 }
 
 /** The channel is about to get its first part above the watermark. */
 export function useChannel({ channels, busy }: Shard, name: string, channel: Channel): void {
+  channel.restsSince = null;
   channels.set(name, channel);
   busy.set(name, channel);
 }

@@ -123,6 +123,7 @@ export function createRouter(options: RouterOptions): Router {
     counters: options.counters,
     offer: createOffer(options, routeOf),
     openSession: (session, opening) => local.openSession(session, opening),
+    useSession: (session) => local.useSession(session),
     tellSession: (session, opening) => peers.tellSession(session, opening),
     closeSession: (session) => local.closeSession(session),
     get,

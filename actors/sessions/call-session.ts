@@ -1,11 +1,12 @@
 import type { Clock } from "../../proto/clock.ts";
 import { withDeadline } from "../../proto/deadline.ts";
-import type { SessionId, ShardId } from "../../proto/ids.ts";
+import { type SessionId, type ShardId, toSessionId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import type { Engine } from "../engine.ts";
-import { keyPrefix, type SessionOpening } from "../store/session.ts";
+import { closedSession, type SessionOpening } from "../store/session.ts";
+import { keyPrefix } from "../store/session-life.ts";
 import { newestTokens } from "./acks.ts";
 import type { SplitBatch } from "./batch.ts";
 import { type BatchMeter, createBatchMeter } from "./batch-meter.ts";
@@ -54,8 +55,8 @@ export const defaultCallLimits = { maxCalls: 1_000, maxBytes: 64 * 1024 * 1024 }
 
 /**
  * Offers batches of calls that have no session of their own. All of a node's calls without an idempotency key share one
- * session a level, so that no call leaves a channel behind in the store; a call with a key is batch 1 of the named
- * session `key:<key>`.
+ * session a level, so that no call leaves a channel behind in the store; a call with a key is the one batch of the named
+ * session `key:<key>`, which keeps its hash.
  */
 export class CallSession {
   readonly #options: CallSessionOptions;
@@ -76,8 +77,8 @@ export class CallSession {
     const { clock, maxCalls } = this.#options;
     if (this.#status === "closed") throw new StarlingError("UNAVAILABLE", "the node is stopping");
     if (this.#calls >= maxCalls) throw busy(`${maxCalls} calls`);
+    const opening = this.#runOf(split, call);
     this.#calls += 1;
-    const opening = this.#runOf(call);
     let wanted = true;
     const sending = opening.then((run) => (wanted ? this.#send(run, split, call) : never<OpenBatch>()));
     const text = `it is unknown whether the datapoints were taken: the batch was not ${call.level}`;
@@ -108,15 +109,24 @@ export class CallSession {
     await Promise.allSettled(closing);
   }
 
-  #runOf({ idempotencyKey: key, holder = null, level }: CallOptions): Promise<Run> {
-    return key === "" ? this.#sharedRun(level) : this.#open(`${keyPrefix}${key}`, { named: true, holder }, level);
+  /** Raises what is wrong with the batch of a key before that is opened. */
+  #runOf(split: (channel: CallChannel) => SplitBatch, call: CallOptions): Promise<Run> {
+    const { idempotencyKey: key, holder = null, level } = call;
+    if (key === "") return this.#sharedRun(level);
+    const session = toSessionId(`${keyPrefix}${key}`);
+    const [part] = split(this.#channelOf(session, 1)).parts;
+    return this.#open(session, { named: true, holder, ...(part && { hash: part.hash }) }, level);
+  }
+
+  #channelOf(session: SessionId, number: number): CallChannel {
+    const homeShard = shardOf("entity", "", session, this.#options.engine.entityShards);
+    return { channel: `c:${session}`, number, homeShard };
   }
 
   async #send(run: Run, split: (channel: CallChannel) => SplitBatch, call: CallOptions): Promise<OpenBatch> {
-    const { engine, maxBytes } = this.#options;
-    const homeShard = shardOf("entity", "", run.session, engine.entityShards);
+    const { maxBytes } = this.#options;
     run.lastNumber += 1;
-    const batch = split({ channel: `c:${run.session}`, number: run.lastNumber, homeShard });
+    const batch = split(this.#channelOf(run.session, run.lastNumber));
     if (this.#bytes > 0 && this.#bytes + batch.bytes > maxBytes) throw busy(`${maxBytes} bytes of calls`);
     this.#bytes += batch.bytes;
     try {
@@ -139,10 +149,15 @@ export class CallSession {
 
   async #open(session: string, opening: SessionOpening, level: CallLevel): Promise<Run> {
     const stored = await this.#options.engine.openSession(session, opening);
-    if (stored.closed) throw new StarlingError("SESSION_CLOSED", `session ${stored.session} was closed`);
+    if (stored.closed) throw closedSession(stored.session);
     const state = createSessionState(level === "processed");
     const run = { session: stored.session, level, state, waiters: new Map(), rests: new Set<() => void>(), queue: [] };
-    const opened: Run = { ...run, shared: !opening.named, status: "current", lastNumber: 0 };
+    const opened: Run = {
+      ...run,
+      shared: !opening.named,
+      status: "current",
+      lastNumber: opening.named ? stored.number - 1 : 0,
+    };
     this.#runs.add(opened);
     return opened;
   }

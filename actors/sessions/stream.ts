@@ -6,6 +6,7 @@ import type { SessionId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
+import { closedSession } from "../store/session.ts";
 import type { StoredSession } from "../store/store.ts";
 import { type AckQueue, canAck, createAckQueue, takeAcks } from "./acks.ts";
 import { type LooseBatch, splitBatch } from "./batch.ts";
@@ -178,7 +179,7 @@ function onHello(state: StreamState, hello: Hello): StreamEffect[] {
 
 function onSession(state: StreamState, stored: StoredSession): StreamEffect[] {
   if (stored.closed) {
-    return end(state, new StarlingError("SESSION_CLOSED", `session ${stored.session} was closed`));
+    return end(state, closedSession(stored.session));
   }
   const { limits } = state;
   state.status = "open";

@@ -13,7 +13,7 @@ import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
 import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } from "./schema.ts";
-import { sessionFunctions, sessionHolders, sessionOpenings } from "./session.ts";
+import { sessionFunctions, sessionHolders, sessionLife, sessionOpenings } from "./session.ts";
 import { snapshotImageFunctions } from "./snapshot-image.ts";
 import { snapshotIndexFunctions } from "./snapshot-index.ts";
 import { confidentPages, seenGonePages, snapshotPageFunctions } from "./snapshot-pages.ts";
@@ -25,7 +25,7 @@ import { worldFunctions } from "./world.ts";
 
 /**
  * The schema's steps, in order; the database knows how many it has taken. A step is never changed once released, and
- * leaves what the nodes of the version before call: a function that changes gets a new number in its name.
+ * leaves what the nodes of the version before call: a function that they could not call as before gets a new number in its name.
  */
 export const schemaSteps: readonly string[] = [
   [
@@ -59,6 +59,7 @@ export const schemaSteps: readonly string[] = [
   [snapshotPageFunctions, tickPageFunctions, seenLinkFunctions].join("\n"),
   [boundedTickPage, seenGonePages].join("\n"),
   confidentPages,
+  sessionLife,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

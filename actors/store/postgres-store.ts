@@ -2,7 +2,7 @@ import type { Model } from "../../modules/model.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { acquire, createOwnersReader, release } from "./acquire.ts";
 import { append } from "./append.ts";
-import { type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
+import { type Connection, type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
 import { adoptCoordinator, keepCoordinator } from "./coordinator.ts";
 import { countDeadLetters, discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
@@ -19,7 +19,8 @@ import { createPartitions, dropPartitions, type Partitions } from "./partition.t
 import { createPostgresSnapshots } from "./postgres-snapshots.ts";
 import { countEntities, findRaw, listEntities } from "./query.ts";
 import { readChannel, readLog } from "./read-log.ts";
-import { closeSession, openSession } from "./session.ts";
+import { closeSession, openSession, useSession } from "./session.ts";
+import { forgetChannels, forgetSessions } from "./session-life.ts";
 import { indexSnapshots } from "./snapshot-index.ts";
 import type { SnapshotQueries } from "./snapshot-queries.ts";
 import { createSnapshotQueries, searchTimeoutMs } from "./snapshot-query.ts";
@@ -48,6 +49,9 @@ export interface PostgresStore extends Store, Queries, Histories, Lifetimes, Obi
   ensurePartitions(at: number): Promise<void>;
   /** See {@link dropPartitions}: returns the days that went. */
   dropPartitions(before: number): Promise<string[]>;
+  /** See `session-life.ts`. */
+  forgetSessions(before: number): Promise<number>;
+  forgetChannels(before: number): Promise<number>;
   /** The coordinator that the cluster's nodes meet at (R22): the one that stands, else `identity`, which stands from now on; null asks. */
   keepCoordinator(identity: string | null): Promise<string | null>;
   /** Lets another coordinator stand. */
@@ -68,6 +72,8 @@ export interface PostgresStoreOptions extends ClusterExpectation {
   readonly application?: string;
   readonly statementTimeoutMs?: number;
   readonly connectTimeoutMs?: number;
+  /** How long a session that nobody uses is known (ms); default for a thousand years. */
+  readonly sessionLifeMs?: number;
   /** Statements that may wait for a connection of their pool. */
   readonly waitingMax?: number;
   /** The server, or its timeline, became another: every call raises FENCED from now on, and writes lose their shards (R25). */
@@ -128,7 +134,8 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     const clusterId = await pools.control.alone((connection) => migrate(connection, options));
     await partitions.ensureAhead(Date.now());
     const entityShards = options.shards.entity ?? 0;
-    return createStore({ pools, partitions, clusterId, connect, entityShards, world });
+    const { sessionLifeMs = 1000 * 365 * 86_400_000 } = options;
+    return createStore({ pools, partitions, clusterId, connect, entityShards, sessionLifeMs, world });
   } catch (error) {
     await closeAll(pools);
     throw error;
@@ -145,10 +152,23 @@ function createStore(parts: {
   clusterId: string;
   connect: Omit<ConnectionOptions, "onClose">;
   entityShards: number;
+  sessionLifeMs: number;
   world: WorldWatch;
 }): PostgresStore {
-  const { pools, partitions, clusterId, connect, entityShards, world } = parts;
+  const { pools, partitions, clusterId, connect, entityShards, sessionLifeMs, world } = parts;
   const { reads, search, control } = pools;
+  /** On a connection of its own: it may take long, or hold up what uses another one. */
+  const maintain = async <T>(work: (connection: Connection) => Promise<T>, timeoutMs?: number): Promise<T> => {
+    const maintenance = createConnection({
+      ...connect,
+      ...(timeoutMs !== undefined && { statementTimeoutMs: timeoutMs }),
+    });
+    try {
+      return await work(maintenance);
+    } finally {
+      await maintenance.close();
+    }
+  };
   let closing: Promise<void> | null = null;
   const close = () => {
     closing ??= closeAll(pools);
@@ -170,8 +190,9 @@ function createStore(parts: {
     readUnpassed: (channels) => readUnpassed(reads, channels),
     places: () => readPlaces(control),
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
-    openSession: (session, opening) => openSession(control, session, opening),
+    openSession: (session, opening) => openSession(control, session, opening, sessionLifeMs),
     closeSession: (session) => closeSession(control, session),
+    useSession: (session) => useSession(control, session),
     list: (request) => listEntities(reads, request),
     count: (type) => countEntities(reads, type),
     raw: (request) => findRaw(reads, request),
@@ -197,24 +218,14 @@ function createStore(parts: {
     readOwners: createOwnersReader(control),
     ...createTickReads(pools.snapshots),
     keepModel: (model) => control.alone((connection) => keepModel(connection, model)),
-    indexSnapshots: async (model) => {
-      const maintenance = createConnection({ ...connect, statementTimeoutMs: 0 });
-      try {
-        return await indexSnapshots(maintenance, model);
-      } finally {
-        await maintenance.close();
-      }
-    },
+    indexSnapshots: (model) => maintain((connection) => indexSnapshots(connection, model), 0),
     ensurePartitions: (at) => partitions.ensureAhead(at),
-    dropPartitions: async (before) => {
-      const maintenance = createConnection(connect);
-      try {
-        partitions.forget();
-        return await dropPartitions(maintenance, before);
-      } finally {
-        await maintenance.close();
-      }
+    dropPartitions: (before) => {
+      partitions.forget();
+      return maintain((connection) => dropPartitions(connection, before));
     },
+    forgetSessions: (before) => maintain((connection) => forgetSessions(connection, before)),
+    forgetChannels: (before) => maintain((connection) => forgetChannels(connection, before)),
     keepCoordinator: (identity) => keepCoordinator(control, identity),
     adoptCoordinator: (identity) => adoptCoordinator(control, identity),
     lockExclusively: (options) => lockExclusively(connect, options),

@@ -1,6 +1,7 @@
 import { type SessionId, toSessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Pool } from "./connection.ts";
+import { forgetFunctions, keyPrefix } from "./session-life.ts";
 import type { StoredSession } from "./store.ts";
 
 /** How a session is opened. */
@@ -9,6 +10,13 @@ export interface SessionOpening {
   readonly named: boolean;
   /** The name of the token by which it is opened; null: there are no tokens, so anybody may open any. */
   readonly holder: string | null;
+  /** Of the one batch of an idempotency key: it is kept, and another one's is refused (R10). Default: there may be any. */
+  readonly hash?: string;
+}
+
+export interface StoreOpening extends SessionOpening {
+  /** Whether it may begin here: its name says so, or its id has just been drawn. Else it has to be known. */
+  readonly begins: boolean;
 }
 
 /** The update that changes nothing makes `returning` answer for a session that is there already. */
@@ -52,30 +60,105 @@ create function starling.open_session_3(p_session text, p_named boolean, p_holde
 end;
 `;
 
-/** See {@link Store.openSession}. */
+/**
+ * In step 10. An idempotency key keeps the hash of its batch, so that another one is refused wherever it would go (R10). Its batch
+ * is numbered by the second in which the key was first seen: a key that was forgotten and comes back goes on above what its channels
+ * may still know. One from before this step has no hash, and number 1.
+ *
+ * What nobody has used for as long as raw datapoints are kept (`p_life_ms`) is over: what it repeats could not be compared any more.
+ * A key begins anew, a name is closed for ever, since who comes back under it would send everything once more, and of other
+ * sessions nothing is known any more.
+ */
+export const sessionLife = String.raw`
+alter table starling.session add column hash text,
+  add column used_at timestamptz not null default clock_timestamp();
+create index session_by_use on starling.session (used_at) where not closed or not named or session like '${keyPrefix}%';
+alter table starling.channel add column at timestamptz not null default clock_timestamp();
+
+create function starling.open_session_4(p_session text, p_named boolean, p_holder text, p_hash text, p_begins boolean,
+  p_life_ms float8) returns table (session text, named boolean, closed boolean, opening int, hash text, number float8,
+    held boolean) language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_since timestamptz := clock_timestamp() - make_interval(secs => p_life_ms / 1000);
+begin
+  delete from starling.session s where s.session = p_session and s.used_at < v_since and s.session like '${keyPrefix}%';
+  update starling.session s set closed = true where s.session = p_session and s.used_at < v_since and not s.closed;
+  if p_begins then
+    insert into starling.session (session, named, closed, opening, hash) values (p_session, p_named, false, 0, p_hash)
+      on conflict do nothing;
+  end if;
+  return query update starling.session s
+    set opening = s.opening + 1, used_at = clock_timestamp(), holder = coalesce(s.holder, p_holder)
+    where s.session = p_session and (s.holder is null or p_holder is null or s.holder = p_holder)
+    returning s.session, s.named, s.closed, s.opening, s.hash,
+      case when s.hash is null then 1 else floor(date_part('epoch', s.opened_at)) end, false;
+  if not found then
+    return query select s.session, s.named, s.closed, s.opening, s.hash, 0::float8, true
+      from starling.session s where s.session = p_session;
+  end if;
+end
+$$;
+
+create function starling.use_session_1(p_session text) returns void language sql begin atomic
+  update starling.session set used_at = clock_timestamp() where session = p_session;
+end;
+${forgetFunctions}`;
+
+/** See {@link Store.openSession}. `lifeMs`: how long a session that nobody uses is known. */
 export async function openSession(
   control: Pool,
   session: SessionId,
-  { named, holder }: SessionOpening,
+  { named, holder, hash, begins }: StoreOpening,
+  lifeMs: number,
 ): Promise<StoredSession> {
-  const text = "select * from starling.open_session_3($1, $2, $3)";
-  const [row] = await control.query<StoredSession & { session: string }>(text, [session, named, holder]);
-  if (row === undefined) throw heldByAnother(session);
-  return { session: toSessionId(row.session), named: row.named, closed: row.closed, opening: row.opening };
+  const text = "select * from starling.open_session_4($1, $2, $3, $4, $5, $6)";
+  const [row] = await control.query<SessionRow>(text, [session, named, holder, hash ?? null, begins, lifeMs]);
+  if (row === undefined) throw closedSession(session);
+  if (row.held) throw heldByAnother(session);
+  if (hash !== undefined && row.hash !== null && row.hash !== hash) throw changedKey(session);
+  const { closed, opening, number } = row;
+  return { session: toSessionId(row.session), named: row.named, closed, opening, number };
 }
 
-/** The refusal of {@link Store.openSession}. */
+interface SessionRow {
+  readonly session: string;
+  readonly named: boolean;
+  readonly closed: boolean;
+  readonly opening: number;
+  readonly hash: string | null;
+  readonly number: number;
+  readonly held: boolean;
+}
+
+/** The refusals of {@link Store.openSession}. */
 export function heldByAnother(session: SessionId): StarlingError {
-  const name = session.startsWith(keyPrefix)
+  const text = `${nameOf(session)} was begun under another token: use that one, or another name`;
+  return new StarlingError("PERMISSION_DENIED", text);
+}
+
+export function changedKey(session: SessionId): StarlingError {
+  return new StarlingError("BATCH_CHANGED", `${nameOf(session)} came back with other content`);
+}
+
+/** Of a session that is closed, or not known. */
+export function closedSession(session: SessionId): StarlingError {
+  const text = `${nameOf(session)} was closed, or not used for longer than raw datapoints are kept: begin another one`;
+  return new StarlingError("SESSION_CLOSED", text);
+}
+
+function nameOf(session: SessionId): string {
+  return session.startsWith(keyPrefix)
     ? `the idempotency key ${session.slice(keyPrefix.length)}`
     : `session ${session}`;
-  return new StarlingError("PERMISSION_DENIED", `${name} was begun under another token: use that one, or another name`);
 }
-
-/** Before an idempotency key, which is a session of one batch. */
-export const keyPrefix = "key:";
 
 /** See {@link Store.closeSession}. A session that nobody opened is closed all the same. */
 export async function closeSession(control: Pool, session: SessionId): Promise<void> {
   await control.query("select starling.close_session_1($1)", [session]);
+}
+
+/** See {@link Store.useSession}. */
+export async function useSession(control: Pool, session: SessionId): Promise<void> {
+  await control.query("select starling.use_session_1($1)", [session]);
 }

@@ -1,6 +1,6 @@
 import type { Epoch, NodeId, Seq, SessionId, ShardId } from "../../proto/ids.ts";
 import type { LargeValue } from "./large-value.ts";
-import type { SessionOpening } from "./session.ts";
+import type { StoreOpening } from "./session.ts";
 import type { LinkAt, LinkSegment, LinksQuery, NewObituary, ReferredQuery, ShardPlace } from "./stored-link.ts";
 import type { StoredImage, StoredMark, TickReads } from "./tick.ts";
 import type { Unpassed } from "./unpassed.ts";
@@ -39,8 +39,13 @@ export interface Store extends TickReads {
   places(): Promise<ShardPlace[]>;
   /** Last numbers of channels that the checkpoint knows, for channels that memory has forgotten. */
   readChannel(shard: ShardId, channel: string): Promise<number>;
-  /** Opens a session or reads it (R11). Raises PERMISSION_DENIED, and changes nothing, where another holder began it. */
-  openSession(session: SessionId, opening: SessionOpening): Promise<StoredSession>;
+  /**
+   * Opens a session or reads it (R11). Raises PERMISSION_DENIED, and changes nothing, where another holder began it; BATCH_CHANGED
+   * for an idempotency key with another hash, and SESSION_CLOSED for what has to be known and is not.
+   */
+  openSession(session: SessionId, opening: StoreOpening): Promise<StoredSession>;
+  /** Notes that a session is in use. */
+  useSession(session: SessionId): Promise<void>;
   closeSession(session: SessionId): Promise<void>;
 }
 
@@ -272,6 +277,8 @@ export interface StoredSession {
   readonly closed: boolean;
   /** How often it was opened. */
   readonly opening: number;
+  /** Of an idempotency key: that of its batch. */
+  readonly number: number;
 }
 
 /** A page of an attribute's merged history: see `actors/history/history-page.ts` for the body. Times are Unix ms. */

@@ -23,6 +23,7 @@ export interface IngestOptions {
   readonly meter?: BatchMeter;
   readonly helloMs: number;
   readonly stalledMs: number;
+  readonly useEveryMs: number;
   readonly maxStreams: number;
 }
 
@@ -72,7 +73,7 @@ export class IngestService {
   }
 
   #onStream(call: IngestCall, caller: Caller): void {
-    const { engine, clock, limits, helloMs, stalledMs, maxStreams } = this.#options;
+    const { engine, clock, limits, helloMs, stalledMs, useEveryMs, maxStreams } = this.#options;
     let session: SessionId | null = null;
     const stream: IngestSession = new IngestSession(call, {
       engine,
@@ -81,6 +82,7 @@ export class IngestService {
       ...{ caller, meter: this.#meter },
       helloMs,
       stalledMs,
+      useEveryMs,
       onWelcome: (opened, opening) => {
         session = opened;
         const other = this.#bySession.get(opened);

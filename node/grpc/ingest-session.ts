@@ -34,6 +34,8 @@ export interface IngestSessionOptions {
   /** Bound on the time before the hello, and on the time in which a client reads nothing. */
   readonly helloMs: number;
   readonly stalledMs: number;
+  /** How often it is noted that its session is in use. */
+  readonly useEveryMs: number;
   /** The stream serves this session from now on: an older one has to go. */
   readonly onWelcome: (session: SessionId, opening: number) => void;
   readonly onEnd: () => void;
@@ -54,6 +56,7 @@ export class IngestSession {
   #unsent = 0;
   #cancelWatch: () => void;
   #cancelSettle = () => {};
+  #cancelUse = () => {};
   #status: "open" | "ended" = "open";
 
   constructor(call: IngestCall, options: IngestSessionOptions) {
@@ -132,6 +135,7 @@ export class IngestSession {
       case "open":
         return this.#openSession(effect.session, effect.named);
       case "welcome":
+        this.#useSession(effect.session);
         return this.#options.onWelcome(effect.session, effect.opening);
       case "send":
         return this.#send(effect.message);
@@ -193,6 +197,15 @@ export class IngestSession {
     );
   }
 
+  /** As long as the stream is open; what fails is tried again the next time. */
+  #useSession(session: SessionId): void {
+    const { engine, clock, useEveryMs } = this.#options;
+    this.#cancelUse = clock.after(useEveryMs, () => {
+      engine.useSession(session).catch(() => undefined);
+      this.#useSession(session);
+    });
+  }
+
   #closeSession(session: SessionId): void {
     this.#options.engine.closeSession(session).then(
       () => this.#dispatch({ kind: "session-closed" }),
@@ -248,6 +261,7 @@ export class IngestSession {
     this.#status = "ended";
     this.#cancelWatch();
     this.#cancelSettle();
+    this.#cancelUse();
     for (const cancel of this.#rests) cancel();
     this.#rests.clear();
     for (const batch of this.#open) this.#close(batch);

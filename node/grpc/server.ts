@@ -76,6 +76,8 @@ export interface GrpcLimits {
   readonly helloMs: number;
   /** How long a client may leave its acknowledgements unread. */
   readonly stalledMs: number;
+  /** How often the session of an open stream is noted to be in use. */
+  readonly useEveryMs: number;
   /** How long `close` waits for what is in hand. */
   readonly closeGraceMs: number;
 }
@@ -100,6 +102,7 @@ export const defaultGrpcLimits: GrpcLimits = {
   maxStreams: 1_000,
   helloMs: 10_000,
   stalledMs: 60_000,
+  useEveryMs: 3_600_000,
   closeGraceMs: 5_000,
 };
 

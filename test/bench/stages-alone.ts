@@ -97,7 +97,7 @@ function openStream({ model, settings }: LoadedConfig, meter: StageMeter): Stage
   const session = toSessionId("bench");
   const hello = create(HelloSchema, { versionMin: 1, versionMax: 1, level: AckLevel.PROCESSED });
   stepStream(state, { kind: "hello", hello });
-  stepStream(state, { kind: "session", stored: { session, named: false, closed: false, opening: 1 } });
+  stepStream(state, { kind: "session", stored: { session, named: false, closed: false, opening: 1, number: 1 } });
   const reader = createBatchReader();
   const again = createBatchReader();
   const offers: Offer[] = [];

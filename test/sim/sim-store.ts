@@ -58,6 +58,7 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries & Obi
     readChannel: wrap("readChannel", database.readChannel),
     openSession: wrap("openSession", database.openSession),
     closeSession: wrap("closeSession", database.closeSession),
+    useSession: wrap("useSession", database.useSession),
     list: wrap("list", database.list),
     count: wrap("count", database.count),
     raw: wrap("raw", database.raw),

@@ -172,13 +172,20 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
       const held = holders.get(id) ?? holder;
       if (held !== null && holder !== null && held !== holder) throw heldByAnother(toSessionId(id));
       if (held !== null) holders.set(id, held);
-      const stored = world.sessions.get(id) ?? { session: toSessionId(id), named, closed: false, opening: 1 };
+      const stored = world.sessions.get(id) ?? {
+        session: toSessionId(id),
+        named,
+        closed: false,
+        opening: 1,
+        number: 1,
+      };
       world.sessions.set(id, stored);
       return stored;
     },
+    useSession: async () => {},
     tellSession: () => {},
     closeSession: async (session) => {
-      world.sessions.set(session, { session, named: false, closed: true, opening: 1 });
+      world.sessions.set(session, { session, named: false, closed: true, opening: 1, number: 1 });
     },
     get: async (type, eid, atLeast) => recordFrom(world, type, eid, atLeast?.seq ?? 0),
     reply: async () => ({ kind: "change", state: null, reply: '{"fake":true}' }),

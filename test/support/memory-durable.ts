@@ -49,6 +49,7 @@ export interface MemoryDurable {
   readonly sessions: Map<SessionId, StoredSession>;
   /** Who began them, where that is known. */
   readonly holders: Map<SessionId, string>;
+  readonly hashes: Map<SessionId, string>;
   /** The last flush of each lane of each node. */
   readonly flushed: Map<string, number>;
   /** The newest membership by which somebody acquired. */
@@ -63,6 +64,7 @@ export function createMemoryDurable(): MemoryDurable {
     shards: new Map(),
     sessions: new Map(),
     holders: new Map(),
+    hashes: new Map(),
     flushed: new Map(),
     membership: 0,
     tick: 0,
@@ -96,12 +98,13 @@ export function createMemoryShard(): MemoryShard {
 }
 
 /** A copy that lives on by itself. */
-export function copyDurable({ shards, sessions, holders, flushed, ...rest }: MemoryDurable): MemoryDurable {
+export function copyDurable({ shards, sessions, holders, hashes, flushed, ...rest }: MemoryDurable): MemoryDurable {
   const copies = new Map([...shards].map(([id, shard]) => [id, copyShard(shard)]));
   return {
     shards: copies,
     sessions: new Map(sessions),
     holders: new Map(holders),
+    hashes: new Map(hashes),
     flushed: new Map(flushed),
     ...rest,
   };

@@ -1,5 +1,5 @@
 import { partNeedle } from "../../actors/store/find-parts.ts";
-import { heldByAnother } from "../../actors/store/session.ts";
+import { changedKey, closedSession, heldByAnother } from "../../actors/store/session.ts";
 import type {
   AcquiredShard,
   AcquireTerms,
@@ -87,7 +87,7 @@ export function createMemoryStore(
   durable: MemoryDurable = createMemoryDurable(),
   world: MemoryStoreWorld = still,
 ): MemoryStore {
-  const { shards, sessions, holders } = durable;
+  const { shards, sessions, holders, hashes } = durable;
   const { clock } = world;
   const locks = createMemoryLocks();
   const shardOf = (id: ShardId): MemoryShard => {
@@ -221,18 +221,26 @@ export function createMemoryStore(
       }),
     readUnpassed: async (channels) => readUnpassed(shards, channels),
     readChannel: async (id, channel) => shardOf(id).channels.get(channel) ?? 0,
-    openSession: async (session, { named, holder }) => {
-      const known = sessions.get(session) ?? { session, named, closed: false, opening: 0 };
+    openSession: async (session, { named, holder, hash, begins }) => {
+      if (!begins && !sessions.has(session)) throw closedSession(session);
+      const known = sessions.get(session) ?? { session, named, closed: false, opening: 0, number: 1 };
       const held = holders.get(session) ?? holder;
       if (held !== null && holder !== null && held !== holder) throw heldByAnother(session);
       if (held !== null) holders.set(session, held);
+      const kept = hashes.get(session) ?? (known.opening === 0 ? hash : undefined);
+      if (kept !== undefined && hash !== undefined && kept !== hash) throw changedKey(session);
+      if (kept !== undefined) hashes.set(session, kept);
       const opened = { ...known, opening: known.opening + 1 };
       sessions.set(session, opened);
       return opened;
     },
     closeSession: async (session) => {
-      sessions.set(session, { ...(sessions.get(session) ?? { session, named: false, opening: 0 }), closed: true });
+      sessions.set(session, {
+        ...(sessions.get(session) ?? { session, named: false, opening: 0, number: 1 }),
+        closed: true,
+      });
     },
+    useSession: async () => {},
     ...createMemoryQueries(durable),
     ...memoryLinkReads(shards),
   };

@@ -79,6 +79,7 @@ export const simulationLimits: LaneLimits = {
   chainMaxDepth: 4,
   obligationAfterMs: 5000,
   obligationAfterSeqs: 10_000,
+  channelLifeMs: 8 * 86_400_000,
 };
 
 /** Messages and effects between two rests: what never ends is an error at once, not a test that hangs. */
@@ -207,6 +208,7 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
       case "cut-open":
         return options.onCutOpen?.(effect.cut);
       case "lost":
+      case "kept-back":
       case "health":
       case "drained":
         return;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { createCounters } from "../../../actors/counters.ts";
+import { createEntity } from "../../../actors/lane/entity.ts";
 import { onFlushTimer, planNextFlush } from "../../../actors/lane/flush.ts";
 import { createLane, type Lane } from "../../../actors/lane/lane.ts";
 import type { Part } from "../../../actors/lane/part.ts";
@@ -137,5 +138,41 @@ describe("a lane with much to flush", () => {
     const { wait } = startLane(900);
     expect(wait(950)).toBeGreaterThan(0);
     expect(wait(1_000)).toBe(0);
+  });
+});
+
+describe("a lane with changes that cannot be flushed yet", () => {
+  it("looks again a few times a second, not all the time", () => {
+    const { lane } = startLane(20);
+    const [first] = lane.shards.values();
+    const [spec] = lane.world.model.entities.values();
+    if (first === undefined || spec === undefined) throw new Error("no shard");
+    // What was deleted waits for a hook of its life before (R19).
+    const entity = { ...createEntity(spec, "e", "e"), tombstone: true, open: 1, dirtySeq: toSeq(1) };
+    first.dirty = [entity];
+    first.dirtyFrom = 1;
+    lane.dirty.add(first);
+    lane.dirtyEntities = 1;
+    lane.touched.clear();
+    lane.flushWakeAt = null;
+    first.savedDelivered = first.durableSeq;
+    let looks = 0;
+    for (const until = lane.now + 1_000; lane.now < until; looks++) {
+      lane.effects = [];
+      planNextFlush(lane);
+      const [timer] = lane.effects;
+      if (timer?.kind !== "flush-timer") throw new Error("nobody looks any more");
+      lane.now += Math.max(1, timer.afterMs);
+      onFlushTimer(lane);
+      expect(lane.flush).toBeNull();
+    }
+    expect(looks).toBeLessThanOrEqual(6);
+    entity.tombstone = false;
+    for (let step = 0; step < 3 && lane.flush === null; step++) {
+      planNextFlush(lane);
+      lane.now += 200;
+      onFlushTimer(lane);
+    }
+    expect(lane.flush).not.toBeNull();
   });
 });

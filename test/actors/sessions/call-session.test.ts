@@ -5,9 +5,11 @@ import { type CallChannel, type CallOptions, CallSession } from "../../../actors
 import { looseOf } from "../../../actors/sessions/wire-datapoint.ts";
 import type { StoredSession } from "../../../actors/store/store.ts";
 import { toWireValue } from "../../../proto/client-batch.ts";
+import { toSessionId } from "../../../proto/ids.ts";
 import { StarlingError } from "../../../proto/starling-error.ts";
 import { createFakeEngine, type FakeEngine } from "../../support/fake-engine.ts";
 import { createManualClock } from "../../support/manual-clock.ts";
+import { createMemoryStore } from "../../support/memory-store.ts";
 import { testModel } from "../../support/test-model.ts";
 
 const model = testModel({ thing: { name: { kind: "plain", type: "string" } } });
@@ -74,4 +76,21 @@ test("who gives up while a session is being opened keeps the place until it is, 
   await expect.poll(() => engine.world.sessions.size).toBe(2);
   await send("b");
   expect(engine.world.applied.map(({ eid }) => eid)).toEqual(["b"]);
+});
+
+test("a key that comes with other content is refused wherever that would go, and before anything is sent", async () => {
+  const engine = createFakeEngine();
+  const store = createMemoryStore();
+  const openSession: FakeEngine["openSession"] = (session, opening) =>
+    store.openSession(toSessionId(session === "" ? "drawn" : session), { ...opening, begins: true });
+  const { send } = open({ ...engine, openSession });
+  await send("a", { idempotencyKey: "k" });
+  await expect(send("b", { idempotencyKey: "k" })).rejects.toMatchObject({
+    code: "BATCH_CHANGED",
+    message: "the idempotency key k came back with other content",
+  });
+  await send("b", { idempotencyKey: "l" });
+  await send("b");
+  await send("a", { idempotencyKey: "k" });
+  expect(engine.world.applied.map(({ eid }) => eid)).toEqual(["a", "b", "b"]);
 });

@@ -42,7 +42,10 @@ function start(level: AckLevel = AckLevel.DURABLE) {
     step({ kind: "hello", hello: create(HelloSchema, { versionMin: 1, versionMax: 1, level, ...rest }) });
   const open = () => {
     hello();
-    step({ kind: "session", stored: { session: toSessionId("s1"), named: false, closed: false, opening: 1 } });
+    step({
+      kind: "session",
+      stored: { session: toSessionId("s1"), named: false, closed: false, opening: 1, number: 1 },
+    });
     take();
   };
   const batch = (number: number, predecessor: number | null, eid = "a", bytes = 10) => {
@@ -93,7 +96,10 @@ describe("the greeting", () => {
     const stream = start();
     stream.hello({ session: "s1" });
     expect(stream.take()).toEqual([{ kind: "open", session: "s1", named: false }]);
-    stream.step({ kind: "session", stored: { session: toSessionId("s1"), named: false, closed: true, opening: 1 } });
+    stream.step({
+      kind: "session",
+      stored: { session: toSessionId("s1"), named: false, closed: true, opening: 1, number: 1 },
+    });
     expect(problemOf(stream.take())).toBe("SESSION_CLOSED");
   });
 
@@ -101,7 +107,10 @@ describe("the greeting", () => {
     const stream = start();
     stream.hello();
     stream.take();
-    stream.step({ kind: "session", stored: { session: toSessionId("s1"), named: false, closed: false, opening: 1 } });
+    stream.step({
+      kind: "session",
+      stored: { session: toSessionId("s1"), named: false, closed: false, opening: 1, number: 1 },
+    });
     expect(sent(stream.take())).toMatchObject([
       { case: "welcome", value: { session: "s1", clusterId: "c1", creditBatches: 3, addresses: ["127.0.0.1:1"] } },
     ]);

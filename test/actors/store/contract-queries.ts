@@ -10,19 +10,48 @@ export function describeQueries(current: () => Store & Queries): void {
   it("opens a session once, counts its openings, and keeps it closed", async () => {
     const store = current();
     const session = toSessionId("s-1");
-    const open = (id: SessionId, named: boolean) => store.openSession(id, { named, holder: null });
-    expect(await open(session, true)).toEqual({ session, named: true, closed: false, opening: 1 });
-    expect(await open(session, false)).toEqual({ session, named: true, closed: false, opening: 2 });
+    const open = (id: SessionId, named: boolean) => store.openSession(id, { named, holder: null, begins: named });
+    const stored = { session, named: true, number: 1 };
+    expect(await open(session, true)).toEqual({ ...stored, closed: false, opening: 1 });
+    expect(await open(session, false)).toEqual({ ...stored, closed: false, opening: 2 });
+    await store.useSession(session);
     await store.closeSession(session);
-    expect(await open(session, true)).toEqual({ session, named: true, closed: true, opening: 3 });
+    expect(await open(session, true)).toEqual({ ...stored, closed: true, opening: 3 });
     await store.closeSession(toSessionId("never opened"));
     expect((await open(toSessionId("never opened"), false)).closed).toBe(true);
+  });
+
+  it("knows no session that did not begin", async () => {
+    const open = (begins: boolean) =>
+      current().openSession(toSessionId("s-drawn"), { named: false, holder: null, begins });
+    await expect(open(false)).rejects.toMatchObject({
+      code: "SESSION_CLOSED",
+      message: "session s-drawn was closed, or not used for longer than raw datapoints are kept: begin another one",
+    });
+    expect((await open(true)).opening).toBe(1);
+    expect((await open(false)).opening).toBe(2);
+  });
+
+  it("keeps the hash of an idempotency key's batch, and its number", async () => {
+    const open = (key: string, hash?: string) =>
+      current().openSession(toSessionId(key), { named: true, holder: null, begins: true, ...(hash && { hash }) });
+    const first = await open("key:k", "h1");
+    expect(await open("key:k", "h1")).toEqual({ ...first, opening: 2 });
+    await expect(open("key:k", "h2")).rejects.toMatchObject({
+      code: "BATCH_CHANGED",
+      message: "the idempotency key k came back with other content",
+    });
+    // One that an older node began.
+    await open("key:old");
+    expect(await open("key:old", "h1")).toMatchObject({ number: 1 });
+    expect(await open("key:old", "h2")).toMatchObject({ number: 1 });
   });
 
   it("keeps a session for who began it, and lets anybody in where there are no holders", async () => {
     const store = current();
     const session = toSessionId("s-held");
-    const open = async (holder: string | null) => (await store.openSession(session, { named: true, holder })).opening;
+    const open = async (holder: string | null) =>
+      (await store.openSession(session, { named: true, holder, begins: true })).opening;
     expect(await open(null)).toBe(1);
     expect(await open("sensors")).toBe(2);
     await expect(open("others")).rejects.toMatchObject({

@@ -208,6 +208,20 @@ describe("a stream", () => {
     expect(closed.status).toBe("0");
   });
 
+  test("its session is noted to be in use, as long as it is open", async () => {
+    const engine = createFakeEngine();
+    const used: string[] = [];
+    const useSession = async (session: string): Promise<void> => {
+      used.push(session);
+      if (used.length === 1) throw new StarlingError("STORE", "the connection was reset");
+    };
+    const { address } = await edge({ ...engine, useSession }, { limits: { useEveryMs: 20 } });
+    await rawStream(address, "mine", true).welcomed;
+    // Also after one that failed.
+    await until(() => used.length >= 3, "three notes");
+    expect(new Set(used)).toEqual(new Set(["mine"]));
+  });
+
   test("a client that never reads its acknowledgements is bounded, then cut", async () => {
     const engine = createFakeEngine();
     const { address } = await edge(engine, { limits: { stalledMs: 300 } });
