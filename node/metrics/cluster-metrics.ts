@@ -9,12 +9,12 @@ export const clusterMetrics: readonly Metric[] = [
   ),
   counter("starling_shards_acquired_total", "shards taken: each is a change of an epoch", "shards_acquired"),
   counter("starling_shards_given_up_total", "shards handed over in order", "shards_given_up"),
+  counter("starling_shards_dropped_total", "shards found to be another node's", "shards_dropped"),
   counter(
     "starling_shards_kept_back_total",
     "shards whose flush PostgreSQL refused: nothing more of them is flushed here",
     "shards_kept_back",
   ),
-  counter("starling_shards_dropped_total", "shards found to be another node's", "shards_dropped"),
   counter("starling_fenced_commits_total", "commits refused because a shard was taken over", "fenced_commits"),
   histogram(
     "starling_hand_off_pause_seconds",

@@ -187,8 +187,8 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     startLinkKeeper({ ...upkeep, obituaries: store, news: () => written.value }),
     startCollector({ ...upkeep, lifetimes: store, patienceMs: 200, next: (after) => after + collectEveryMs }),
   ];
-  const { helloMs, stalledMs, maxStreams } = limits;
-  const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, maxStreams });
+  const { helloMs, stalledMs, useEveryMs, maxStreams } = limits;
+  const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, useEveryMs, maxStreams });
   engine.onSessionTaken((session, opening) => ingest.take(session, opening));
 
   const ids: NodeId[] = [first];

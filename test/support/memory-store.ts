@@ -1,5 +1,4 @@
 import { partNeedle } from "../../actors/store/find-parts.ts";
-import { changedKey, closedSession, heldByAnother } from "../../actors/store/session.ts";
 import type {
   AcquiredShard,
   AcquireTerms,
@@ -32,6 +31,7 @@ import { flushLinks, flushObituaries, memoryLinkReads } from "./memory-link-rows
 import { createMemoryLocks, type Transaction } from "./memory-locks.ts";
 import { readLog, readUnpassed } from "./memory-log.ts";
 import { createMemoryQueries, keyOf } from "./memory-queries.ts";
+import { createMemorySessions } from "./memory-sessions.ts";
 import { addImage, addMark, copyHistory, readMemoryTickPage } from "./memory-ticks.ts";
 
 export interface MemoryStore extends Store, Queries, Obituaries, Lifetimes {
@@ -87,7 +87,7 @@ export function createMemoryStore(
   durable: MemoryDurable = createMemoryDurable(),
   world: MemoryStoreWorld = still,
 ): MemoryStore {
-  const { shards, sessions, holders, hashes } = durable;
+  const { shards } = durable;
   const { clock } = world;
   const locks = createMemoryLocks();
   const shardOf = (id: ShardId): MemoryShard => {
@@ -221,26 +221,7 @@ export function createMemoryStore(
       }),
     readUnpassed: async (channels) => readUnpassed(shards, channels),
     readChannel: async (id, channel) => shardOf(id).channels.get(channel) ?? 0,
-    openSession: async (session, { named, holder, hash, begins }) => {
-      if (!begins && !sessions.has(session)) throw closedSession(session);
-      const known = sessions.get(session) ?? { session, named, closed: false, opening: 0, number: 1 };
-      const held = holders.get(session) ?? holder;
-      if (held !== null && holder !== null && held !== holder) throw heldByAnother(session);
-      if (held !== null) holders.set(session, held);
-      const kept = hashes.get(session) ?? (known.opening === 0 ? hash : undefined);
-      if (kept !== undefined && hash !== undefined && kept !== hash) throw changedKey(session);
-      if (kept !== undefined) hashes.set(session, kept);
-      const opened = { ...known, opening: known.opening + 1 };
-      sessions.set(session, opened);
-      return opened;
-    },
-    closeSession: async (session) => {
-      sessions.set(session, {
-        ...(sessions.get(session) ?? { session, named: false, opening: 0, number: 1 }),
-        closed: true,
-      });
-    },
-    useSession: async () => {},
+    ...createMemorySessions(durable),
     ...createMemoryQueries(durable),
     ...memoryLinkReads(shards),
   };
