@@ -14,9 +14,9 @@ export const errorCodes = {
   TOO_LARGE: { retry: false, status: 3, means: "an id, a value, a batch or a nesting is above its limit" },
   ATOMIC_REFUSED: { retry: false, status: 3, means: "a batch-mate was refused and the batch is atomic" },
   STORE_REFUSED: { retry: false, status: 3, means: "PostgreSQL refused the datapoint itself" },
-  BATCH_CHANGED: { retry: false, status: 9, means: "a batch number came back with other content" },
+  BATCH_CHANGED: { retry: false, status: 9, means: "a batch number or a key came back with other content" },
   GAP: { retry: true, status: 9, means: "a batch arrived before the one it follows" },
-  SESSION_CLOSED: { retry: false, status: 9, means: "the session was closed and takes no more batches" },
+  SESSION_CLOSED: { retry: false, status: 9, means: "the session is closed, or was not used for too long" },
   SESSION_TAKEN: { retry: false, status: 9, means: "another connection has taken the session over" },
   UNAUTHENTICATED: {
     retry: false,
