@@ -15,6 +15,7 @@ export const failover: Benchmark = {
   name: "failover",
   summary: "three nodes at 30 % of full speed: kills, freezes and cuts of one; then slow nodes at 70 %",
   fields: [
+    { key: "full_per_s", unit: "datapoints/s", what: "what three nodes take of a client that sends as fast as it can" },
     {
       key: "recovery_p50_ms",
       unit: "ms",
@@ -49,8 +50,9 @@ export const failover: Benchmark = {
   run,
 };
 
-/** 30 % of what three nodes take on two cores, beside PostgreSQL, etcd and the client: 125 s of a processor per million. */
-const defaultRate = 5_400;
+/** More than the nodes take: then they set the pace. */
+const endlessRate = 200_000;
+const fullForMs = 20_000;
 const kills = 20;
 const answerWithinMs = 60_000;
 
@@ -64,8 +66,13 @@ interface Recovery {
 
 async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   const entities = options.entities ?? 20_000;
-  const faulty = await runFaults(bed, options, entities);
-  const slow = await runSlow(bed, options, entities);
+  const { rate } = options;
+  // Whoever names the rate names 30 % of the full one.
+  const full = rate === null ? await measureFull(bed, options, entities) : rate / 0.3;
+  options.note(`full speed is ${Math.round(full)} datapoints/s`);
+  const faulty = await runFaults(bed, options, { entities, rate: Math.round(full * 0.3) });
+  const highRate = Math.round(full * 0.7);
+  const slow = await runSlow(bed, options, { entities, rate: highRate });
   const of = (fault: (one: Recovery) => boolean) => faulty.recoveries.filter(fault);
   const killed = of(({ fault }) => fault === "kill").map(({ recoveryMs }) => recoveryMs);
   const frozen = of(({ fault }) => fault !== "kill").map(({ recoveryMs }) => recoveryMs);
@@ -74,6 +81,7 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   const runs = [faulty.loaded, slow];
   return {
     values: {
+      full_per_s: full,
       recovery_p50_ms: median(killed),
       recovery_p99_ms: Math.max(...killed),
       freeze_recovery_max_ms: Math.max(...frozen),
@@ -87,29 +95,40 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
     remarks: [
       `${killed.length} kills, ${frozen.length} freezes and cuts; ${faulty.loaded.report.breaks.length} connections of the client broke`,
       `slow nodes: ${count("node suspected")} suspicions, ${count("suspicion was contested")} contested; ` +
-        `${Math.round(slow.report.sent / slow.report.ackedS)} datapoints/s of ${highRateOf(options)}`,
+        `${Math.round(slow.report.sent / slow.report.ackedS)} datapoints/s of ${highRate}`,
     ],
     verdicts: runs.map(({ verdict }) => verdict),
   };
 }
 
-async function runFaults(bed: Bed, options: BenchmarkOptions, entities: number) {
+interface Pace {
+  readonly entities: number;
+  /** Datapoints a second. */
+  readonly rate: number;
+}
+
+/** Datapoints a second that are acknowledged when more are offered. */
+async function measureFull(bed: Bed, options: BenchmarkOptions, entities: number): Promise<number> {
+  const configDir = join(repository, "test/bench/config");
+  const pace = { entities, rate: endlessRate, configDir, lagMaxMs: Number.POSITIVE_INFINITY };
+  const { report } = await runLoaded(bed, options, pace, async () => {
+    await delay(fullForMs, undefined, { signal: options.signal });
+  });
+  return report.sent / report.ackedS;
+}
+
+async function runFaults(bed: Bed, options: BenchmarkOptions, pace: Pace) {
   const rounds = options.rounds ?? kills;
   const recoveries: Recovery[] = [];
   const configDir = join(repository, "test/bench/config");
-  const loaded = await runLoaded(
-    bed,
-    options,
-    { entities, rate: options.rate ?? defaultRate, configDir },
-    async (running) => {
-      for (let round = 0; round < rounds; round++) {
-        recoveries.push(await strike(running, "kill", round, options));
-      }
-      for (let round = 0; round < Math.ceil(rounds / 2); round++) {
-        recoveries.push(await strike(running, round % 2 === 0 ? "freeze" : "cut", Math.floor(round / 2), options));
-      }
-    },
-  );
+  const loaded = await runLoaded(bed, options, { ...pace, configDir }, async (running) => {
+    for (let round = 0; round < rounds; round++) {
+      recoveries.push(await strike(running, "kill", round, options));
+    }
+    for (let round = 0; round < Math.ceil(rounds / 2); round++) {
+      recoveries.push(await strike(running, round % 2 === 0 ? "freeze" : "cut", Math.floor(round / 2), options));
+    }
+  });
   return { recoveries, loaded };
 }
 
@@ -145,7 +164,9 @@ async function begin(cluster: TestCluster, node: ClusterNode, fault: Fault): Pro
     return async () => node.thaw();
   }
   const { network } = cluster;
-  const parties = [...cluster.nodes.filter((one) => one !== node).map(({ name }) => name), "etcd"];
+  // As if its machine had lost its network.
+  const others = cluster.nodes.filter((one) => one !== node).map(({ name }) => name);
+  const parties = [...others, "etcd", "postgres", "client"];
   for (const party of parties) {
     network.cut(node.name, party, "lost");
     network.cut(party, node.name, "lost");
@@ -165,23 +186,12 @@ async function waitForAnswer(load: LoadedCluster["load"], faultMs: number, signa
   }
 }
 
-/** 70 % of the full rate. */
-function highRateOf({ rate }: BenchmarkOptions): number {
-  return Math.round(((rate ?? defaultRate) / 30) * 70);
-}
-
 /** A hook blocks every node for half a second, once a second. */
-async function runSlow(bed: Bed, options: BenchmarkOptions, entities: number): Promise<LoadedRun> {
+async function runSlow(bed: Bed, options: BenchmarkOptions, pace: Pace): Promise<LoadedRun> {
   const { minutes, note, signal } = options;
-  const highRate = highRateOf(options);
-  note(`slow nodes at ${highRate} datapoints/s for ${minutes} minutes`);
+  note(`slow nodes at ${pace.rate} datapoints/s for ${minutes} minutes`);
   const configDir = join(repository, "test/bench/blocked-config");
-  return await runLoaded(
-    bed,
-    options,
-    { entities, rate: highRate, configDir, lagMaxMs: Number.POSITIVE_INFINITY },
-    async () => {
-      await delay(minutes * 60_000, undefined, { signal });
-    },
-  );
+  return await runLoaded(bed, options, { ...pace, configDir, lagMaxMs: Number.POSITIVE_INFINITY }, async () => {
+    await delay(minutes * 60_000, undefined, { signal });
+  });
 }

@@ -25,6 +25,12 @@ export const handoff: Benchmark = {
   fields: [
     { key: "pause_p50_ms", unit: "ms", what: "the longest time without an acknowledgement of a shard while it moves" },
     { key: "pause_p99_ms", unit: "ms", what: "the same" },
+    {
+      key: "unwritten_min",
+      unit: "datapoints",
+      what: "each of another entity, that a shard has not written when its move begins, the fewest",
+    },
+    { key: "hooks_running_min", unit: "hooks", what: "that run in a shard when its move begins, the fewest" },
     { key: "commit_p99_ms", unit: "ms", what: "an empty commit (one row of one number) meanwhile" },
     { key: "longest_gap_ms", unit: "ms", what: "without any acknowledgement, during the rolling restart" },
     {
@@ -37,6 +43,8 @@ export const handoff: Benchmark = {
   ],
   bounds: ({ commit_p99_ms = Number.NaN }) => [
     { key: "pause_p99_ms", sense: "at most", limit: 100 + 2 * commit_p99_ms },
+    { key: "unwritten_min", sense: "at least", limit: dirtyEntities },
+    { key: "hooks_running_min", sense: "at least", limit: 1 },
     { key: "client_errors", sense: "at most", limit: 0 },
     { key: "lost", sense: "at most", limit: 0 },
     { key: "duplicated", sense: "at most", limit: 0 },
@@ -65,6 +73,8 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
     values: {
       pause_p50_ms: median(moved.pauses),
       pause_p99_ms: quantile(moved.pauses, 0.99),
+      unwritten_min: Math.min(...moved.begun.map(({ unwritten }) => unwritten)),
+      hooks_running_min: Math.min(...moved.begun.map(({ hooks }) => hooks)),
       commit_p99_ms: quantile(commits, 0.99),
       longest_gap_ms: restarted.longestGapMs,
       client_errors: moved.breaks + breaks.length + rejected,
@@ -77,8 +87,15 @@ async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   };
 }
 
+/** What a shard has in hand when its move begins. */
+interface InHand {
+  readonly unwritten: number;
+  readonly hooks: number;
+}
+
 interface Moves {
   readonly pauses: readonly number[];
+  readonly begun: readonly InHand[];
   readonly breaks: number;
   readonly remarks: readonly string[];
   readonly verdict: Verdict;
@@ -98,6 +115,7 @@ async function runMoves(bed: Bed, options: BenchmarkOptions): Promise<Moves> {
     await untilBalanced(addresses, shards, options.signal);
     const things = createShardThings(shards.entity, dirtyEntities + pulseEntities);
     const pauses: number[] = [];
+    const begun: InHand[] = [];
     {
       await using client = await connect({ addresses, onBreak });
       await using pulse = await connect({ addresses: [...addresses].reverse(), onBreak });
@@ -109,14 +127,16 @@ async function runMoves(bed: Bed, options: BenchmarkOptions): Promise<Moves> {
         signal: options.signal,
       };
       for (let move = 0; move < (options.rounds ?? moves); move++) {
-        pauses.push(await moveOne(stage, move));
+        const { pauseMs, inHand } = await moveOne(stage, move);
+        pauses.push(pauseMs);
+        begun.push(inHand);
         if (move % 20 === 19) options.note(`${move + 1} moves, pause p50 ${median(pauses).toFixed(0)} ms`);
       }
     }
     const remarks = await remarksOf(addresses, pauses);
     await Promise.all(nodes.map((node) => bed.stopNode(node)));
     const verdict = await bed.withConnection(database.url, (connection) => verify(connection, things.expectation()));
-    return { pauses, breaks, remarks, verdict };
+    return { pauses, begun, breaks, remarks, verdict };
   } finally {
     await coordinator.close();
     await etcd.close();
@@ -167,8 +187,8 @@ async function pinAll(coordinator: Coordinator, addresses: readonly string[]): P
   };
 }
 
-/** Moves one shard while it is written to; returns its pause in ms. */
-async function moveOne({ client, pulse, things, pins, signal }: Stage, move: number): Promise<number> {
+/** Moves one shard while it is written to. */
+async function moveOne({ client, pulse, things, pins, signal }: Stage, move: number) {
   const shard = move % shards.entity;
   const entities = things.of(shard);
   const pulsing = entities.slice(dirtyEntities, dirtyEntities + pulseEntities);
@@ -181,13 +201,15 @@ async function moveOne({ client, pulse, things, pins, signal }: Stage, move: num
   await client.send(entities.slice(0, dirtyEntities).map((entity) => things.next(entity, "o_level")));
   await client.send([things.next(entities[0] ?? 0, "p_flag")]);
   await delay(processedMs);
+  const { lastSeq, watermark, waits } = await client.admin.why(toShardId(shard));
+  const inHand = { unwritten: lastSeq - watermark, hooks: waits.filter(({ kind }) => kind === "hook").length };
   const pinnedMs = performance.now();
   const at = (names as readonly string[]).indexOf(pins.nameOf(shard));
   await pins.move(shard, names[(at + 1 + (move % 2)) % names.length] ?? "");
   await running.until((ack) => ack.epoch > epoch, signal);
   await delay(afterMs);
   await running.stop();
-  return running.longestGapMs(pinnedMs);
+  return { pauseMs: running.longestGapMs(pinnedMs), inHand };
 }
 
 async function remarksOf(addresses: readonly string[], pauses: readonly number[]): Promise<string[]> {

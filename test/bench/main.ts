@@ -58,7 +58,7 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
   --entities N      entities, instead of what the benchmark is defined with
   --minutes N       how long soak, slow-database and the search for false suspicions in failover go on (default 10)
   --rounds N        rounds of cluster (default 3) and versions (5), passes of metrics (6), kills of failover (20), moves of handoff (200)
-  --rate N          datapoints/s in cluster, handoff (default 8000, 30 % of what one node takes) and failover (5400)
+  --rate N          datapoints/s in cluster, handoff (default 8000, 30 % of what one node takes) and failover (measured)
   --nodes N         metrics only on one node, or only on three
   --against COMMIT  what versions compares this version with; and metrics, instead of nodes of its own without them
   --stored N        datapoints of the longest history in long-history (default 100000)
