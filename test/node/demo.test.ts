@@ -31,14 +31,28 @@ interface Ended {
   readonly out: string;
 }
 
+const program = [process.execPath, join(repository, "dist/node/cli/main.js"), "demo"];
+/** What it builds first is built already, and in use. */
+const npmStart = ["npm", "start", "--ignore-scripts", "--"];
+
 /** Runs the example; Ctrl-C comes when the condition holds. */
-async function demo(isTime: (address: string, out: string) => Promise<boolean>): Promise<Ended> {
+async function demo(
+  isTime: (address: string, out: string) => Promise<boolean>,
+  [command = "", ...rest]: readonly string[] = program,
+): Promise<Ended> {
   const address = `127.0.0.1:${await freePort()}`;
-  const args = ["demo", "--listen", address, "--data-dir", folder, "--database-url", database.url];
-  const child = spawn(process.execPath, [join(repository, "dist/node/cli/main.js"), ...args], {
+  const args = ["--listen", address, "--data-dir", folder, "--database-url", database.url];
+  const child = spawn(command, [...rest, ...args], {
+    cwd: repository,
     env: { ...process.env, STARLING_HTTP_LISTEN: "none" },
     stdio: ["ignore", "pipe", "pipe"],
+    // A terminal sends Ctrl-C to all that runs in it.
+    detached: true,
   });
+  const signal = (name: NodeJS.Signals): void => {
+    const isOver = child.exitCode !== null || child.signalCode !== null;
+    if (child.pid !== undefined && !isOver) process.kill(-child.pid, name);
+  };
   let out = "";
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding("utf8").on("data", (text: string) => {
@@ -47,11 +61,11 @@ async function demo(isTime: (address: string, out: string) => Promise<boolean>):
   const closed = once(child, "close");
   try {
     await expect.poll(() => child.exitCode !== null || isTime(address, out), within).toBe(true);
-    child.kill("SIGINT");
+    signal("SIGINT");
     const [code] = (await closed) as [number | null];
     return { code, out };
   } finally {
-    child.kill("SIGKILL");
+    signal("SIGKILL");
   }
 }
 
@@ -81,7 +95,8 @@ it("Ctrl-C while it feeds ends it in order, and another start goes on where it w
   });
   expect(code).toBe(0);
   expect(out).toContain("56,112 accepted and durable, 0 rejected");
-  const again = await demo(async (_, said) => said.includes("serving until Ctrl-C"));
+  const again = await demo(async (_, said) => said.includes("serving until Ctrl-C"), npmStart);
+  expect(again.out).toMatch(/stopped; the data stay in .*\n$/);
   expect(again.out).toMatch(/found the data of an earlier start: fed on .*, nothing is sent again/);
 }, 240_000);
 
