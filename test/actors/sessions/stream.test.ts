@@ -30,8 +30,8 @@ const limits = {
 const place = { position: 0, shard: shardId("entity", 0), epoch: toEpoch(1), seq: toSeq(5) };
 const durable: PartEvent = { kind: "durable", ...place, repeat: false, rejections: [] };
 
-function start(level: AckLevel = AckLevel.DURABLE) {
-  const state = createStreamState(limits);
+function start(level: AckLevel = AckLevel.DURABLE, model = limits.model) {
+  const state = createStreamState({ ...limits, model });
   const effects: StreamEffect[] = [];
   const step = (message: StreamMessage) => {
     effects.push(...stepStream(state, message));
@@ -114,6 +114,15 @@ describe("the greeting", () => {
     expect(sent(stream.take())).toMatchObject([
       { case: "welcome", value: { session: "s1", clusterId: "c1", creditBatches: 3, addresses: ["127.0.0.1:1"] } },
     ]);
+  });
+
+  test("welcomes with the hash of its model", () => {
+    const stream = start(AckLevel.DURABLE, { ...limits.model, hash: "of this model" });
+    stream.hello();
+    stream.take();
+    const stored = { session: toSessionId("s1"), named: false, closed: false, opening: 1, number: 1 };
+    stream.step({ kind: "session", stored });
+    expect(sent(stream.take())).toMatchObject([{ case: "welcome", value: { modelHash: "of this model" } }]);
   });
 });
 
