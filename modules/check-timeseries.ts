@@ -1,4 +1,5 @@
 import { StarlingError } from "../proto/starling-error.ts";
+import { checkItems } from "./check-items.ts";
 import { checkT1, checkT2, timeError } from "./check-validity.ts";
 import type { DataType } from "./data-type.ts";
 import type { LooseDatapoint, Value } from "./datapoint.ts";
@@ -99,23 +100,14 @@ function checkLists(entity: EntitySpec, spec: AttributeSpec, columns: readonly C
       throw badValue(entity, spec, `expected a list as series ${name}, found ${showFound(given)}`);
     }
     try {
-      lists[index] = column.isTime ? checkTimes(column, given) : checkValues(column, given);
+      lists[index] = column.isTime
+        ? checkTimes(column, given)
+        : { column, values: checkItems(column.type, given), times: noTimes };
     } catch (error) {
       throw valueError(`${entity.id}.${spec.id}: series ${name}`, error);
     }
   }
   return lists;
-}
-
-function checkValues(column: Column, given: readonly unknown[]): List {
-  const values = new Array<Value>(given.length);
-  let i = 0;
-  try {
-    for (; i < given.length; i++) values[i] = column.type.check(given[i]);
-  } catch (error) {
-    throw valueError(`position ${i}`, error);
-  }
-  return { column, values, times: noTimes };
 }
 
 /** As their type checks them, but each is read only once, for its text and for its place in time. */

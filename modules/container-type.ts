@@ -1,3 +1,4 @@
+import { checkItems } from "./check-items.ts";
 import type { Eid, Value } from "./datapoint.ts";
 import { parseEid } from "./eid.ts";
 import { isPlainObject, parseJsonText, setKey, writeJsonText } from "./json-value.ts";
@@ -128,18 +129,6 @@ function sequenceType(text: string, item: ValueType, arrange: (values: Value[]) 
     write: (value) => `[${(value as readonly Value[]).map((one) => item.write(one)).join(",")}]`,
     revive: (parsed) => (parsed as unknown[]).map((one) => item.revive(one)),
   });
-}
-
-/** Holes included, which are undefined to the item's type. */
-function checkItems(item: ValueType, input: readonly unknown[]): Value[] {
-  const values = new Array<Value>(input.length);
-  let i = 0;
-  try {
-    for (; i < input.length; i++) values[i] = item.check(input[i]);
-  } catch (error) {
-    throw valueError(`position ${i}`, error);
-  }
-  return values;
 }
 
 function compareItems([aJson, a]: [string, Value], [bJson, b]: [string, Value]): number {
