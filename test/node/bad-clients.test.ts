@@ -1,46 +1,25 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Connection, createConnection } from "../../actors/store/connection.ts";
-import { createLog } from "../../node/log.ts";
-import { type Node, startNode } from "../../node/node.ts";
-import { type Client, connect } from "../../proto/client.ts";
+import type { Connection } from "../../actors/store/connection.ts";
+import type { Client } from "../../proto/client.ts";
 import { type ClientDatapoint, encodeBatches, encodeBatchMessage, toWireValue } from "../../proto/client-batch.ts";
 import { callUnary, type Dialled, dial } from "../../proto/client-call.ts";
 import { AckLevel, Ingest } from "../../proto/gen/starling_pb.ts";
 import { dumpDatabase } from "../support/database-dump.ts";
 import { helloMessage, openHttp2Stream } from "../support/http2-stream.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
 import { openRawStream } from "../support/raw-stream.ts";
-import { repository } from "../support/repository.ts";
+import { startTypesNode, type TypesNode } from "../support/types-node.ts";
 
 /** Clients that do not behave, against a real node with PostgreSQL: it bounds them, and goes on for the others. */
-const dataDir = mkdtempSync(join(tmpdir(), "starling-bad-clients-"));
 const opened: (() => unknown)[] = [];
-let database: TestDatabase;
-let node: Node;
+let node: TypesNode;
 let client: Client;
 let dialled: Dialled;
 let connection: Connection;
 
 beforeAll(async () => {
-  database = await testDatabase();
-  node = await startNode({
-    configDir: join(repository, "test/support/types-config"),
-    env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", logLevel: "error" },
-    log: createLog({ level: "error" }),
-  });
-  client = await connect({ address: node.address, level: "processed" });
+  node = await startTypesNode();
+  ({ client, connection } = node);
   dialled = dial(node.address);
-  connection = createConnection({
-    url: database.url,
-    application: "dump",
-    statementTimeoutMs: 30_000,
-    connectTimeoutMs: 10_000,
-  });
 });
 
 afterEach(async () => {
@@ -49,11 +28,7 @@ afterEach(async () => {
 
 afterAll(async () => {
   dialled.grpc.close();
-  await client.close();
   await node.close();
-  await connection.close();
-  await database.close();
-  rmSync(dataDir, { recursive: true, force: true });
 });
 
 const point = (eid: string, v: unknown = 1, attr = "int"): ClientDatapoint => ({ type: "probe", eid, attr, v });

@@ -1,50 +1,23 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Connection, createConnection } from "../../actors/store/connection.ts";
-import { createLog } from "../../node/log.ts";
-import { type Node, startNode } from "../../node/node.ts";
+import type { Connection } from "../../actors/store/connection.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
 import { dumpDatabase } from "../support/database-dump.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
-import { repository } from "../support/repository.ts";
+import { startTypesNode, type TypesNode } from "../support/types-node.ts";
 
 /** Bad datapoints through real gRPC: a code, the attribute and the rule in the message, and nothing changed. */
-const dataDir = mkdtempSync(join(tmpdir(), "starling-bad-"));
-let database: TestDatabase;
-let node: Node;
+let node: TypesNode;
 let client: Client;
 let connection: Connection;
 
 beforeAll(async () => {
-  database = await testDatabase();
-  node = await startNode({
-    configDir: join(repository, "test/support/types-config"),
-    env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", logLevel: "error" },
-    log: createLog({ level: "error" }),
-  });
-  client = await connect({ address: node.address, level: "processed" });
-  connection = createConnection({
-    url: database.url,
-    application: "dump",
-    statementTimeoutMs: 30_000,
-    connectTimeoutMs: 10_000,
-  });
+  node = await startTypesNode();
+  ({ client, connection } = node);
   // What is there must stay as it is.
   await client.send([{ type: "probe", eid: "good", attr: "int", v: 1 }]);
 });
 
-afterAll(async () => {
-  await client.close();
-  await node.close();
-  await connection.close();
-  await database.close();
-  rmSync(dataDir, { recursive: true, force: true });
-});
+afterAll(() => node.close());
 
 const of = (attr: string, v: unknown, rest: Partial<ClientDatapoint> = {}): ClientDatapoint => ({
   type: "probe",
