@@ -76,8 +76,8 @@ create index session_by_use on starling.session (used_at) where not closed or no
 alter table starling.channel add column at timestamptz not null default clock_timestamp();
 
 create function starling.open_session_4(p_session text, p_named boolean, p_holder text, p_hash text, p_begins boolean,
-  p_life_ms float8) returns table (session text, named boolean, closed boolean, opening int, hash text, number float8,
-    held boolean) language plpgsql as $$
+  p_life_ms float8) returns table (session text, named boolean, closed boolean, opening int, number float8,
+    refused text) language plpgsql as $$
 #variable_conflict use_column
 declare
   v_since timestamptz := clock_timestamp() - make_interval(secs => p_life_ms / 1000);
@@ -91,10 +91,12 @@ begin
   return query update starling.session s
     set opening = s.opening + 1, used_at = clock_timestamp(), holder = coalesce(s.holder, p_holder)
     where s.session = p_session and (s.holder is null or p_holder is null or s.holder = p_holder)
-    returning s.session, s.named, s.closed, s.opening, s.hash,
-      case when s.hash is null then 1 else floor(date_part('epoch', s.opened_at)) end, false;
+      and (s.hash is null or p_hash is null or s.hash = p_hash)
+    returning s.session, s.named, s.closed, s.opening,
+      case when s.hash is null then 1 else floor(date_part('epoch', s.opened_at)) end, null::text;
   if not found then
-    return query select s.session, s.named, s.closed, s.opening, s.hash, 0::float8, true
+    return query select s.session, s.named, s.closed, s.opening, 0::float8,
+        case when s.holder <> p_holder then 'held' else 'changed' end
       from starling.session s where s.session = p_session;
   end if;
 end
@@ -115,8 +117,8 @@ export async function openSession(
   const text = "select * from starling.open_session_4($1, $2, $3, $4, $5, $6)";
   const [row] = await control.query<SessionRow>(text, [session, named, holder, hash ?? null, begins, lifeMs]);
   if (row === undefined) throw closedSession(session);
-  if (row.held) throw heldByAnother(session);
-  if (hash !== undefined && row.hash !== null && row.hash !== hash) throw changedKey(session);
+  if (row.refused === "held") throw heldByAnother(session);
+  if (row.refused === "changed") throw changedKey(session);
   const { closed, opening, number } = row;
   return { session: toSessionId(row.session), named: row.named, closed, opening, number };
 }
@@ -126,9 +128,9 @@ interface SessionRow {
   readonly named: boolean;
   readonly closed: boolean;
   readonly opening: number;
-  readonly hash: string | null;
   readonly number: number;
-  readonly held: boolean;
+  /** Why it is not opened, and unchanged; null: it is. */
+  readonly refused: "held" | "changed" | null;
 }
 
 /** The refusals of {@link Store.openSession}. */

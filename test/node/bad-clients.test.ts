@@ -110,6 +110,21 @@ describe("a batch beyond the limits is refused by code and rule, and changes not
     expect(await storedOf("call-")).toEqual(["call-1", "call-2"]);
   });
 
+  test("in a call with the key of another one, wherever it would go", async () => {
+    const send = (eid: string, idempotencyKey: string) => {
+      const datapoints = [{ type: "probe", eid, attr: "int", v: toWireValue(1) }];
+      return callUnary(dialled, Ingest.method.send, { datapoints, idempotencyKey, level: AckLevel.PROCESSED }, 10_000);
+    };
+    const first = await send("key-0", "mine");
+    const before = await dumpDatabase(connection);
+    const refusal = { code: "BATCH_CHANGED", message: "the idempotency key mine came back with other content" };
+    for (let i = 1; i <= 20; i++) await expect(send(`key-${i}`, "mine")).rejects.toMatchObject(refusal);
+    expect(await dumpDatabase(connection)).toBe(before);
+    expect((await send("key-0", "mine")).tokens).toEqual(first.tokens);
+    await send("key-1", "yours");
+    expect(await storedOf("key-")).toEqual(["key-0", "key-1"]);
+  });
+
   test("a message above what gRPC takes is told as such, and the client's next stream is served", async () => {
     const raw = openRawStream(node.address, "oversized", true);
     opened.push(() => raw.close());

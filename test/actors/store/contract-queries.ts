@@ -41,6 +41,8 @@ export function describeQueries(current: () => Store & Queries): void {
       code: "BATCH_CHANGED",
       message: "the idempotency key k came back with other content",
     });
+    // Nothing of it was changed.
+    expect(await open("key:k", "h1")).toEqual({ ...first, opening: 3 });
     // One that an older node began.
     await open("key:old");
     expect(await open("key:old", "h1")).toMatchObject({ number: 1 });
