@@ -12,7 +12,7 @@ import type { Clock } from "../proto/clock.ts";
 import { type ErrorCode, StarlingError } from "../proto/starling-error.ts";
 import type { Engine, LogPlace } from "./engine.ts";
 import { errorOf } from "./lane/message-result.ts";
-import { type Part, taskFrom } from "./lane/part.ts";
+import { type Part, type PartTask, taskFrom } from "./lane/part.ts";
 import { createLineText, writeTask } from "./log/line.ts";
 import type { SplitBatch } from "./sessions/batch.ts";
 import type { CallChannel, CallSession } from "./sessions/call-session.ts";
@@ -59,7 +59,9 @@ export function createMessenger(options: MessengerOptions): Messenger {
     if (call.idempotencyKey.length > keyMaxLength) {
       throw new StarlingError("TOO_LARGE", `an idempotency key has at most ${keyMaxLength} characters`);
     }
-    const batch = await calls.send((channel) => splitMessage(engine, task, channel), { ...call, level: "durable" });
+    const message = writeMessage(task);
+    const options = { ...call, level: "durable", hash: message.hash } as const;
+    const batch = await calls.send((channel) => splitMessage(engine, message, channel), options);
     const [refused] = batch.rejections;
     if (refused !== undefined) throw new StarlingError(refused.code as ErrorCode, refused.message);
     const [place] = tokensOf(batch);
@@ -129,20 +131,28 @@ function valuesJson(spec: EntitySpec, view: RecordView): string {
 const partBytes = 350;
 const datapointBytes = 150;
 
+interface Message {
+  readonly task: PartTask;
+  readonly hash: string;
+}
+
+function writeMessage(checked: CheckedTask): Message {
+  const task = taskFrom(checked, null);
+  const text = createLineText();
+  writeTask(task, text, "\n");
+  return { task, hash: createHash("sha256").update(text.pieces.join("")).digest("hex").slice(0, 16) };
+}
+
 function splitMessage(
   { entityShards, systemShards }: MessengerOptions["engine"],
-  task: CheckedTask,
+  { task, hash }: Message,
   { channel, number }: CallChannel,
 ): SplitBatch {
   const shard = shardOfType(task.entity.id, task.eid, { entityShards, systemShards });
-  const own = taskFrom(task, null);
-  const text = createLineText();
-  writeTask(own, text, "\n");
-  const hash = createHash("sha256").update(text.pieces.join("")).digest("hex").slice(0, 16);
   const bytes = task.datapoints.reduce((sum, { json }) => sum + datapointBytes + json.length, partBytes);
   const rejections: Part["rejections"] = [];
   const at = { position: 0, shard, channel, number, predecessor: null, hash };
-  const part: Part = { kind: "part", ...at, tasks: [own], rejections, bytes };
+  const part: Part = { kind: "part", ...at, tasks: [task], rejections, bytes };
   // A refusal of the part speaks for each of its items: there is at least one.
   const items = Math.max(1, task.datapoints.length);
   const size = { bytes, items, accepted: items, partOf: new Int32Array(items), whole: false };

@@ -29,6 +29,7 @@ import { createReplyReader } from "./reply-reader.ts";
 import { shardOfType } from "./shard-of-type.ts";
 import type { OpenCut } from "./snapshots/tick-mark.ts";
 import { createTicks } from "./snapshots/ticks.ts";
+import { drawnPrefix } from "./store/session-life.ts";
 import type { AcquiredShard, Fence, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
 import { type Traces, tracedBy } from "./traces.ts";
 
@@ -117,8 +118,8 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     ...createReads(options, lanes),
     openSession: (session, opening) => {
       const isNew = session === "";
-      const begins = isNew || opening.named;
-      return store.openSession(toSessionId(isNew ? options.newSessionId() : session), { ...opening, begins });
+      const id = isNew ? `${drawnPrefix}${options.newSessionId()}` : session;
+      return store.openSession(toSessionId(id), { ...opening, begins: isNew || opening.named });
     },
     useSession: (session) => store.useSession(session),
     closeSession: (session) => store.closeSession(session),

@@ -11,7 +11,6 @@ import { createBatchMeter } from "../actors/sessions/batch-meter.ts";
 import { CallSession, defaultCallLimits } from "../actors/sessions/call-session.ts";
 import type { Snapshots } from "../actors/snapshots/snapshots.ts";
 import { type ClusterEngine, type EngineOptions, startEngine } from "../actors/start-engine.ts";
-import { channelLifeMs } from "../actors/store/session-life.ts";
 import { modelWithBehaviours } from "../modules/behaviour-model.ts";
 import type { Model } from "../modules/model.ts";
 import { systemClock } from "../proto/clock.ts";
@@ -30,7 +29,7 @@ import { startLoopWatch } from "./loop-watch.ts";
 import { loadModules, type Modules } from "./module-loader.ts";
 import { moduleStatuses } from "./module-status.ts";
 import { type Cluster, openCluster } from "./open-cluster.ts";
-import { type Database, openDatabase, retentionMs } from "./open-database.ts";
+import { type Database, openDatabase } from "./open-database.ts";
 import { openHttp } from "./open-http.ts";
 import { openSecurity, type Security } from "./open-security.ts";
 import { openSnapshots } from "./open-snapshots.ts";
@@ -328,7 +327,6 @@ function laneLimits(settings: Settings): LaneLimits {
     residentMaxEntities: settings.residentMaxEntities / lanes,
     residentMaxBytes: settings.residentMaxBytes / lanes,
     backlogMaxBytes: settings.backlogMaxBytes / lanes,
-    channelLifeMs: channelLifeMs(retentionMs(settings)),
   };
 }
 

@@ -3,7 +3,6 @@ import type { Counters } from "../actors/counters.ts";
 import { coordinatorShard } from "../actors/snapshots/snapshot-coordinator.ts";
 import { createShardedSnapshots } from "../actors/store/postgres-snapshots.ts";
 import { openPostgresStore, type PostgresStore } from "../actors/store/postgres-store.ts";
-import { channelLifeMs } from "../actors/store/session-life.ts";
 import { createShardedSnapshotQueries } from "../actors/store/sharded-snapshot-queries.ts";
 import {
   createShardedHistories,
@@ -92,7 +91,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     }
     // After the lock: another node's database is not judged. Each database judges by the entities that it holds.
     for (const store of stores) await store.keepModel(options.model);
-    opened.push(keepHouse(stores, retentionMs(settings), log), keepSessions(stores, retentionMs(settings), log));
+    opened.push(keepHouse(stores, settings.retentionDays, log), keepSessions(stores, log));
     opened.push(keepIndexes(stores, options));
     const storeOf = (shard: ShardId): PostgresStore => stores[shard % stores.length] ?? first;
     const spread = stores.length === 1 ? first : createShardedStore(stores, storeOf);
@@ -134,11 +133,6 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   }
 }
 
-/** How long raw datapoints are kept, and sessions that nobody uses. */
-export function retentionMs({ retentionDays }: Pick<Settings, "retentionDays">): number {
-  return retentionDays * dayMs;
-}
-
 /** Connections for reads: PostgreSQL's are few, and nodes of a cluster share them. */
 export function readersOf({ etcd }: Pick<Settings, "etcd">): number {
   return etcd === null ? 4 : 2;
@@ -158,8 +152,7 @@ async function openStore(
       const on = { onOtherWorld, onError };
       // So that who looks into pg_stat_activity sees whose sessions they are.
       const named = { application: `starling ${node}`, statementTimeoutMs: storeTimeoutMs };
-      const sessionLifeMs = retentionMs(settings);
-      return await openPostgresStore({ url, lanes, readers, shards, sessionLifeMs, ...named, ...on });
+      return await openPostgresStore({ url, lanes, readers, shards, ...named, ...on });
     } catch (error) {
       if (!(error instanceof StarlingError) || !error.retryable) throw error;
       if (attempt === 0) log.warn({ problem: error.message }, "waiting for postgresql");
@@ -172,12 +165,12 @@ async function openStore(
  * Makes partitions of the log ahead of time and drops those that are old and passed (R8), at the start and every ten minutes;
  * asks every ten seconds whether the databases are still the same (R25). Returns the end of it.
  */
-function keepHouse(stores: readonly PostgresStore[], retainedMs: number, log: Log): () => Promise<void> {
+function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log: Log): () => Promise<void> {
   let running: Promise<unknown> = Promise.resolve();
   const run = async (): Promise<void> => {
     for (const store of stores) {
       await store.ensurePartitions(Date.now());
-      const dropped = await store.dropPartitions(Date.now() - retainedMs);
+      const dropped = await store.dropPartitions(Date.now() - retentionDays * dayMs);
       if (dropped.length > 0) log.info({ days: dropped }, "partitions of the log dropped");
     }
   };
@@ -199,18 +192,16 @@ function keepHouse(stores: readonly PostgresStore[], retainedMs: number, log: Lo
   };
 }
 
-/**
- * Forgets the sessions that nobody has used for so long, then the channels that only they could have used, at the start and every
- * six hours. Returns the end of it.
- */
-function keepSessions(stores: readonly PostgresStore[], lifeMs: number, log: Log): () => Promise<void> {
+/** Forgets the sessions and channels that are over, at the start and every six hours. Returns the end of it. */
+function keepSessions(stores: readonly PostgresStore[], log: Log): () => Promise<void> {
   let running: Promise<unknown> = Promise.resolve();
   const run = async (): Promise<void> => {
-    const now = Date.now();
     let sessions = 0;
     let channels = 0;
-    for (const store of stores) sessions += await store.forgetSessions(now - lifeMs);
-    for (const store of stores) channels += await store.forgetChannels(now - channelLifeMs(lifeMs));
+    for (const store of stores) {
+      sessions += await store.forgetSessions();
+      channels += await store.forgetChannels();
+    }
     if (sessions + channels > 0) log.info({ sessions, channels }, "sessions forgotten");
   };
   const keep = (): void => {

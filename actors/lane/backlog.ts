@@ -27,10 +27,15 @@ export function createBacklog(): Backlog {
 }
 
 /** Counts tasks in, or (negative) out. */
-export function countBacklog(lane: Lane, { backlog }: Shard, tasks: number, bytes: number): void {
+export function countBacklog(lane: Lane, { backlog, keptBack }: Shard, tasks: number, bytes: number): void {
   backlog.tasks += tasks;
   backlog.bytes += bytes;
-  lane.backlogBytes += bytes;
+  if (keptBack === null) lane.backlogBytes += bytes;
+}
+
+/** What a shard holds no longer keeps out what comes for the others of its lane: it leaves, or nothing of it gets less. */
+export function leaveBacklog(lane: Lane, { backlog, keptBack }: Shard): void {
+  if (keptBack === null) lane.backlogBytes -= backlog.bytes;
 }
 
 /**

@@ -3,11 +3,12 @@ import type { FlushRequest } from "../store/store.ts";
 import type { Flush } from "./lane.ts";
 
 /**
- * Two flushes of half of the shards each; null: it is of one. Marks of a gate are left out: the next flush has them again,
- * of the shards that can be written (`poison.ts`).
+ * Two flushes of half of the shards each; null: it is of one. Marks of a gate are left out of a lane's: its next flush has them
+ * again, of the shards that can be written (`poison.ts`).
  */
 export function halve(flush: Flush): readonly [Flush, Flush] | null {
-  const { attempts: _, ...request } = flush.request;
+  const { attempts: _, ...rest } = flush.request;
+  const request = flush.scope === "lane" ? rest : flush.request;
   const shards = request.fences.map(({ shard }) => shard);
   const middle = Math.ceil(shards.length / 2);
   const first = withoutShards({ ...flush, request }, new Set(shards.slice(middle)));

@@ -6,7 +6,7 @@ import { takeImage } from "../snapshots/tick-image.ts";
 import { openCut, passedMark } from "../snapshots/tick-mark.ts";
 import type { Fence, FlushRequest, ShardProgress, StoredEntity, WriteResult } from "../store/store.ts";
 import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
-import { passBacklog } from "./backlog.ts";
+import { leaveBacklog, passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import { loseShards, owns } from "./commit.ts";
 import type { Entity } from "./entity.ts";
@@ -333,6 +333,7 @@ function keepBack(lane: Lane, { shard: id, epoch }: Fence, keptBack: NonNullable
   if (shard === undefined || shard.epoch !== epoch) return;
   lane.world.counters.add("shards_kept_back");
   lane.effects.push({ kind: "kept-back", shard: id, error: keptBack.error });
+  leaveBacklog(lane, shard);
   shard.keptBack = keptBack;
   lane.packed &&= withoutShards(lane.packed, new Set([id]));
   if (shard.handOff !== null) leaveKeptBack(lane, shard);

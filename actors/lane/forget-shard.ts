@@ -2,6 +2,7 @@ import type { ShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Fence } from "../store/store.ts";
 import { isOutboxChannel, tell } from "./admission.ts";
+import { leaveBacklog } from "./backlog.ts";
 import { withoutShards } from "./flush-shards.ts";
 import type { Lane } from "./lane.ts";
 import { forgetOutbox } from "./outbox.ts";
@@ -36,7 +37,7 @@ export function forgetShard(lane: Lane, shard: Shard, error: StarlingError): voi
   lane.touched.delete(shard);
   lane.dirty.delete(shard);
   lane.dirtyEntities -= shard.dirty.length;
-  lane.backlogBytes -= shard.backlog.bytes;
+  leaveBacklog(lane, shard);
   const gone = new Set([shard.id]);
   lane.packed &&= withoutShards(lane.packed, gone);
   lane.divided = lane.divided.flatMap((flush) => withoutShards(flush, gone) ?? []);

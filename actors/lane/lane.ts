@@ -160,8 +160,6 @@ export interface LaneLimits {
   readonly chainMaxDepth: number;
   readonly obligationAfterMs: number;
   readonly obligationAfterSeqs: number;
-  /** Not a setting: see `session-life.ts`. */
-  readonly channelLifeMs: number;
 }
 
 export type LaneMessage =

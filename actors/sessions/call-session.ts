@@ -1,6 +1,6 @@
 import type { Clock } from "../../proto/clock.ts";
 import { withDeadline } from "../../proto/deadline.ts";
-import { type SessionId, type ShardId, toSessionId } from "../../proto/ids.ts";
+import type { SessionId, ShardId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
@@ -33,6 +33,8 @@ export interface CallOptions {
   readonly signal: AbortSignal;
   /** The call is recognised when it is repeated with the same key; empty: at-least-once. */
   readonly idempotencyKey: string;
+  /** Of the batch, where there is a key. */
+  readonly hash?: string;
   /** The caller's token, by its name: another one's keys are refused. Default none. */
   readonly holder?: string | null;
   /** The caller's trace (W3C); default none. */
@@ -77,8 +79,8 @@ export class CallSession {
     const { clock, maxCalls } = this.#options;
     if (this.#status === "closed") throw new StarlingError("UNAVAILABLE", "the node is stopping");
     if (this.#calls >= maxCalls) throw busy(`${maxCalls} calls`);
-    const opening = this.#runOf(split, call);
     this.#calls += 1;
+    const opening = this.#runOf(call);
     let wanted = true;
     const sending = opening.then((run) => (wanted ? this.#send(run, split, call) : never<OpenBatch>()));
     const text = `it is unknown whether the datapoints were taken: the batch was not ${call.level}`;
@@ -109,24 +111,16 @@ export class CallSession {
     await Promise.allSettled(closing);
   }
 
-  /** Raises what is wrong with the batch of a key before that is opened. */
-  #runOf(split: (channel: CallChannel) => SplitBatch, call: CallOptions): Promise<Run> {
-    const { idempotencyKey: key, holder = null, level } = call;
+  #runOf({ idempotencyKey: key, hash, holder = null, level }: CallOptions): Promise<Run> {
     if (key === "") return this.#sharedRun(level);
-    const session = toSessionId(`${keyPrefix}${key}`);
-    const [part] = split(this.#channelOf(session, 1)).parts;
-    return this.#open(session, { named: true, holder, ...(part && { hash: part.hash }) }, level);
-  }
-
-  #channelOf(session: SessionId, number: number): CallChannel {
-    const homeShard = shardOf("entity", "", session, this.#options.engine.entityShards);
-    return { channel: `c:${session}`, number, homeShard };
+    return this.#open(`${keyPrefix}${key}`, { named: true, holder, ...(hash !== undefined && { hash }) }, level);
   }
 
   async #send(run: Run, split: (channel: CallChannel) => SplitBatch, call: CallOptions): Promise<OpenBatch> {
-    const { maxBytes } = this.#options;
+    const { engine, maxBytes } = this.#options;
+    const homeShard = shardOf("entity", "", run.session, engine.entityShards);
     run.lastNumber += 1;
-    const batch = split(this.#channelOf(run.session, run.lastNumber));
+    const batch = split({ channel: `c:${run.session}`, number: run.lastNumber, homeShard });
     if (this.#bytes > 0 && this.#bytes + batch.bytes > maxBytes) throw busy(`${maxBytes} bytes of calls`);
     this.#bytes += batch.bytes;
     try {

@@ -7,6 +7,7 @@ import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import { closedSession } from "../store/session.ts";
+import { drawnPrefix, keyPrefix } from "../store/session-life.ts";
 import type { StoredSession } from "../store/store.ts";
 import { type AckQueue, canAck, createAckQueue, takeAcks } from "./acks.ts";
 import { type LooseBatch, splitBatch } from "./batch.ts";
@@ -338,7 +339,8 @@ function problemOfSessionName(session: string, named: boolean): string | null {
   if (named && session === "") return "a named session without a name";
   if (session.length > 200) return "a session's name is at most 200 characters long";
   if (/[^\x20-\x7e\u00a0-\ud7ff\ue000-\uffff]/.test(session)) return "a session's name holds a control character";
-  return session.startsWith("key:") ? "session names beginning with key: are taken by idempotency keys" : null;
+  if (session.startsWith(keyPrefix)) return "session names beginning with key: are taken by idempotency keys";
+  return named && session.startsWith(drawnPrefix) ? "session names beginning with drawn: are drawn by nodes" : null;
 }
 
 function invalid(message: string): StarlingError {

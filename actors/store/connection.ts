@@ -302,13 +302,23 @@ const refused = /^(22|23|54)/;
 /** Codes of the server, each of which has a digit; EPIPE, of the system, is none. */
 const sqlState = /^(?=.*\d)[0-9A-Z]{5}$/;
 
+/**
+ * Whether the server has run out of transaction ids, or of their groups: of the class of limits too, but not the data's fault. Where
+ * in the server an error was raised is told in no language.
+ */
+function isExhausted(error: unknown): boolean {
+  const { file } = error as { readonly file?: unknown };
+  return file === "varsup.c" || file === "multixact.c";
+}
+
 /** A StarlingError of what the package or the server raised. */
 function translate(error: unknown): StarlingError {
   if (error instanceof StarlingError) return error;
   const message = error instanceof Error && error.message !== "" ? error.message : String(error);
   const code = codeOf(error);
   if (code === null) return new StarlingError("INTERNAL", message, { cause: error });
-  if (!sqlState.test(code) || again.test(code)) return new StarlingError("STORE", message, { cause: error });
+  if (!sqlState.test(code) || again.test(code) || isExhausted(error))
+    return new StarlingError("STORE", message, { cause: error });
   if (refused.test(code)) return new StarlingError("STORE_REFUSED", message, { cause: error });
   return new StarlingError("STORE_FATAL", `${message} (${code})`, { cause: error });
 }

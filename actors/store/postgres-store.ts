@@ -50,8 +50,8 @@ export interface PostgresStore extends Store, Queries, Histories, Lifetimes, Obi
   /** See {@link dropPartitions}: returns the days that went. */
   dropPartitions(before: number): Promise<string[]>;
   /** See `session-life.ts`. */
-  forgetSessions(before: number): Promise<number>;
-  forgetChannels(before: number): Promise<number>;
+  forgetSessions(): Promise<number>;
+  forgetChannels(): Promise<number>;
   /** The coordinator that the cluster's nodes meet at (R22): the one that stands, else `identity`, which stands from now on; null asks. */
   keepCoordinator(identity: string | null): Promise<string | null>;
   /** Lets another coordinator stand. */
@@ -72,8 +72,6 @@ export interface PostgresStoreOptions extends ClusterExpectation {
   readonly application?: string;
   readonly statementTimeoutMs?: number;
   readonly connectTimeoutMs?: number;
-  /** How long a session that nobody uses is known (ms); default for a thousand years. */
-  readonly sessionLifeMs?: number;
   /** Statements that may wait for a connection of their pool. */
   readonly waitingMax?: number;
   /** The server, or its timeline, became another: every call raises FENCED from now on, and writes lose their shards (R25). */
@@ -134,8 +132,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     const clusterId = await pools.control.alone((connection) => migrate(connection, options));
     await partitions.ensureAhead(Date.now());
     const entityShards = options.shards.entity ?? 0;
-    const { sessionLifeMs = 1000 * 365 * 86_400_000 } = options;
-    return createStore({ pools, partitions, clusterId, connect, entityShards, sessionLifeMs, world });
+    return createStore({ pools, partitions, clusterId, connect, entityShards, world });
   } catch (error) {
     await closeAll(pools);
     throw error;
@@ -152,10 +149,9 @@ function createStore(parts: {
   clusterId: string;
   connect: Omit<ConnectionOptions, "onClose">;
   entityShards: number;
-  sessionLifeMs: number;
   world: WorldWatch;
 }): PostgresStore {
-  const { pools, partitions, clusterId, connect, entityShards, sessionLifeMs, world } = parts;
+  const { pools, partitions, clusterId, connect, entityShards, world } = parts;
   const { reads, search, control } = pools;
   /** On a connection of its own: it may take long, or hold up what uses another one. */
   const maintain = async <T>(work: (connection: Connection) => Promise<T>, timeoutMs?: number): Promise<T> => {
@@ -190,7 +186,7 @@ function createStore(parts: {
     readUnpassed: (channels) => readUnpassed(reads, channels),
     places: () => readPlaces(control),
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
-    openSession: (session, opening) => openSession(control, session, opening, sessionLifeMs),
+    openSession: (session, opening) => openSession(control, session, opening),
     closeSession: (session) => closeSession(control, session),
     useSession: (session) => useSession(control, session),
     list: (request) => listEntities(reads, request),
@@ -224,8 +220,8 @@ function createStore(parts: {
       partitions.forget();
       return maintain((connection) => dropPartitions(connection, before));
     },
-    forgetSessions: (before) => maintain((connection) => forgetSessions(connection, before)),
-    forgetChannels: (before) => maintain((connection) => forgetChannels(connection, before)),
+    forgetSessions: () => maintain(forgetSessions),
+    forgetChannels: () => maintain(forgetChannels),
     keepCoordinator: (identity) => keepCoordinator(control, identity),
     adoptCoordinator: (identity) => adoptCoordinator(control, identity),
     lockExclusively: (options) => lockExclusively(connect, options),

@@ -1,30 +1,52 @@
 import type { Connection } from "./connection.ts";
 
-/** Before an idempotency key, which is a session of one batch. */
+/** Before an idempotency key, which is a session of one batch; and before the id that a node draws for a session without a name. */
 export const keyPrefix = "key:";
+export const drawnPrefix = "drawn:";
+
+const dayMs = 86_400_000;
 
 /**
- * How long sessions and channels are kept. A session that is over (`session.ts`) may be forgotten at any time after; of a name
- * it is kept that it is closed. A channel goes a day after the last session that could use it: no part of one can be on its way by
- * then (R5, R11). Only its owner and its row know a channel, and each forgets by itself: who knows more refuses more.
+ * How long sessions and channels are kept. What is over (`session.ts`) may be forgotten at any time after. Of a key or of a drawn
+ * session a channel goes when it has had nothing new for a day longer: of a key there is one batch, which came while it lived; and a
+ * drawn session is not noted to be in use while a batch of it waits, so that all that could be repeated is as new as that. So its
+ * session is over, and no part of one can be on its way (R5, R11). Channel and session are forgotten each by itself, the channel by
+ * its owner's memory and by the table: who knows more refuses more. Names and their channels stay: there are few.
  */
+export const sessionLifeMs = 7 * dayMs;
+export const channelLifeMs = sessionLifeMs + dayMs;
+
+/** Whether a channel can be forgotten: not that of a name, nor another shard's outbox. */
+export function isMortal(channel: string): boolean {
+  return channel.startsWith(`c:${keyPrefix}`) || channel.startsWith(`c:${drawnPrefix}`);
+}
+
 export const forgetFunctions = String.raw`
-create function starling.forget_sessions_1(p_before timestamptz, p_limit int) returns int language sql begin atomic
+alter table starling.channel add column at timestamptz not null default now();
+alter table starling.channel alter column at set default clock_timestamp();
+
+create function starling.forget_sessions_1(p_life_ms float8, p_limit int) returns int language sql begin atomic
   with old as (
-    select s.session, s.named and s.session not like '${keyPrefix}%' as stays from starling.session s
-      where s.used_at < p_before and (not s.closed or not s.named or s.session like '${keyPrefix}%')
+    select s.session from starling.session s
+      where not s.named and s.used_at < clock_timestamp() - make_interval(secs => p_life_ms / 1000)
       limit p_limit for update skip locked
-  ), closed as (
-    update starling.session s set closed = true from old where s.session = old.session and old.stays returning 1
+  ), aged as (
+    select s.session from starling.session s
+      where s.session like '${keyPrefix}%' and s.opened_at < clock_timestamp() - make_interval(secs => p_life_ms / 1000)
+      limit p_limit for update skip locked
   ), gone as (
-    delete from starling.session s using old where s.session = old.session and not old.stays returning 1
+    delete from starling.session s using (select session from old union select session from aged) o
+      where s.session = o.session returning 1
   )
-  select ((select count(*) from closed) + (select count(*) from gone))::int;
+  select count(*)::int from gone;
 end;
 
-create function starling.forget_channels_1(p_shard int, p_before timestamptz) returns int language sql begin atomic
+create function starling.forget_channels_1(p_shard int, p_life_ms float8) returns int language sql begin atomic
   with gone as (
-    delete from starling.channel c where c.shard = p_shard and c.at < p_before and c.channel like 'c:%' returning 1
+    delete from starling.channel c
+      where c.shard = p_shard and c.at < clock_timestamp() - make_interval(secs => p_life_ms / 1000)
+        and (c.channel like 'c:${keyPrefix}%' or c.channel like 'c:${drawnPrefix}%')
+      returning 1
   )
   select count(*)::int from gone;
 end;
@@ -48,34 +70,27 @@ language sql begin atomic
 end;
 `;
 
-const channelGraceMs = 24 * 3_600_000;
-
-/** How long a channel that nobody uses is kept, where a session is kept for `sessionLifeMs`. */
-export function channelLifeMs(sessionLifeMs: number): number {
-  return sessionLifeMs + channelGraceMs;
-}
-
-/** Sessions forgotten by one statement. */
+/** Of each kind, forgotten by one statement. */
 const forgottenAtOnce = 10_000;
 
-/** Forgets the sessions that were last used before then (Unix ms); how many. Raises STORE. */
-export async function forgetSessions(maintenance: Connection, before: number): Promise<number> {
-  const text = "select starling.forget_sessions_1(starling.to_time_1($1), $2) as count";
+/** Forgets the sessions that are over; how many. Raises STORE. */
+export async function forgetSessions(maintenance: Connection): Promise<number> {
+  const text = "select starling.forget_sessions_1($1, $2) as count";
   for (let total = 0; ; ) {
-    const [row] = await maintenance.query<{ count: number }>(text, [before, forgottenAtOnce]);
+    const [row] = await maintenance.query<{ count: number }>(text, [sessionLifeMs, forgottenAtOnce]);
     const count = row?.count ?? 0;
     total += count;
-    if (count < forgottenAtOnce) return total;
+    if (count === 0) return total;
   }
 }
 
-/** Forgets clients' channels that were last used before then (Unix ms), shard by shard; how many. Raises STORE. */
-export async function forgetChannels(maintenance: Connection, before: number): Promise<number> {
+/** Forgets the channels that are over, shard by shard; how many. Raises STORE. */
+export async function forgetChannels(maintenance: Connection): Promise<number> {
   const shards = await maintenance.query<{ shard: number }>("select shard from starling.progress order by shard");
-  const text = "select starling.forget_channels_1($1, starling.to_time_1($2)) as count";
+  const text = "select starling.forget_channels_1($1, $2) as count";
   let total = 0;
   for (const { shard } of shards) {
-    const [row] = await maintenance.query<{ count: number }>(text, [shard, before]);
+    const [row] = await maintenance.query<{ count: number }>(text, [shard, channelLifeMs]);
     total += row?.count ?? 0;
   }
   return total;

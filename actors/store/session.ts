@@ -1,7 +1,7 @@
 import { type SessionId, toSessionId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Pool } from "./connection.ts";
-import { forgetFunctions, keyPrefix } from "./session-life.ts";
+import { forgetFunctions, keyPrefix, sessionLifeMs } from "./session-life.ts";
 import type { StoredSession } from "./store.ts";
 
 /** How a session is opened. */
@@ -62,18 +62,17 @@ end;
 
 /**
  * In step 10. An idempotency key keeps the hash of its batch, so that another one is refused wherever it would go (R10). Its batch
- * is numbered by the second in which the key was first seen: a key that was forgotten and comes back goes on above what its channels
+ * is numbered by the second in which the key was first seen: one that was forgotten and comes back goes on above what its channels
  * may still know. One from before this step has no hash, and number 1.
  *
- * What nobody has used for as long as raw datapoints are kept (`p_life_ms`) is over: what it repeats could not be compared any more.
- * A key begins anew, a name is closed for ever, since who comes back under it would send everything once more, and of other
- * sessions nothing is known any more.
+ * A key is over when its life (`session-life.ts`) has passed since it was first seen, and then begins anew; a session with an id
+ * that a node has drawn, when nobody has used it for so long, and then it is closed. A name is known for ever.
  */
 export const sessionLife = String.raw`
-alter table starling.session add column hash text,
-  add column used_at timestamptz not null default clock_timestamp();
-create index session_by_use on starling.session (used_at) where not closed or not named or session like '${keyPrefix}%';
-alter table starling.channel add column at timestamptz not null default clock_timestamp();
+alter table starling.session add column hash text, add column used_at timestamptz not null default now();
+alter table starling.session alter column used_at set default clock_timestamp();
+create index session_by_use on starling.session (used_at) where not named;
+create index key_by_age on starling.session (opened_at) where session like '${keyPrefix}%';
 
 create function starling.open_session_4(p_session text, p_named boolean, p_holder text, p_hash text, p_begins boolean,
   p_life_ms float8) returns table (session text, named boolean, closed boolean, opening int, number float8,
@@ -82,8 +81,9 @@ create function starling.open_session_4(p_session text, p_named boolean, p_holde
 declare
   v_since timestamptz := clock_timestamp() - make_interval(secs => p_life_ms / 1000);
 begin
-  delete from starling.session s where s.session = p_session and s.used_at < v_since and s.session like '${keyPrefix}%';
-  update starling.session s set closed = true where s.session = p_session and s.used_at < v_since and not s.closed;
+  delete from starling.session s where s.session = p_session and s.opened_at < v_since and s.session like '${keyPrefix}%';
+  update starling.session s set closed = true
+    where s.session = p_session and s.used_at < v_since and not s.named and not s.closed;
   if p_begins then
     insert into starling.session (session, named, closed, opening, hash) values (p_session, p_named, false, 0, p_hash)
       on conflict do nothing;
@@ -102,20 +102,36 @@ begin
 end
 $$;
 
+-- Replaced: nodes of the version before number the batch of every key 1. One that this version has begun they leave to it.
+create or replace function starling.open_session_3(p_session text, p_named boolean, p_holder text)
+  returns table (session text, named boolean, closed boolean, opening int) language plpgsql as $$
+#variable_conflict use_column
+begin
+  if exists (select from starling.session s where s.session = p_session and s.hash is not null) then
+    raise exception 'an idempotency key that a newer node has begun: send again, to that one' using errcode = '55000';
+  end if;
+  return query insert into starling.session as s (session, named, closed, opening, holder)
+    values (p_session, p_named, false, 1, p_holder)
+    on conflict (session) do update
+      set opening = s.opening + 1, used_at = clock_timestamp(), holder = coalesce(s.holder, p_holder)
+      where s.holder is null or p_holder is null or s.holder = p_holder
+    returning s.session, s.named, s.closed, s.opening;
+end
+$$;
+
 create function starling.use_session_1(p_session text) returns void language sql begin atomic
   update starling.session set used_at = clock_timestamp() where session = p_session;
 end;
 ${forgetFunctions}`;
 
-/** See {@link Store.openSession}. `lifeMs`: how long a session that nobody uses is known. */
+/** See {@link Store.openSession}. */
 export async function openSession(
   control: Pool,
   session: SessionId,
   { named, holder, hash, begins }: StoreOpening,
-  lifeMs: number,
 ): Promise<StoredSession> {
   const text = "select * from starling.open_session_4($1, $2, $3, $4, $5, $6)";
-  const [row] = await control.query<SessionRow>(text, [session, named, holder, hash ?? null, begins, lifeMs]);
+  const [row] = await control.query<SessionRow>(text, [session, named, holder, hash ?? null, begins, sessionLifeMs]);
   if (row === undefined) throw closedSession(session);
   if (row.refused === "held") throw heldByAnother(session);
   if (row.refused === "changed") throw changedKey(session);
@@ -145,7 +161,7 @@ export function changedKey(session: SessionId): StarlingError {
 
 /** Of a session that is closed, or not known. */
 export function closedSession(session: SessionId): StarlingError {
-  const text = `${nameOf(session)} was closed, or not used for longer than raw datapoints are kept: begin another one`;
+  const text = `${nameOf(session)} was closed, or nobody used it for a week: begin another one`;
   return new StarlingError("SESSION_CLOSED", text);
 }
 

@@ -114,7 +114,7 @@ export const settingsSchema = z.object({
     )
     .default(0.01)
     .describe("share of batches that are traced, of those whose sender does not say"),
-  retentionDays: count(7, 1, 36_500, "days that raw datapoints are kept, and sessions that nobody uses"),
+  retentionDays: count(7, 1, 36_500, "days that raw datapoints are kept"),
 });
 
 export type Settings = Readonly<z.output<typeof settingsSchema>>;

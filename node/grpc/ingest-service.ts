@@ -121,6 +121,7 @@ export class IngestService {
       {
         ...context,
         idempotencyKey,
+        hash: content.hash,
         holder: context.caller.holder,
         level: message.level === AckLevel.PROCESSED ? "processed" : "durable",
       },

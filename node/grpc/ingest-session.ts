@@ -57,6 +57,8 @@ export class IngestSession {
   #cancelWatch: () => void;
   #cancelSettle = () => {};
   #cancelUse = () => {};
+  /** Whether a batch has left it since its session was last noted to be in use. */
+  #moves = false;
   #status: "open" | "ended" = "open";
 
   constructor(call: IngestCall, options: IngestSessionOptions) {
@@ -179,6 +181,7 @@ export class IngestSession {
   }
 
   #close(batch: OpenBatch): void {
+    this.#moves = true;
     this.#open.delete(batch);
     this.#options.meter.closed(batch);
   }
@@ -197,11 +200,15 @@ export class IngestSession {
     );
   }
 
-  /** As long as the stream is open; what fails is tried again the next time. */
+  /**
+   * As long as the stream is open, and unless a batch waits in it all that time: what could be repeated is never much older than the
+   * last note (`session-life.ts`). One that fails is made the next time.
+   */
   #useSession(session: SessionId): void {
     const { engine, clock, useEveryMs } = this.#options;
     this.#cancelUse = clock.after(useEveryMs, () => {
-      engine.useSession(session).catch(() => undefined);
+      if (this.#moves || this.#open.size === 0) engine.useSession(session).catch(() => undefined);
+      this.#moves = false;
       this.#useSession(session);
     });
   }

@@ -170,7 +170,7 @@ function createLanes({ model, hooks, settings }: StageLanesOptions, monotonic: (
       model,
       hooks,
       // Nothing is refused here: the other side waits for each answer.
-      limits: { ...settings, lagMaxBytes: 1e12, backlogMaxBytes: 1e12, channelLifeMs: 1e12 },
+      limits: { ...settings, lagMaxBytes: 1e12, backlogMaxBytes: 1e12 },
       counters,
       now: Date.now,
       monotonic,

@@ -99,7 +99,6 @@ export const laneLimits: LaneLimits = {
   chainMaxDepth: 16,
   obligationAfterMs: 700,
   obligationAfterSeqs: 10_000,
-  channelLifeMs: 8 * 86_400_000,
 };
 
 const collectEveryMs = 700;

@@ -9,8 +9,11 @@ export interface RefusingPostgres {
   close(): Promise<void>;
 }
 
-/** Listens on a port at which nobody listened. */
-export async function startRefusingPostgres(port: number): Promise<RefusingPostgres> {
+/** Fields of PostgreSQL's ErrorResponse, a letter and a text each. */
+const startingUp = ["SFATAL", "VFATAL", "C57P03", "Mthe database system is starting up"];
+
+/** Listens on a port at which nobody listened. `fields`: of the error that it answers. */
+export async function startRefusingPostgres(port: number, fields = startingUp): Promise<RefusingPostgres> {
   const sockets = new Set<Socket>();
   let refused = 0;
   let path: string | null = null;
@@ -23,7 +26,7 @@ export async function startRefusingPostgres(port: number): Promise<RefusingPostg
     keep(client);
     if (path === null) {
       refused += 1;
-      client.once("data", () => client.end(startingUp()));
+      client.once("data", () => client.end(errorOf(fields)));
       return;
     }
     const postgres = connect(path);
@@ -47,9 +50,8 @@ export async function startRefusingPostgres(port: number): Promise<RefusingPostg
   };
 }
 
-/** An ErrorResponse of PostgreSQL's protocol: `E`, the length, fields of a letter and a text each. */
-function startingUp(): Buffer {
-  const fields = ["SFATAL", "VFATAL", "C57P03", "Mthe database system is starting up"];
+/** An ErrorResponse of PostgreSQL's protocol: `E`, the length, the fields. */
+function errorOf(fields: readonly string[]): Buffer {
   const body = Buffer.from(`${fields.map((field) => `${field}\0`).join("")}\0`);
   const head = Buffer.alloc(5);
   head.write("E");

@@ -79,7 +79,6 @@ export const simulationLimits: LaneLimits = {
   chainMaxDepth: 4,
   obligationAfterMs: 5000,
   obligationAfterSeqs: 10_000,
-  channelLifeMs: 8 * 86_400_000,
 };
 
 /** Messages and effects between two rests: what never ends is an error at once, not a test that hangs. */

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import type { News, Part } from "../../../actors/lane/part.ts";
+import { channelLifeMs } from "../../../actors/store/session-life.ts";
 import { shardId } from "../../../proto/ids.ts";
 import { createMemoryStore } from "../../support/memory-store.ts";
-import { type SimulatedNode, simulationLimits, startSimulatedNode } from "../../support/simulated-node.ts";
+import { type SimulatedNode, startSimulatedNode } from "../../support/simulated-node.ts";
 import { hooks, model, runHook } from "./protocol-script.ts";
 
 const shard = shardId("entity", 0);
@@ -39,24 +40,23 @@ async function pass(node: SimulatedNode, ms: number): Promise<void> {
 
 const channels = (node: SimulatedNode): string[] => [...(node.lane.shards.get(shard)?.channels.keys() ?? [])];
 
-test("a channel that nobody uses is forgotten after its life, and one that is used is not", async () => {
+test("channels of keys and of drawn sessions are forgotten when nothing new came for their life", async () => {
   const node = await start();
-  expect(await offer(node, "c:old", 1, 0)).toBe("durable");
-  expect(await offer(node, "c:used", 1, 0)).toBe("durable");
-  expect(await offer(node, "s:1", 1, 0)).toBe("durable");
-  await pass(node, simulationLimits.channelLifeMs - hour);
-  expect(channels(node)).toEqual(["c:old", "c:used", "s:1"]);
-  expect(await offer(node, "c:used", 2, 1)).toBe("durable");
+  const all = ["c:key:old", "c:key:used", "c:drawn:1", "c:name", "s:1"];
+  for (const channel of all) expect(await offer(node, channel, 1, 0)).toBe("durable");
+  await pass(node, channelLifeMs - hour);
+  expect(channels(node)).toEqual(all);
+  expect(await offer(node, "c:key:used", 2, null)).toBe("durable");
   await pass(node, 3 * hour);
-  expect(channels(node)).toEqual(["c:used", "s:1"]);
-  expect(await offer(node, "c:used", 3, 2)).toBe("durable");
+  expect(channels(node)).toEqual(["c:key:used", "c:name", "s:1"]);
+  expect(await offer(node, "c:key:used", 3, 2)).toBe("durable");
 });
 
 test("a sender whose channel is forgotten goes on by saying that it knows no predecessor", async () => {
   const node = await start();
-  expect(await offer(node, "c:slow", 7, null)).toBe("durable");
-  await pass(node, simulationLimits.channelLifeMs + 2 * hour);
-  expect(await offer(node, "c:slow", 8, 7)).toBe("GAP");
-  expect(await offer(node, "c:slow", 8, null)).toBe("durable");
-  expect(await offer(node, "c:slow", 9, 8)).toBe("durable");
+  expect(await offer(node, "c:drawn:slow", 7, null)).toBe("durable");
+  await pass(node, channelLifeMs + 2 * hour);
+  expect(await offer(node, "c:drawn:slow", 8, 7)).toBe("GAP");
+  expect(await offer(node, "c:drawn:slow", 8, null)).toBe("durable");
+  expect(await offer(node, "c:drawn:slow", 9, 8)).toBe("durable");
 });

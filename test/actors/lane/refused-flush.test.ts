@@ -1,4 +1,6 @@
 import { expect, test } from "vitest";
+import { halve } from "../../../actors/lane/flush-shards.ts";
+import type { Flush } from "../../../actors/lane/lane.ts";
 import type { FlushRequest, Store } from "../../../actors/store/store.ts";
 import type { HookTable } from "../../../modules/hook.ts";
 import { type ShardId, shardId } from "../../../proto/ids.ts";
@@ -141,4 +143,44 @@ test("a gate goes on without the shard at fault", async () => {
   expect(heir.lane.gate).toBeNull();
   for (const id of others) expect(memory.shards.get(id)?.watermark).toBe(heir.lane.shards.get(id)?.lastSeq);
   expect(heir.lane.shards.get(home)?.keptBack?.error.code).toBe("STORE_REFUSED");
+});
+
+test("a hand-off's flush that is divided leaves its marks to the shards that it writes (R17)", () => {
+  const shard = (id: ShardId) => ({ shard: id, epoch: 1 });
+  const mark = { from: 1, to: 2, deaths: 0 };
+  const flush = (scope: "lane" | "leaving") => {
+    const request = {
+      ...{ fences: others.map(shard), entities: [], history: [], progress: [], refused: [], deadLetters: [] },
+      attempts: others.map((id) => ({ shard: id, mark })),
+    };
+    return { request, scope, entities: [], progress: [], since: 0, startedAt: 0, attempts: 1 } as unknown as Flush;
+  };
+  const marked = (scope: "lane" | "leaving") =>
+    halve(flush(scope))?.map(({ request }) => request.attempts?.map((attempt) => attempt.shard));
+  expect(marked("leaving")).toEqual([others.slice(0, 2), others.slice(2)]);
+  expect(marked("lane")).toEqual([undefined, undefined]);
+});
+
+test("what a shard that is kept back holds keeps nobody out who sends to the others of its lane", async () => {
+  const memory = createMemoryStore();
+  const node = await start(refusing(memory).store, "node");
+  const limits = { ...node.lane.world.limits, backlogMaxBytes: 10_000 };
+  Object.assign(node.lane.world, { limits });
+  const client = createClient(Array.from({ length: 30 }, (_, v) => names.map((eid) => task("dst", eid, "late", v))));
+  for (let index = 0; index < 30; index++) {
+    // Raises what is refused, as BUSY is.
+    const offer: SimulatedNode["offer"] = (parts, listener) =>
+      node.offer(
+        parts.map((part) => ({ ...part, bytes: 2_000 })),
+        listener,
+      );
+    client.offer({ ...node, offer }, index, index + 1);
+    await node.run();
+  }
+  expect(client.acked.size).toBe(30);
+  expect(node.lane.shards.get(home)?.backlog.bytes).toBeGreaterThan(limits.backlogMaxBytes);
+  expect(node.lane.backlogBytes).toBe(0);
+  node.tell({ kind: "drop", shards: [home] });
+  await expect(node.run()).rejects.toMatchObject({ code: "MOVED" });
+  expect([node.lane.shards.has(home), node.lane.backlogBytes]).toEqual([false, 0]);
 });

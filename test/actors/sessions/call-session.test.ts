@@ -25,7 +25,8 @@ function open(engine: FakeEngine) {
       return splitBatch(batch, { model, entityShards: engine.entityShards, channel, homeShard, read: looseOf });
     };
     const signal = new AbortController().signal;
-    return calls.send(split, { level: "durable", deadlineMs: 1000, signal, idempotencyKey: "", ...call });
+    const options = { level: "durable", deadlineMs: 1000, signal, idempotencyKey: "", hash: `hash of ${eid}` } as const;
+    return calls.send(split, { ...options, ...call });
   };
   return { clock, calls, send };
 }

@@ -87,6 +87,7 @@ describe("the greeting", () => {
       [{ named: true, session: "" }, "INVALID_ARGUMENT"],
       [{ named: true, session: "a\tb" }, "INVALID_ARGUMENT"],
       [{ named: true, session: "key:x" }, "INVALID_ARGUMENT"],
+      [{ named: true, session: "drawn:x" }, "INVALID_ARGUMENT"],
       [{ named: true, session: "x".repeat(201) }, "INVALID_ARGUMENT"],
     ] as const) {
       const stream = start();

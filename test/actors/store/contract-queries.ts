@@ -23,10 +23,10 @@ export function describeQueries(current: () => Store & Queries): void {
 
   it("knows no session that did not begin", async () => {
     const open = (begins: boolean) =>
-      current().openSession(toSessionId("s-drawn"), { named: false, holder: null, begins });
+      current().openSession(toSessionId("drawn:1"), { named: false, holder: null, begins });
     await expect(open(false)).rejects.toMatchObject({
       code: "SESSION_CLOSED",
-      message: "session s-drawn was closed, or not used for longer than raw datapoints are kept: begin another one",
+      message: "session drawn:1 was closed, or nobody used it for a week: begin another one",
     });
     expect((await open(true)).opening).toBe(1);
     expect((await open(false)).opening).toBe(2);

@@ -222,6 +222,27 @@ describe("a stream", () => {
     expect(new Set(used)).toEqual(new Set(["mine"]));
   });
 
+  test("a session in which a batch waits all the time is not noted to be in use until that has gone", async () => {
+    const engine = createFakeEngine();
+    engine.refuse = () => new StarlingError("BUSY", "always");
+    let used = 0;
+    const useSession = async (): Promise<void> => {
+      used += 1;
+    };
+    const clock = createCountingClock();
+    const limits = { useEveryMs: 20 };
+    const { address } = await edge({ ...engine, useSession }, { limits, clock });
+    const raw = rawStream(address, "mine", true);
+    await raw.welcomed;
+    raw.send(1, null, "a");
+    await until(() => engine.stats.offers > 1, "a batch that waits");
+    const before = used;
+    await until(() => engine.stats.offers > 8, "many tries");
+    expect(used).toBe(before);
+    engine.refuse = () => null;
+    await until(() => used > before, "a note");
+  });
+
   test("a client that never reads its acknowledgements is bounded, then cut", async () => {
     const engine = createFakeEngine();
     const { address } = await edge(engine, { limits: { stalledMs: 300 } });
