@@ -11,7 +11,9 @@ export function createMemorySessions({
   return {
     openSession: async (session, { named, holder, hash, begins }) => {
       if (!begins && !sessions.has(session)) throw closedSession(session);
-      const known = sessions.get(session) ?? { session, named, closed: false, opening: 0, number: 1 };
+      // As in PostgreSQL, where it is the second of its first opening.
+      const number = hash === undefined ? 1 : 1_000 + sessions.size;
+      const known = sessions.get(session) ?? { session, named, closed: false, opening: 0, number };
       const held = holders.get(session) ?? holder;
       if (held !== null && holder !== null && held !== holder) throw heldByAnother(session);
       if (held !== null) holders.set(session, held);
