@@ -212,14 +212,14 @@ class JoinedMembership implements Membership {
 
   /** Returns after how many milliseconds the next pass is due. */
   async #pass(): Promise<number> {
+    const askedMs = this.#options.clock.now();
     const snapshot = readSnapshot(this.#keys, await this.#world.list(this.#keys.prefix));
     if (this.#isClosed()) return 0;
     this.#answered();
     const self = planSelf(this.#me, this.#lease.id, snapshot);
-    this.#follow(self);
-    const { id } = this.#me;
+    this.#follow(self, askedMs);
     const isInside = this.#status.kind === "inside";
-    this.#sight.observe(snapshot, (node) => (node === id || node === this.#published.id ? isInside : true));
+    this.#sight.observe(snapshot, (node) => (node === this.#me.id || node === this.#published.id ? isInside : true));
     if (isInside) this.#entering?.resolve();
     const scene = { self: this.#me, nodes: this.#sight.nodes, snapshot };
     const plan = this.#judge.plan(scene);
@@ -239,7 +239,7 @@ class JoinedMembership implements Membership {
   }
 
   /** Takes note of how this node's own record stands. */
-  #follow(self: SelfPlan): void {
+  #follow(self: SelfPlan, askedMs: number): void {
     const { log, clock } = this.#options;
     const status = this.#status;
     if (self.kind === "keep") {
@@ -259,7 +259,7 @@ class JoinedMembership implements Membership {
     } else if (self.kind === "foreign") {
       this.#stayAway(self.problem);
     } else if (status.kind === "entering") {
-      this.#waitForName(self.kind === "taken" ? self : null, status.busy);
+      this.#waitForName(self.kind === "taken" ? self : null, status.busy, askedMs);
     }
   }
 
@@ -269,13 +269,13 @@ class JoinedMembership implements Membership {
     this.#isForeign = true;
   }
 
-  /** A name that is held is waited for: its node may just have ended, and its lease be about to lapse. */
+  /** A name that is held is waited for, as its node may just have ended; who asks after its lease must have lapsed knows. */
   #waitForName(
     holder: { readonly by: NodeRecord | null } | null,
     busy: { readonly by: string; readonly sinceMs: number } | null,
+    askedMs: number,
   ): void {
-    const { log, clock } = this.#options;
-    const { name } = this.#me;
+    const [{ log, clock }, { name }] = [this.#options, this.#me];
     const by = holder?.by?.id ?? "";
     const address = holder?.by?.address ?? "an unknown address";
     if (holder === null) {
@@ -283,7 +283,7 @@ class JoinedMembership implements Membership {
     } else if (busy === null || busy.by !== by) {
       this.#status = { kind: "entering", busy: { by, sinceMs: clock.now() } };
       log.info({ name, holder: by, address }, "name is held by another node and was waited for");
-    } else if (clock.now() >= this.#heldUntilMs(busy.sinceMs)) {
+    } else if (askedMs >= this.#heldUntilMs(busy.sinceMs)) {
       const text = `another node named ${name} is alive at ${address}, give this one another name`;
       this.#entering?.reject(new StarlingError("CONFIG", text));
     }

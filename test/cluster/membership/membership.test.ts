@@ -2,7 +2,15 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createMembershipKeys } from "../../../cluster/membership/membership-keys.ts";
 import { writeNodeRecord } from "../../../cluster/membership/node-record.ts";
 import { shardId, toNodeId } from "../../../proto/ids.ts";
-import { createMembershipCluster, hanging, type MembershipCluster, none, prefix, ttlMs } from "./membership-cluster.ts";
+import {
+  createMembershipCluster,
+  type FaultSwitch,
+  hanging,
+  type MembershipCluster,
+  none,
+  prefix,
+  ttlMs,
+} from "./membership-cluster.ts";
 
 const keys = createMembershipKeys(prefix);
 let cluster: MembershipCluster;
@@ -117,6 +125,21 @@ describe("a node", () => {
     await cluster.clock.advance(ttlMs + 2000);
     await refused;
     expect(cluster.logged.filter((line) => line.includes("waited for"))).toHaveLength(1);
+  });
+
+  it("does not take the one before it for alive by what it was told too late", async () => {
+    const b = await cluster.start("b");
+    b.freeze();
+    const faults: FaultSwitch = { fault: () => none };
+    const joining = cluster.join("b", faults);
+    await cluster.clock.advance(ttlMs - 200);
+    // Asked for, as something has changed, while the lease still holds; there when it would have lapsed long since.
+    faults.fault = (call) => (call === "list" ? { kind: "slow", beforeMs: 0, afterMs: 1900 } : none);
+    await put(keys.weight("entity", "b"), "1");
+    await cluster.clock.advance(100);
+    faults.fault = () => none;
+    await cluster.clock.advance(5000);
+    expect((await joining).self.id).toBe("b-2");
   });
 
   it("whose name was taken while it was away is expelled", async () => {
