@@ -357,9 +357,11 @@ function createReads(options: LocalEngineOptions, lanes: Lanes): Reads {
     if (letter === null) throw new StarlingError("NOT_FOUND", `there is no dead letter ${id}`);
     if (letter.status !== "open") throw new StarlingError("NOT_FOUND", `dead letter ${id} is ${letter.status} already`);
     const cell = lanes.of(letter.shard);
-    if (!cell.lane.shards.has(letter.shard))
-      throw new StarlingError("MOVED", `this node does not own shard ${letter.shard}`);
-    const getRecord = async (type: string, eid: string) => (await get(type, eid, null))?.view ?? null;
+    const epoch = cell.lane.shards.get(letter.shard)?.epoch;
+    if (epoch === undefined) throw new StarlingError("MOVED", `this node does not own shard ${letter.shard}`);
+    // After a take-over the record may not be there yet that the hook was called with.
+    const place = { shard: letter.shard, epoch, seq: letter.seq };
+    const getRecord = async (type: string, eid: string) => (await get(type, eid, place))?.view ?? null;
     const tasks = await runLetter(letter, { model, hooks, runHook, getRecord });
     return new Promise((resolve, reject) => {
       const reply = (error: StarlingError | null): void =>

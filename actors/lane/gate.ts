@@ -3,26 +3,21 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import type { HookOutcome } from "../hooks/hook-outcome.ts";
 import type { AttemptMark } from "../store/store.ts";
 import type { Entity } from "./entity.ts";
-import type { Entry } from "./entry.ts";
 import type { Shard } from "./shard.ts";
+import type { Suspect } from "./suspect.ts";
 
 /** What holds the hooks of shards that were taken over from a dead process back, but for a window of them (`poison.ts`). */
 export interface Gate {
-  /** Replayed entries in the order of the windows; those before `first` are through. */
-  readonly entries: { readonly shard: Shard; readonly entry: Entry }[];
-  first: number;
+  readonly shards: Map<Shard, Suspect>;
   /**
    * queued: another lane's gate is open; marking: the window's mark is on its way into the store; open: the window's hooks run;
    * closing: the last mark is on its way out.
    */
   status: "queued" | "marking" | "open" | "closing";
   /** The window at hand. */
-  windows: Map<Shard, AttemptMark>;
-  /** Shards with a mark in the store. */
-  marked: Set<Shard>;
-  /** Seqs in a window, as long as the place of a death is narrowed down: for so many windows more. */
-  size: number;
-  narrowWindows: number;
+  windows: ReadonlyMap<Shard, AttemptMark>;
+  /** What the next flush is to make of the marks in the store; null: it removes one. */
+  marks: ReadonlyMap<Shard, AttemptMark | null>;
   /** Whether the window at hand is one datapoint that is not to be run. */
   poisoned: boolean;
   /** Entities whose next hook is behind the window. */

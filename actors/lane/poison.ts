@@ -1,11 +1,11 @@
-import { toSeq } from "../../proto/ids.ts";
 import { unreachable } from "../../proto/unreachable.ts";
-import type { AttemptMark, FlushRequest } from "../store/store.ts";
-import { causeOf, type Entry, isSettled } from "./entry.ts";
+import type { FlushRequest } from "../store/store.ts";
+import { causeOf, type Entry } from "./entry.ts";
 import { deathsMax, type Gate } from "./gate.ts";
 import type { Lane } from "./lane.ts";
 import { advance } from "./processing.ts";
 import { isSealed, type Shard } from "./shard.ts";
+import { lastMark, planWindow, type Suspect, suspectOf } from "./suspect.ts";
 
 /**
  * Poison (R17). When an owner did not give its shards up, it may have died of a hook, and its successor may too. So hooks of
@@ -18,41 +18,27 @@ import { isSealed, type Shard } from "./shard.ts";
  *  3. Within a shard windows grow in log order. What stands before an inherited mark passed in the life before.
  *  4. A hook that runs on for `obligationAfterMs` no longer holds its window, as it no longer holds the watermark.
  *  5. The dead letters of a poisoned datapoint are written in the flush that replaces its mark.
+ *  6. A mark that an owner finds is that of a death, also if the shard was given up in between: who gives it up before its
+ *     range has passed leaves the mark as it was, so that no move makes the range wider (`suspect.ts`).
  *
  * The mark is a row per shard; its size is what a clean restart does not pay: it has none.
  */
-const windowMaxSeqs = 8192;
 
 /** Gates the shards that were not given up by their owner, or that still have a mark. */
 export function gateShards(lane: Lane, shards: readonly Shard[]): void {
-  const gated = shards.filter((shard) => shard.openTo === 0).sort((a, b) => rank(a) - rank(b) || a.id - b.id);
-  const entries = gated.flatMap((shard) => replayedOf(shard).map((entry) => ({ shard, entry })));
-  const marked = gated.filter(({ attempt }) => attempt !== null);
-  const waiting = new Set(entries.map(({ shard }) => shard));
-  for (const shard of gated) if (!waiting.has(shard)) shard.openTo = Number.POSITIVE_INFINITY;
-  if (entries.length === 0 && marked.length === 0) return;
-  if (lane.gate !== null) {
-    // Of marks that come while a gate is there only the rows are taken over: their places are found anew.
-    lane.gate.entries.push(...entries);
-    for (const shard of marked) lane.gate.marked.add(shard);
-    return;
-  }
-  lane.gate = {
-    entries,
-    first: 0,
+  const suspects = shards.filter(({ openTo }) => openTo === 0).map((shard) => suspectOf(shard, replayedOf(shard)));
+  const gated = suspects.filter(({ entries, isMarked }) => entries.length > 0 || isMarked);
+  for (const { shard, entries } of suspects) if (entries.length === 0) shard.openTo = Number.POSITIVE_INFINITY;
+  if (gated.length === 0) return;
+  lane.gate ??= {
+    shards: new Map(),
     status: "queued",
     windows: new Map(),
-    marked: new Set(marked),
-    size: windowMaxSeqs,
-    narrowWindows: 0,
+    marks: new Map(),
     poisoned: false,
     parked: new Map(),
   };
-}
-
-/** Shards with a mark come first: their windows are where the death was. */
-function rank(shard: Shard): number {
-  return shard.attempt === null ? 1 : 0;
+  for (const suspect of gated) lane.gate.shards.set(suspect.shard, suspect);
 }
 
 function replayedOf(shard: Shard): Entry[] {
@@ -66,16 +52,15 @@ export function tendGate(lane: Lane): void {
   if (gate === null) return;
   switch (gate.status) {
     case "queued":
-      if (lane.world.turn.take(lane, () => lane.world.post({ kind: "sweep" }))) inherit(lane, gate);
+      if (lane.world.turn.take(lane, () => lane.world.post({ kind: "sweep" }))) beginWindow(lane, gate);
       return;
     case "marking":
     case "closing":
-      if (lane.flush === null && ![...gate.windows.keys(), ...gate.marked].some((shard) => owns(lane, shard))) {
-        beginWindow(lane, gate, 0);
-      }
+      // Its shards went, or are about to.
+      if (lane.flush === null && ![...gate.marks.keys()].some((shard) => owns(lane, shard))) beginWindow(lane, gate);
       return;
     case "open":
-      if (hasPassed(lane, gate)) beginWindow(lane, gate, 0);
+      if (hasPassed(lane, gate)) beginWindow(lane, gate);
       return;
     default:
       return unreachable(gate.status);
@@ -87,70 +72,41 @@ function owns(lane: Lane, shard: Shard): boolean {
   return lane.shards.get(shard.id) === shard && !isSealed(shard) && shard.keptBack === null;
 }
 
-/** The first window: half of the one in which the owner before died. */
-function inherit(lane: Lane, gate: Gate): void {
-  let seqs = 0;
-  let deaths = 0;
-  let died = false;
-  for (const { shard, entry } of gate.entries) {
-    const mark = shard.attempt;
-    const inside = mark === null ? 0 : Math.min(entry.lastSeq, mark.to) - Math.max(entry.seq, mark.from) + 1;
-    if (mark === null || inside <= 0) continue;
-    seqs += inside;
-    deaths = Math.max(deaths, mark.deaths);
-    died ||= !shard.clean;
-  }
-  if (seqs === 0) return beginWindow(lane, gate, 0);
-  if (seqs === 1 && died) deaths++;
-  gate.size = died ? Math.ceil(seqs / 2) : seqs;
-  gate.narrowWindows = died && seqs > 1 ? 2 : 1;
-  beginWindow(lane, gate, seqs === 1 ? deaths : 0);
+function beginWindow(lane: Lane, gate: Gate): void {
+  const last = gate.windows;
+  for (const shard of gate.shards.keys()) if (lane.shards.get(shard.id) !== shard) gate.shards.delete(shard);
+  const suspects = [...gate.shards.values()].filter(({ shard }) => owns(lane, shard));
+  const { marks, deaths } = planWindow(suspects);
+  gate.windows = marks;
   gate.poisoned = deaths >= deathsMax;
   // Nothing runs that a mark would have to tell of.
-  if (gate.poisoned) openWindow(lane, gate);
-}
-
-function beginWindow(lane: Lane, gate: Gate, deaths: number): void {
-  const last = gate.windows;
-  gate.poisoned = false;
-  gate.windows = planWindow(lane, gate, gate.narrowWindows-- > 0 ? gate.size : windowMaxSeqs, deaths);
+  if (gate.poisoned) return openWindow(lane, gate);
+  const former = suspects.filter(({ shard, isMarked }) => isMarked && !marks.has(shard));
+  gate.marks = new Map([...former.map(({ shard }): [Shard, null] => [shard, null]), ...marks]);
   // What became a dead letter in the last window is written with the mark of the next one.
-  for (const shard of [...last.keys(), ...gate.windows.keys(), ...gate.marked]) {
-    if (owns(lane, shard)) lane.touched.add(shard);
-  }
-  gate.status = gate.windows.size > 0 ? "marking" : "closing";
-  if (gate.status === "closing" && ![...gate.marked].some((shard) => owns(lane, shard))) endGate(lane, gate);
-}
-
-/** The next `size` seqs, by shard. */
-function planWindow(lane: Lane, gate: Gate, size: number, deaths: number): Map<Shard, AttemptMark> {
-  const windows = new Map<Shard, AttemptMark>();
-  let left = size;
-  for (let index = gate.first; left > 0 && index < gate.entries.length; index++) {
-    const gated = gate.entries[index];
-    if (gated === undefined || !owns(lane, gated.shard) || gated.entry.phase === "ended") continue;
-    const { shard, entry } = gated;
-    const from = Math.max(entry.seq, shard.openTo + 1, shard.attempt?.from ?? 0);
-    const to = Math.min(entry.lastSeq, from + left - 1);
-    left -= Math.max(0, to - from + 1);
-    windows.set(shard, { from: windows.get(shard)?.from ?? toSeq(from), to: toSeq(to), deaths });
-  }
-  return windows;
+  for (const shard of [...last.keys(), ...gate.marks.keys()]) if (owns(lane, shard)) lane.touched.add(shard);
+  gate.status = marks.size > 0 ? "marking" : "closing";
+  if (gate.marks.size === 0) endGate(lane, gate);
 }
 
 /** Whether every hook of the window has ended, or runs on for too long. */
 function hasPassed(lane: Lane, gate: Gate): boolean {
-  for (let index = gate.first; index < gate.entries.length; index++) {
-    const gated = gate.entries[index];
-    if (gated === undefined) break;
-    const { shard, entry } = gated;
-    if (owns(lane, shard) && entry.phase !== "ended") {
-      if (entry.seq > shard.openTo) break;
-      if (!isThrough(lane, gate, shard, entry)) return false;
-      // The window may end within this entry.
-      if (entry.lastSeq > shard.openTo) break;
-    }
-    if (index === gate.first) gate.first++;
+  for (const shard of gate.windows.keys()) {
+    const suspect = gate.shards.get(shard);
+    if (suspect !== undefined && owns(lane, shard) && !isWindowThrough(lane, gate, suspect)) return false;
+  }
+  return true;
+}
+
+function isWindowThrough(lane: Lane, gate: Gate, suspect: Suspect): boolean {
+  const { shard, entries } = suspect;
+  for (; suspect.first < entries.length; suspect.first++) {
+    const entry = entries[suspect.first];
+    if (entry === undefined || entry.seq > shard.openTo) return true;
+    if (entry.phase === "ended") continue;
+    if (!isThrough(lane, gate, shard, entry)) return false;
+    // The window may end within this entry.
+    if (entry.lastSeq > shard.openTo) return true;
   }
   return true;
 }
@@ -173,39 +129,29 @@ export function needsMark({ gate }: Lane): boolean {
 export function planAttempts(lane: Lane): FlushRequest["attempts"] {
   const { gate } = lane;
   if (gate === null || !needsMark(lane)) return undefined;
-  const shards = new Set([...gate.marked, ...gate.windows.keys()]);
-  return [...shards]
-    .filter((shard) => owns(lane, shard))
-    .map((shard) => ({ shard: shard.id, mark: gate.windows.get(shard) ?? null }));
+  return [...gate.marks].filter(([shard]) => owns(lane, shard)).map(([shard, mark]) => ({ shard: shard.id, mark }));
 }
 
-/**
- * The mark that a shard leaves to its next owner, though it was given up: what is left of a gated range has still not shown
- * that a process lives through it. Undefined: the row stays as it is.
- */
+/** The mark that a shard leaves to its next owner, though it was given up. Undefined: it has none, and never had. */
 export function planLastAttempt(
   { gate }: Lane,
   shard: Shard,
 ): NonNullable<FlushRequest["attempts"]>[number] | undefined {
-  if (gate === null) return undefined;
-  const left = gate.entries.filter((gated) => gated.shard === shard && !isSettled(gated.entry));
-  const first = left[0]?.entry.seq;
-  const last = left.at(-1)?.entry.lastSeq;
-  const marked = gate.marked.has(shard);
-  if (first === undefined || last === undefined) return marked ? { shard: shard.id, mark: null } : undefined;
-  if (marked) return undefined;
-  return { shard: shard.id, mark: { from: first, to: toSeq(Math.min(last, first + windowMaxSeqs - 1)), deaths: 0 } };
+  const suspect = gate?.shards.get(shard);
+  return suspect && { shard: shard.id, mark: lastMark(suspect) };
 }
 
 /** The marks are durable: the window's hooks run. */
 export function onMarked(lane: Lane): void {
   const { gate } = lane;
   if (gate === null) return;
-  gate.marked = new Set(gate.windows.keys());
+  for (const [shard, mark] of gate.marks) {
+    const suspect = gate.shards.get(shard);
+    if (suspect !== undefined) suspect.isMarked = mark !== null;
+  }
   if (gate.status === "marking") openWindow(lane, gate);
-  else if (gate.first === gate.entries.length) endGate(lane, gate);
-  // Shards came while the gate was closing.
-  else gate.status = "open";
+  // Shards may have come while the gate was closing.
+  else beginWindow(lane, gate);
 }
 
 function openWindow(lane: Lane, gate: Gate): void {

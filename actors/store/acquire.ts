@@ -1,7 +1,7 @@
 import { type NodeId, type ShardId, toEpoch, toNodeId, toSeq, toShardId } from "../../proto/ids.ts";
 import { packFences } from "./append.ts";
 import type { Pool } from "./connection.ts";
-import { type ObligationFields, toAttempt, toObligation } from "./obligation.ts";
+import { type AttemptFields, type ObligationFields, toAttempt, toObligation } from "./obligation.ts";
 import { packNumbers } from "./pack.ts";
 import { fenceLockClass } from "./schema.ts";
 import { type MarkFields, toMark } from "./snapshot-image.ts";
@@ -150,7 +150,7 @@ interface AcquiredRow {
   readonly letters: readonly (readonly [number, string])[] | null;
   readonly clean: boolean;
   readonly obligations: readonly ObligationFields[] | null;
-  readonly attempt: readonly [number, number, number] | null;
+  readonly tried: AttemptFields | null;
   readonly jumped: boolean;
   readonly mark: MarkFields | null;
 }
@@ -179,7 +179,8 @@ export async function acquire(
   return rows.map(toAcquired);
 }
 
-const acquireText = "select a.*, starling.newest_mark_1(a.shard) as mark from starling.acquire_2($1, $2) a";
+const acquireText = `select a.*, starling.newest_mark_1(a.shard) as mark, starling.attempt_1(a.shard) as tried
+  from starling.acquire_2($1, $2) a`;
 
 function claim(control: Pool, node: NodeId, shards: readonly ShardId[], terms: AcquireTerms | undefined) {
   const packed = packNumbers(shards);
@@ -220,7 +221,7 @@ function toAcquired(row: AcquiredRow): AcquiredShard {
     deadAnswers: (row.letters ?? []).map(([seq, hook]) => ({ seq: toSeq(seq), hook })),
     clean: row.clean,
     obligations: (row.obligations ?? []).map((fields) => toObligation(row.shard, fields)),
-    attempt: toAttempt(row.attempt),
+    attempt: toAttempt(row.tried),
     mark: toMark(row.mark),
     ...(row.jumped && { jumped: true }),
   };

@@ -8,7 +8,7 @@ import { lifetimeFunctions } from "./lifetime.ts";
 import { linkFunctions, referenceFunctions, seenLinkFunctions } from "./link.ts";
 import { loadFunctions } from "./load.ts";
 import { obituaryFunctions } from "./obituary.ts";
-import { obligationFunctions } from "./obligation.ts";
+import { attemptRanges, obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
@@ -60,6 +60,7 @@ export const schemaSteps: readonly string[] = [
   [boundedTickPage, seenGonePages].join("\n"),
   confidentPages,
   sessionLife,
+  attemptRanges,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

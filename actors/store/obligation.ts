@@ -46,6 +46,35 @@ return (
 );
 `;
 
+/** In step 11: what attempt marks know beyond their window. Nodes of the version before write nothing of it. */
+export const attemptRanges = String.raw`
+alter table starling.attempt add column until_seq bigint;
+
+-- Replaced, not a new one: flushes of both versions call it. Of the version before the fields are four.
+create or replace function starling.flush_attempts_1(p_attempts text) returns void
+language sql begin atomic
+  insert into starling.attempt (shard, from_seq, to_seq, deaths, until_seq)
+    select f[1], f[2], f[3], f[4], f[5]
+      from (select string_to_array(r, e'\x1f')::bigint[] from string_to_table(p_attempts, e'\x1e') r offset 0) s(f)
+      where f[2] > 0
+    on conflict (shard) do update set from_seq = excluded.from_seq, to_seq = excluded.to_seq, deaths = excluded.deaths,
+      until_seq = excluded.until_seq;
+  delete from starling.attempt a
+    using (select string_to_array(r, e'\x1f')::bigint[] from string_to_table(p_attempts, e'\x1e') r offset 0) s(f)
+    where f[2] = 0 and a.shard = f[1];
+end;
+
+-- After an acquiring: volatile, so that it sees what the owner before wrote last.
+create function starling.attempt_1(p_shard int) returns json language plpgsql volatile as $$
+begin
+  return (
+    select json_build_array(a.from_seq, a.to_seq, a.deaths, coalesce(a.until_seq, a.to_seq)) from starling.attempt a
+      where a.shard = p_shard
+  );
+end
+$$;
+`;
+
 /** The two last parameters of a flush. */
 export function packObligations({ rows, text }: Packer, request: FlushRequest): [obligations: string, marks: string] {
   const { obligations = [], attempts = [] } = request;
@@ -55,7 +84,9 @@ export function packObligations({ rows, text }: Packer, request: FlushRequest): 
       const texts = held === null ? ["", "", ""] : [held.hook, held.place, held.task].map(text);
       return [shard, text(type), text(eid), ...numbers, ...texts, firstWaiting ?? ""].join("\x1f");
     }),
-    rows(attempts, ({ shard, mark }) => [shard, mark?.from ?? 0, mark?.to ?? 0, mark?.deaths ?? 0].join("\x1f")),
+    rows(attempts, ({ shard, mark }) =>
+      [shard, mark?.from ?? 0, mark?.to ?? 0, mark?.deaths ?? 0, mark?.until ?? 0].join("\x1f"),
+    ),
   ];
 }
 
@@ -79,7 +110,11 @@ export function toObligation(shard: number, fields: ObligationFields): StoredObl
   return { shard: toShardId(shard), type, eid, held, firstWaiting: firstWaiting === null ? null : toSeq(firstWaiting) };
 }
 
-/** A mark as `acquire_1` says it. */
-export function toAttempt(fields: readonly [number, number, number] | null): AttemptMark | null {
-  return fields === null ? null : { from: toSeq(fields[0]), to: toSeq(fields[1]), deaths: fields[2] };
+/** A mark as `attempt_1` says it. */
+export function toAttempt(fields: AttemptFields | null): AttemptMark | null {
+  if (fields === null) return null;
+  const [from, to, deaths, until] = fields;
+  return { from: toSeq(from), to: toSeq(to), until: toSeq(until), deaths };
 }
+
+export type AttemptFields = readonly [from: number, to: number, deaths: number, until: number];

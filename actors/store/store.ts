@@ -123,11 +123,16 @@ export interface HeldEntry {
   readonly task: string;
 }
 
-/** A window of the log whose hooks run after an unplanned take-over (R17). */
+/**
+ * A window of the log whose hooks run after an unplanned take-over (R17): whoever finds it infers that a process died there. One
+ * that ends before it begins holds nothing: nobody died.
+ */
 export interface AttemptMark {
   readonly from: Seq;
   readonly to: Seq;
-  /** Of processes, while exactly this stood. */
+  /** The last seq of what a process died in before, and none has passed since: at least `to`. */
+  readonly until: Seq;
+  /** Of processes, of the datapoint at `from` alone: the one whose window it is counts itself. */
   readonly deaths: number;
 }
 

@@ -1,14 +1,77 @@
 import { expect, test } from "vitest";
 import { createCounters } from "../../actors/counters.ts";
+import type { HookCall } from "../../actors/hooks/hook-call.ts";
+import type { HookOutcome } from "../../actors/hooks/hook-outcome.ts";
 import { startLocalEngine } from "../../actors/start-local-engine.ts";
+import type { Hook } from "../../modules/hook.ts";
 import { type ShardId, toNodeId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
-import { createManualClock } from "../support/manual-clock.ts";
+import { createManualClock, type ManualClock } from "../support/manual-clock.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
 import { simulationLimits } from "../support/simulated-node.ts";
 import { all, eids, noHooks, split } from "./lane/hand-off-world.ts";
 import * as script from "./lane/protocol-script.ts";
 import { model, shards, task } from "./lane/protocol-script.ts";
+
+const own = script.hook("on_new_attr", "src", "a", "own");
+const born = script.hook("on_entity_creation", "src", null, "born");
+
+/** Lets time pass until something has ended. */
+function settler(clock: ManualClock) {
+  return async <T>(promise: Promise<T>): Promise<T> => {
+    let status: "open" | "settled" = "open";
+    const ended = promise.finally(() => {
+      status = "settled";
+    });
+    for (let i = 0; i < 1000 && status === "open"; i++) await clock.advance(10);
+    return ended;
+  };
+}
+
+test("a dead letter waits until the record it is of is there again (R20)", async () => {
+  const store = createMemoryStore();
+  const clock = createManualClock();
+  const settle = settler(clock);
+  const hooks = {
+    ...{ onTaskStart: [], allowEntityCreation: new Map(), onEntityCreation: new Map([["src", [born]]]) },
+    onNewAttr: new Map([["src", new Map([["a", [own]]])]]),
+  };
+  const start = (name: string, runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>) =>
+    startLocalEngine({
+      ...{ identity: { id: toNodeId(name) }, queries: store, model, hooks, clock, entityShards: shards, lanes: 2 },
+      ...{ databases: 1, store, counters: createCounters(), limits: simulationLimits, wall: () => 0 },
+      ...{
+        newSessionId: () => "s",
+        log: { info: () => {}, warn: () => {}, error: () => {} },
+        runHook,
+        abandon: () => {},
+      },
+    });
+  const nothing: HookOutcome = { kind: "answer", tasks: [] };
+  const error = new StarlingError("HOOK_FAILED", "not yet");
+  const first = start("first", ({ name }) => (name === "own" ? { kind: "failed", error, attempts: 1 } : nothing));
+  await settle(first.own(await store.acquire(toNodeId("first"), all)));
+  first.offer(split([task("src", eids[0] ?? "", "a", 1)], 1).parts, () => {});
+  await clock.advance(3000);
+  const [letter] = await store.deadLetters({ after: "", limit: 9, status: "open" });
+  // What it had written of the entity itself is lost: its flush came to nothing.
+  for (const id of all) Object.assign(store.shards.get(id) ?? {}, { watermark: 0, entities: new Map() });
+  let letGo = (): void => {};
+  const records: unknown[] = [];
+  const second = start("second", ({ name }, call) => {
+    if (name === "born") return new Promise((resolve) => (letGo = () => resolve(nothing)));
+    records.push(call.record?.eid);
+    return nothing;
+  });
+  await settle(second.own(await store.acquire(toNodeId("second"), all)));
+  await clock.advance(1000);
+  const early = second.replayDeadLetter(letter?.id ?? "").catch((refused: StarlingError) => refused.code);
+  expect(await settle(early)).toBe("BEHIND");
+  letGo();
+  await clock.advance(1000);
+  expect(await settle(second.replayDeadLetter(letter?.id ?? ""))).toMatchObject({ status: "replayed" });
+  expect(records).toEqual([eids[0]]);
+});
 
 test("a local engine takes shards in, gives them up, and loses them; it writes under the identity of the moment", async () => {
   const store = createMemoryStore();
@@ -29,14 +92,7 @@ test("a local engine takes shards in, gives them up, and loses them; it writes u
     ...{ log: { info: () => {}, warn: () => {}, error: () => {} }, runHook: script.runHook },
     abandon: (shard) => void aborted.push(shard),
   });
-  const settle = async <T>(promise: Promise<T>): Promise<T> => {
-    let status: "open" | "settled" = "open";
-    const ended = promise.finally(() => {
-      status = "settled";
-    });
-    for (let i = 0; i < 1000 && status === "open"; i++) await clock.advance(10);
-    return ended;
-  };
+  const settle = settler(clock);
   const said: string[] = [];
   const offer = async (number: number): Promise<void> => {
     const { parts } = split(

@@ -130,7 +130,8 @@ export class Checker {
         "processed",
         `${value} at ${shard}/${seq} was said to be processed, the watermark is ${stored?.watermark}`,
       );
-    if (obligations > 0 || this.refused.has(`${shard} ${task}`)) return;
+    // What ends processes is given up, with all its hooks.
+    if (obligations > 0 || this.refused.has(`${shard} ${task}`) || flagsOf(value) === "q") return;
     const key = `${shard}-${seq}-`;
     if (
       isOrdered(value) &&

@@ -1,84 +1,11 @@
 import { createMembershipKeys } from "../../cluster/membership/membership-keys.ts";
-import type { CoordinatorCall, CoordinatorFault, MemoryCoordinator } from "../../cluster/memory-coordinator.ts";
+import type { MemoryCoordinator } from "../../cluster/memory-coordinator.ts";
 import type { Clock } from "../../proto/clock.ts";
-import type { NodeId } from "../../proto/ids.ts";
 import { toShardId } from "../../proto/ids.ts";
 import type { MemoryNetwork } from "../support/memory-links.ts";
-import type { StoreWrite } from "../support/memory-store.ts";
 import type { Random } from "../support/random.ts";
+import type { Faults, StoreTrouble } from "./call-faults.ts";
 import { coordinatorHome, prefix, type SimNode } from "./sim-node.ts";
-import type { StoreFault } from "./sim-store.ts";
-
-interface FaultsOptions {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly node: (name: string) => SimNode | undefined;
-}
-
-const writingCalls = new Set("append flush acquire release beginRun noteRun endRun".split(" "));
-
-type StoreTrouble = "cut" | "answers lost" | "slow" | "killed" | "stuck" | "appends stuck";
-
-/** What befalls the calls of nodes now. */
-export class Faults {
-  readonly #options: FaultsOptions;
-  readonly store = new Map<string, StoreTrouble>();
-  readonly coordinator = new Map<string, "cut" | "slow">();
-  unknownOutcomes = 0;
-  /** Nothing befalls anybody any more. */
-  isOver = false;
-
-  constructor(options: FaultsOptions) {
-    this.#options = options;
-  }
-
-  storeFault(node: string, call: string): StoreFault {
-    const { random } = this.#options;
-    const [thereMs, backMs] = [0.5 + random.next() * 4, 0.5 + random.next() * 4];
-    const trouble = this.store.get(node);
-    const reset = random.next() < 0.5;
-    if (trouble === "cut") return { kind: "lost", reset, thereMs, backMs };
-    const writes = writingCalls.has(call);
-    const rarely = writes && random.next() < 0.01 && !this.isOver;
-    if (trouble === "answers lost" || rarely) {
-      if (writes) this.unknownOutcomes++;
-      return { kind: "unanswered", reset, thereMs, backMs };
-    }
-    const slow = trouble === "slow" ? 300 * random.next() : 0;
-    return { kind: "none", reset: false, thereMs: thereMs + slow, backMs: backMs + slow };
-  }
-
-  /** The transaction's own time. An acquiring's second half begins only as long as its node runs. */
-  async hold(call: StoreWrite, id: NodeId): Promise<"commit" | "kill"> {
-    const { clock, random, node } = this.#options;
-    const name = id.slice(0, id.indexOf("-"));
-    const pause = (ms: number): Promise<void> => new Promise((resolve) => clock.after(ms, resolve));
-    const { process } = node(name) ?? {};
-    const trouble = this.store.get(name);
-    await pause(
-      8 + random.next() * 32 + (trouble === "slow" ? 300 * random.next() : 0) + (random.next() < 0.02 ? 100 : 0),
-    );
-    if (call === "acquire") {
-      while (process?.status === "frozen") await pause(20);
-      if (process?.status === "dead" || trouble === "cut") return "kill";
-      return "commit";
-    }
-    if (trouble !== "stuck" && !(trouble === "appends stuck" && call === "append"))
-      return trouble === "killed" ? "kill" : "commit";
-    // Longer than its caller waits, who repeats it meanwhile.
-    await pause(3500);
-    return random.next() < 0.5 ? "commit" : "kill";
-  }
-
-  coordinatorFault(node: string, call: CoordinatorCall): CoordinatorFault {
-    const { random } = this.#options;
-    const trouble = this.coordinator.get(node);
-    if (trouble === "cut") return { kind: "slow", beforeMs: Number.POSITIVE_INFINITY, afterMs: 0 };
-    if (trouble === "slow") return { kind: "slow", beforeMs: 400 * random.next(), afterMs: 400 * random.next() };
-    if (call === "hint" && random.next() < 0.1) return { kind: "refused" };
-    return { kind: "slow", beforeMs: 0.2 + random.next(), afterMs: 0.2 + random.next() };
-  }
-}
 
 interface PlanOptions {
   readonly clock: Clock;
@@ -201,7 +128,7 @@ export class FaultPlan {
   readonly #kinds: Readonly<Record<string, Do>> = {
     kill: (name, forMs) => {
       this.#kill(name);
-      this.#lasting(name, forMs, () => this.#options.start(name));
+      this.#lasting(name, forMs, () => this.#start(name));
     },
     freeze: (name, forMs) => {
       const process = this.#options.nodes.get(name)?.process;
@@ -247,13 +174,13 @@ export class FaultPlan {
       this.#pin(name);
       this.#whenCalls(name, "acquire", 0, () => {
         this.#kill(name);
-        this.#lasting(name, forMs, () => this.#options.start(name));
+        this.#lasting(name, forMs, () => this.#start(name));
       });
     },
   };
 
   #stick(name: string, trouble: StoreTrouble, stuckMs: number, forMs: number): void {
-    const { faults, clock, start } = this.#options;
+    const { faults, clock } = this.#options;
     let status: "stuck" | "killed" = "stuck";
     const kill = (): void => {
       if (status === "killed") return;
@@ -265,8 +192,24 @@ export class FaultPlan {
     clock.after(stuckMs, kill);
     this.#lasting(name, forMs + stuckMs + 80, () => {
       kill();
-      start(name);
+      this.#start(name);
     });
+  }
+
+  /** A hook has ended the node's process; somebody starts it again. */
+  die(name: string): void {
+    const { clock, random, nodes, say } = this.#options;
+    if (nodes.get(name)?.process.status === "dead") return;
+    say(`${name} dies of a hook`);
+    this.#kill(name);
+    clock.after(100 + 300 * random.next(), () => {
+      if (nodes.get(name)?.process.status === "dead") this.#start(name);
+    });
+  }
+
+  #start(name: string): void {
+    if (this.#options.nodes.get(name)?.process.status !== "dead") this.#kill(name);
+    this.#options.start(name);
   }
 
   #other(name: string): string {
@@ -359,8 +302,7 @@ export class FaultPlan {
     this.#busy.add(name);
     const end = (): void => {
       if (!this.#open.delete(end)) return;
-      if (node.process.status === "running") this.#kill(name);
-      this.#options.start(name);
+      this.#start(name);
       this.#busy.delete(name);
     };
     this.#open.add(end);

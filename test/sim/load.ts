@@ -24,6 +24,7 @@ const observedAll = (...attrs: string[]) => Object.fromEntries(attrs.map((attr) 
  *      too                                       and not afterwards
  *   b  there is no such attribute: it is      §  the database refuses the value: all that its batch has for the shard is
  *      refused, alone                            refused
+ *   q  `fatal` ends its process, until it is given up
  *
  * Of some values `stubborn` makes an answer whose first attempt in a process comes when it has timed out, and mostly after
  * that of the second one.
@@ -48,6 +49,7 @@ export const hookIds = {
   born: "sim/on_entity_creation/item/born",
   sum: "sim/on_new_attr/group.member/sum",
   link: linkHookId,
+  fatal: "sim/on_new_attr/item.x/fatal",
 } as const;
 
 const groups = 7;
@@ -73,6 +75,8 @@ export interface HookSurroundings {
   readonly random: () => number;
   /** Whether fragile hooks fail. */
   readonly isBroken: () => boolean;
+  /** Told of a value that ends its process; whether it still does. */
+  readonly onFatal: (v: string) => boolean;
   /** Told of a hook that was called as it never should be. */
   readonly onWrongCall: (text: string) => void;
 }
@@ -105,7 +109,7 @@ export interface SimModule {
 
 /** The hooks of one process, its behaviour, and a schedule that is due each second. */
 export function createModule(surroundings: HookSurroundings): SimModule {
-  const { clock, log, random, isBroken, onWrongCall } = surroundings;
+  const { clock, log, random, isBroken, onFatal, onWrongCall } = surroundings;
   const registrar = createRegistrar(model, { concurrency: 100, timeoutMs: 20_000, retries: 0 });
   const module = registrar.forModule("sim", log, () => ({}));
   const derive = (type: string, eid: string, attr: string, ctx: HookContext, v: string) => {
@@ -173,6 +177,8 @@ export function createModule(surroundings: HookSurroundings): SimModule {
     return [derive("group", groupOf(`mended ${v}`), "mended", ctx, v)];
   };
   on((_, { v }, ctx) => fragile(String(v), ctx), "item", "x", { name: "fragile" });
+  const fatal = (v: string) => (onFatal(v) ? new Promise<null>(() => {}) : null);
+  on((_, { v }) => (flagsOf(String(v)) === "q" ? fatal(String(v)) : null), "item", "x", { name: "fatal" });
   const remove = (eid: string, flags: string) => {
     const found: { type: string; eid: string; delete: true }[] = [];
     if (flags.includes("d")) found.push({ type: "item", eid, delete: true });
@@ -264,6 +270,12 @@ export function drawBatch(session: string, number: number, size: number, random:
     const v = `${session}:${number}:${index}:${flags}`;
     return { type: "item", eid, attr: flags === "b" ? "nope" : "x", v, t1: startAt + number * 100 + index };
   });
+}
+
+/** A datapoint that ends processes, of an entity of its own: what is given up has no order among what is not. */
+export function fatalDatapoint(session: string, number: number, index: number): ClientDatapoint {
+  const v = `${session}:${number}:${index}:q`;
+  return { type: "item", eid: `fatal-${session}`, attr: "x", v, t1: startAt + number * 100 + index };
 }
 
 function drawEid(session: string, pick: number, random: Random): string {

@@ -9,9 +9,11 @@ import { createMemoryNetwork } from "../support/memory-links.ts";
 import { createMemoryRuns, type MemoryRuns } from "../support/memory-runs.ts";
 import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
 import { createRandom, type Random } from "../support/random.ts";
+import { Faults } from "./call-faults.ts";
 import { checkEnd } from "./check-end.ts";
 import { Checker, type Violation } from "./checker.ts";
-import { FaultPlan, Faults } from "./faults.ts";
+import { FatalLoad } from "./fatal-load.ts";
+import { FaultPlan } from "./faults.ts";
 import { KeyedCalls } from "./keyed-calls.ts";
 import { LetterReplays } from "./letter-replays.ts";
 import { LinkChecks } from "./link-checks.ts";
@@ -63,6 +65,7 @@ export const countNames = [
   "obituaries",
   "unlinks",
   "livesOver",
+  "hookDeaths",
 ] as const;
 
 export const entityShards = 8;
@@ -95,6 +98,7 @@ class Run {
   readonly #clients: SimClient[] = [];
   readonly #trace: string[] = [];
   readonly #keyed: KeyedCalls;
+  readonly #fatal: FatalLoad;
   readonly #messages: MessageLoad;
   readonly #ticks: TickLoad;
   readonly #runs: MemoryRuns;
@@ -148,6 +152,7 @@ class Run {
       random: () => this.#random.next(),
       ...{ network, coordinator, database: this.#database, entityShards },
       isBroken: () => this.#broken && this.#random.next() < 0.7,
+      onFatal: (node, v) => this.#fatal.onRun(node, v),
       runs: {
         ...this.#runs,
         readProgress: async (tick) => this.#ticks.progress(tick),
@@ -170,8 +175,11 @@ class Run {
       ...{ clock, random: this.#random, network, coordinator, faults: this.#faults, nodes: this.#nodes, say },
       start: (name) => void this.#nodes.set(name, startSimNode(world, name)),
       isLoaded: () => this.#clients.some(({ inFlight }) => inFlight > 0),
-      isLoadDone: () => this.#datapoints >= datapointsMin,
+      isLoadDone: () => this.#datapoints >= datapointsMin && !this.#fatal.isOpen,
       resetClient: (index) => this.#clients[index % this.#clients.length]?.reconnect(),
+    });
+    this.#fatal = new FatalLoad({
+      ...{ seed, clock, checker: this.#checker, database, die: (name) => this.#plan.die(name) },
     });
     this.#messages = new MessageLoad({
       ...{ clock, random: this.#random, checker: this.#checker, node: () => this.#anyNode(this.#random) },
@@ -243,7 +251,8 @@ class Run {
       ...{ name, level, paceMs, random: random.next, clock: this.#scheduler.clock },
       next: () => {
         if (this.#plan.isOver || (this.#plan.isEnough && this.#datapoints >= datapointsMin)) return null;
-        const batch = drawBatch(name, ++number, random.between(6, 30), random);
+        const drawn = drawBatch(name, ++number, random.between(6, 30), random);
+        const batch = this.#fatal.add(name, number, drawn);
         this.#datapoints += batch.length;
         return batch;
       },
@@ -356,6 +365,7 @@ class Run {
         obituaries: this.#links.obituaries,
         unlinks: [...ledger.lines.values()].flat().filter(({ change }) => change?.kind === "unlink").length,
         livesOver: of("lives_over"),
+        hookDeaths: this.#fatal.deaths,
       },
     };
   }

@@ -39,6 +39,8 @@ export interface SimWorld {
   readonly runs: CoordinatorStore;
   readonly entityShards: number;
   readonly isBroken: () => boolean;
+  /** A hook of the node ends its process, if it still does. */
+  readonly onFatal: (node: string, v: string) => boolean;
   /** Whether schedules go on. */
   readonly isScheduling: () => boolean;
   /** Whether snapshot runs go on. */
@@ -128,7 +130,8 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   };
   const store = connectSimStore({ ...way, database });
   const { isBroken, onWrongCall } = world;
-  const { hooks, scheduled } = createModule({ clock, log, random, isBroken, onWrongCall });
+  const onFatal = (v: string): boolean => world.onFatal(name, v);
+  const { hooks, scheduled } = createModule({ clock, log, random, isBroken, onFatal, onWrongCall });
   const runner = createHookRunner({
     ...{ hooks, model: actorModel, clock, random, counters },
     limits: hookRunnerLimits,

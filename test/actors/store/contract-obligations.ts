@@ -39,7 +39,7 @@ export function describeObligations(current: () => Store & Queries): void {
 
   it("knows whether the owner before gave a shard up, and which window it was in", async () => {
     const store = current();
-    const mark: AttemptMark = { from: toSeq(3), to: toSeq(5), deaths: 1 };
+    const mark: AttemptMark = { from: toSeq(3), to: toSeq(5), until: toSeq(9), deaths: 1 };
     const fences = await own(shard1, shard2);
     await store.flush(nodeA, flushOf(fences, { attempts: fences.map(({ shard }) => ({ shard, mark })) }));
     await store.flush(nodeA, flushOf(fences, { attempts: [{ shard: shard2, mark: null }] }));
@@ -49,5 +49,9 @@ export function describeObligations(current: () => Store & Queries): void {
       [false, mark],
       [true, null],
     ]);
+    const empty: AttemptMark = { from: toSeq(1), to: toSeq(0), until: toSeq(9), deaths: 2 };
+    await store.flush(nodeB, flushOf(fencesOf(acquired), { attempts: [{ shard: shard1, mark: empty }] }));
+    const [next] = await store.acquire(nodeA, [shard1]);
+    expect(next?.attempt).toEqual(empty);
   });
 }
