@@ -14,7 +14,8 @@ interface Flight {
   readonly destination: string;
 }
 
-interface SourcedFlight extends Flight {
+/** A flight, whatever file it is from. */
+export interface SourcedFlight extends Omit<Flight, "date"> {
   readonly src: string;
   /** Departure, Unix ms. */
   readonly at: number;
@@ -22,6 +23,7 @@ interface SourcedFlight extends Flight {
 
 /** What the departures of one airport and day have come to so far. */
 interface Departures {
+  readonly src: string;
   readonly time: number[];
   readonly delay: number[];
   readonly distance: number[];
@@ -58,13 +60,21 @@ export async function* airportDatapoints(dataDir: string): AsyncIterable<LooseDa
 
 /** The second half of {@link flightsDatapoints}: one array per flight, and per airport and day. */
 export async function* flightDatapoints(dataDir: string): AsyncIterable<LooseDatapoint[]> {
-  const airports = new Set((await readAirports(dataDir)).map(({ iata }) => iata));
   const flights = (await Promise.all(flightFiles.map((file) => readFlights(dataDir, file)))).flat();
   flights.sort((a, b) => a.at - b.at);
+  yield* datapointsOf(flights, dataDir);
+}
+
+/** The same of other flights, which are in order of departure; `dataDir` has the airports. */
+export async function* datapointsOf(
+  flights: Iterable<SourcedFlight> | AsyncIterable<SourcedFlight>,
+  dataDir: string,
+): AsyncIterable<LooseDatapoint[]> {
+  const airports = new Set((await readAirports(dataDir)).map(({ iata }) => iata));
   const routes = new Set<string>();
   let departures = new Map<string, Departures>();
   let day = 0;
-  for (const flight of flights) {
+  for await (const flight of flights) {
     const dayOfFlight = Math.floor(flight.at / dayMs);
     if (dayOfFlight !== day) {
       yield* departureDatapoints(departures);
@@ -94,7 +104,7 @@ function ofFlight(eid: string, flight: SourcedFlight, isFirst: boolean): LooseDa
 }
 
 function addDeparture(departures: Map<string, Departures>, flight: SourcedFlight): void {
-  const ofAirport = departures.get(flight.origin) ?? { time: [], delay: [], distance: [] };
+  const ofAirport = departures.get(flight.origin) ?? { src: flight.src, time: [], delay: [], distance: [] };
   ofAirport.time.push(flight.at);
   ofAirport.delay.push(flight.delay);
   ofAirport.distance.push(flight.distance);
@@ -102,9 +112,9 @@ function addDeparture(departures: Map<string, Departures>, flight: SourcedFlight
 }
 
 function* departureDatapoints(departures: ReadonlyMap<string, Departures>): Iterable<LooseDatapoint[]> {
-  for (const [eid, { time, delay, distance }] of departures) {
+  for (const [eid, { src, time, delay, distance }] of departures) {
     const v = { time: time.map((at) => new Date(at).toISOString()), delay, distance };
-    yield [{ type: "airport", eid, attr: "departures", v, t1: time[0], t2: time.at(-1), src: flightFiles[0] }];
+    yield [{ type: "airport", eid, attr: "departures", v, t1: time[0], t2: time.at(-1), src }];
   }
 }
 
@@ -114,8 +124,8 @@ async function readAirports(dataDir: string): Promise<Record<string, string>[]> 
 
 async function readFlights(dataDir: string, file: string): Promise<SourcedFlight[]> {
   const flights: Flight[] = JSON.parse(await readFile(join(dataDir, file), "utf8"));
-  return flights.map((flight) => {
-    const at = Date.parse(`${flight.date.replaceAll("/", "-").replace(" ", "T")}Z`);
+  return flights.map(({ date, ...flight }) => {
+    const at = Date.parse(`${date.replaceAll("/", "-").replace(" ", "T")}Z`);
     return { ...flight, src: file, at };
   });
 }

@@ -25,6 +25,8 @@ export interface Bed {
   stopNode(node: NodeProcess): Promise<void>;
   /** Runs a client process. Any rejected datapoint is an error. */
   send(node: NodeProcess, plan: SendPlan): Promise<SendReport>;
+  /** Runs another client process of this folder; what it prints is JSON. */
+  runClient(node: NodeProcess, program: string, args: readonly string[]): Promise<unknown>;
   withConnection<T>(url: string, run: (connection: Connection) => Promise<T>): Promise<T>;
   /** Writes out what earlier parts left, so that the next one does not pay for it. */
   checkpoint(): Promise<void>;
@@ -99,6 +101,7 @@ export async function startBed(options: BedOptions): Promise<Bed> {
       if (code !== 0) throw new Error(`the node ended with ${code}:\n${node.log.slice(-30).join("\n")}`);
     },
     send: (node, plan) => Promise.race([send(node.address, plan, children), endOf(node)]),
+    runClient: (node, program, args) => Promise.race([runClient(program, args, children), endOf(node)]),
     withConnection,
     checkpoint: () => withConnection(postgres.url, (connection) => connection.script("checkpoint")),
     measureCpu: (node, run) => measureCpu(node.pid, postgres.pid, run),
@@ -132,10 +135,14 @@ async function endOf(node: NodeProcess): Promise<never> {
 }
 
 async function send(address: string, plan: SendPlan, children: Set<ChildProcess>): Promise<SendReport> {
-  const program = join(repository, "dist/test/bench/sender.js");
-  const child = spawn(process.execPath, [program, address, JSON.stringify(plan)], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const report = (await runClient("sender", [address, JSON.stringify(plan)], children)) as SendReport;
+  if (report.rejected > 0) throw new Error(`${report.rejected} datapoints were rejected`);
+  return report;
+}
+
+async function runClient(name: string, args: readonly string[], children: Set<ChildProcess>): Promise<unknown> {
+  const program = join(repository, `dist/test/bench/${name}.js`);
+  const child = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "inherit"] });
   children.add(child);
   let printed = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
@@ -143,10 +150,8 @@ async function send(address: string, plan: SendPlan, children: Set<ChildProcess>
   });
   const [code] = (await once(child, "close")) as [number | null];
   children.delete(child);
-  if (code !== 0) throw new Error(`the sender ended with ${code}`);
-  const report = JSON.parse(printed) as SendReport;
-  if (report.rejected > 0) throw new Error(`${report.rejected} datapoints were rejected`);
-  return report;
+  if (code !== 0) throw new Error(`the client ${name} ended with ${code}`);
+  return JSON.parse(printed);
 }
 
 async function withConnection<T>(url: string, run: (connection: Connection) => Promise<T>): Promise<T> {

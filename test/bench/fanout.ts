@@ -1,8 +1,6 @@
 import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-import { connect } from "../../proto/client.ts";
 import { repository } from "../support/repository.ts";
 import type { Bed } from "./bed.ts";
 import type { Benchmark, BenchmarkOptions, Outcome } from "./benchmark.ts";
@@ -10,6 +8,7 @@ import { expectThings } from "./expectation.ts";
 import { expectMirrors, type FanoutMode } from "./fanout-targets.ts";
 import { runIngest } from "./ingest-run.ts";
 import { createPlan } from "./plan.ts";
+import { untilSettled } from "./settled.ts";
 import { type Verdict, verify } from "./verify.ts";
 
 /** Every datapoint derives one for another entity: how fast those are applied, against what comes in without deriving. */
@@ -26,8 +25,6 @@ export const fanout: Benchmark = {
   ],
   run,
 };
-
-const settledWithinMs = 600_000;
 
 async function run(bed: Bed, options: BenchmarkOptions): Promise<Outcome> {
   const entities = options.entities ?? 100_000;
@@ -80,16 +77,4 @@ async function writeConfig(mode: FanoutMode, things: number): Promise<string> {
   await mkdir(join(folder, "modules"));
   await writeFile(join(folder, "modules/deriver.yml"), `mode: ${mode}\nthings: ${things}\n`);
   return folder;
-}
-
-/** Waits until every shard's watermark stands at its last seq and nothing is on its way to another. */
-async function untilSettled(address: string): Promise<void> {
-  await using client = await connect({ address });
-  const deadline = performance.now() + settledWithinMs;
-  while (performance.now() < deadline) {
-    const { shards } = await client.admin.status();
-    if (shards.every(({ lastSeq, watermark, undelivered }) => watermark >= lastSeq && undelivered === 0)) return;
-    await delay(20);
-  }
-  throw new Error(`the node was not done within ${settledWithinMs} ms`);
 }

@@ -7,6 +7,7 @@ import { component } from "./component.ts";
 import { computing } from "./computing.ts";
 import { failover } from "./failover.ts";
 import { fanout } from "./fanout.ts";
+import { flights } from "./flights.ts";
 import { handoff } from "./handoff.ts";
 import { history } from "./history.ts";
 import { ingest } from "./ingest.ts";
@@ -30,6 +31,7 @@ const benchmarks: readonly Benchmark[] = [
   activation,
   longHistory,
   fanout,
+  flights,
   residency,
   soak,
   slowDatabase,
@@ -55,7 +57,7 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
   --json            the last line of the output is one JSON object
   --check           the median of 5 runs; where a bound is missed, bound and value, and exit code 1
   --runs N          runs, of which the medians count
-  --entities N      entities, instead of what the benchmark is defined with
+  --entities N      entities, instead of what the benchmark is defined with; in flights the flights, at most 3,000,000
   --minutes N       how long soak, slow-database and the search for false suspicions in failover go on (default 10)
   --rounds N        rounds of cluster (default 3) and versions (5), passes of metrics (6), kills of failover (20), moves of handoff (200)
   --rate N          datapoints/s in cluster, handoff (default 8000, 30 % of what one node takes) and failover (measured)
