@@ -10,6 +10,7 @@ import { type Epoch, groupOf, type NodeId, type ShardId } from "../proto/ids.ts"
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { type ClusterControl, type ControlOptions, createClusterControl, inspectSelf } from "./cluster-control.ts";
 import type { Engine, SessionTaker } from "./engine.ts";
+import { hookGraceMs } from "./lane/hand-off.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { createRouter, defaultRouterLimits, type RouterLimits } from "./peers/router.ts";
 import { createSettler } from "./sessions/settler.ts";
@@ -49,9 +50,6 @@ export interface ShardAddress {
   readonly epoch: Epoch;
   readonly address: string;
 }
-
-/** How long a hook that still runs when its shard leaves may go on. */
-const hookGraceMs = 50;
 
 /** Starts the engine of a node that owns no shards yet. */
 export function startEngine(options: EngineOptions): ClusterEngine {

@@ -1,5 +1,3 @@
-import type { Eid } from "../modules/datapoint.ts";
-import { readEid } from "../modules/eid.ts";
 import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
@@ -8,29 +6,28 @@ import { type NodeId, type ShardId, toSessionId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { type CellSystem, startCellSystem } from "./cell.ts";
 import type { Counters } from "./counters.ts";
-import type { LogPlace, OwnedRecord } from "./engine.ts";
 import { createFollowers } from "./follow.ts";
 import { createHealth, type Health } from "./health.ts";
 import type { HookCall } from "./hooks/hook-call.ts";
 import type { HookOutcome } from "./hooks/hook-outcome.ts";
 import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./lane/fail-point.ts";
+import { hookGraceMs } from "./lane/hand-off.ts";
 import { createHeld } from "./lane/held-shards.ts";
 import { inspectShard } from "./lane/inspect-shard.ts";
 import { createLane, type LaneLimits, type LaneMessage, type ReplayLog } from "./lane/lane.ts";
 import { createOfferer, type LaneCell, startLaneCell } from "./lane/lane-cell.ts";
 import type { Part, PartListener } from "./lane/part.ts";
 import { pause, readLogs } from "./lane/replay.ts";
-import { runLetter } from "./lane/run-letter.ts";
 import { createShard, type Shard } from "./lane/shard.ts";
 import { createTurn } from "./lane/turn.ts";
 import type { LocalEngine } from "./local-engine.ts";
 import { reportLanes, reportShard } from "./node-report.ts";
-import { createReplyReader } from "./reply-reader.ts";
+import { createReads } from "./owner-reads.ts";
 import { shardOfType } from "./shard-of-type.ts";
 import type { OpenCut } from "./snapshots/tick-mark.ts";
 import { createTicks } from "./snapshots/ticks.ts";
 import { drawnPrefix } from "./store/session-life.ts";
-import type { AcquiredShard, Fence, Queries, Segment, Store, StoredDeadLetter } from "./store/store.ts";
+import type { AcquiredShard, Fence, Queries, Segment, Store } from "./store/store.ts";
 import { type Traces, tracedBy } from "./traces.ts";
 
 export interface LocalEngineOptions {
@@ -100,10 +97,25 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
   const residence = createResidence(options, lanes);
   let closing: Promise<Fence[]> | null = null;
   const close = async (): Promise<Fence[]> => {
+    const given = await giveUpSuspects();
     residence.close();
     await lanes.drain();
     await cells.close();
-    return [...residence.fences(), ...lanes.shards().map(({ fence }) => fence)];
+    // The next owner has to know of what may end a process (R17): a shard that could not leave it is not given up.
+    const left = lanes.shards().filter(({ suspect }) => suspect === null);
+    return [...given, ...residence.fences(), ...left.map(({ fence }) => fence)];
+  };
+  const giveUpSuspects = (): Promise<Fence[]> => {
+    const suspects = lanes.shards().filter(({ suspect }) => suspect !== null);
+    const given = residence.giveUp(
+      suspects.map(({ id }) => id),
+      hookGraceMs,
+    );
+    const text = "shards whose hooks are tried one after another were not given up";
+    return withDeadline(given, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
+      log.warn({ problem: String(error) }, "stopped before everything was given up");
+      return [];
+    });
   };
   return {
     own: residence.own,
@@ -115,7 +127,7 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
       return () => void losses.delete(listener);
     },
     offer,
-    ...createReads(options, lanes),
+    ...createReads({ ...options, laneOf: lanes.of, shardOf: shardsOf(options) }),
     openSession: (session, opening) => {
       const isNew = session === "";
       const id = isNew ? `${drawnPrefix}${options.newSessionId()}` : session;
@@ -333,45 +345,6 @@ function byLane<T extends { readonly id: ShardId }>(lanes: Lanes, shards: readon
 function shardsOf({ entityShards, systemShards = 1 }: LocalEngineOptions) {
   const counts = { entityShards, systemShards };
   return (type: string, eid: string): ShardId => shardOfType(type, eid, counts);
-}
-
-type Reads = Pick<LocalEngine, "get" | "replayDeadLetter" | "reply">;
-
-function createReads(options: LocalEngineOptions, lanes: Lanes): Reads {
-  const { model, hooks, runHook, queries, store, clock } = options;
-  const shardOf = shardsOf(options);
-  const get = async (type: string, eid: string, atLeast: LogPlace | null): Promise<OwnedRecord | null> => {
-    const spec = model.entities.get(type);
-    if (spec === undefined) throw new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`);
-    const eidValue: Eid = readEid(spec, eid);
-    const shard = shardOf(type, eid);
-    return new Promise((resolve, reject) => {
-      const reply = (record: OwnedRecord | null | StarlingError): void =>
-        record instanceof StarlingError ? reject(record) : resolve(record);
-      const message = { kind: "get", key: { shard, type, eid }, eidValue, atLeast, reply } as const;
-      if (!lanes.of(shard).tell(message)) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
-    });
-  };
-  const replayDeadLetter = async (id: string): Promise<StoredDeadLetter> => {
-    const letter = await queries.deadLetter(id);
-    if (letter === null) throw new StarlingError("NOT_FOUND", `there is no dead letter ${id}`);
-    if (letter.status !== "open") throw new StarlingError("NOT_FOUND", `dead letter ${id} is ${letter.status} already`);
-    const cell = lanes.of(letter.shard);
-    const epoch = cell.lane.shards.get(letter.shard)?.epoch;
-    if (epoch === undefined) throw new StarlingError("MOVED", `this node does not own shard ${letter.shard}`);
-    // After a take-over the record may not be there yet that the hook was called with.
-    const place = { shard: letter.shard, epoch, seq: letter.seq };
-    const getRecord = async (type: string, eid: string) => (await get(type, eid, place))?.view ?? null;
-    const tasks = await runLetter(letter, { model, hooks, runHook, getRecord });
-    return new Promise((resolve, reject) => {
-      const reply = (error: StarlingError | null): void =>
-        error === null ? resolve({ ...letter, status: "replayed" }) : reject(error);
-      const told = cell.tell({ kind: "replay-letter", letter, tasks, reply });
-      if (!told) reply(new StarlingError("UNAVAILABLE", "the node is closing"));
-    });
-  };
-  const reply = createReplyReader({ store, clock, tell: (shard, message) => lanes.of(shard).tell(message) });
-  return { get, replayDeadLetter, reply };
 }
 
 /** Everything that changed before the oldest change not yet in PostgreSQL. */

@@ -70,7 +70,7 @@ export function flushLeaving(lane: Lane, shards: readonly Shard[]): void {
   const sealed = shards.every(isSealed);
   const max = sealed ? Number.POSITIVE_INFINITY : lane.world.limits.flushMaxEntities;
   const dirty = shards.filter((shard) => lane.dirty.has(shard));
-  const marks = sealed ? shards.flatMap((shard) => planLastAttempt(lane, shard) ?? []) : [];
+  const marks = sealed ? shards.flatMap((shard) => planLastAttempt(shard) ?? []) : [];
   const attempts = marks.length > 0 ? marks : undefined;
   const flush = packFlush(lane, { scope: "leaving", dirty, max, touched: new Set(shards), attempts });
   if (flush !== null) send(lane, flush);

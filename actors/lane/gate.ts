@@ -3,19 +3,20 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import type { HookOutcome } from "../hooks/hook-outcome.ts";
 import type { AttemptMark } from "../store/store.ts";
 import type { Entity } from "./entity.ts";
+import type { Entry } from "./entry.ts";
 import type { Shard } from "./shard.ts";
-import type { Suspect } from "./suspect.ts";
+import { deathsMax } from "./suspect.ts";
 
 /** What holds the hooks of shards that were taken over from a dead process back, but for a window of them (`poison.ts`). */
 export interface Gate {
-  readonly shards: Map<Shard, Suspect>;
   /**
    * queued: another lane's gate is open; marking: the window's mark is on its way into the store; open: the window's hooks run;
    * closing: the last mark is on its way out.
    */
   status: "queued" | "marking" | "open" | "closing";
-  /** The window at hand. */
+  /** The window at hand; and of its entries those that are not known to be through, in reverse. */
   windows: ReadonlyMap<Shard, AttemptMark>;
+  waiting: { readonly shard: Shard; readonly entry: Entry }[];
   /** What the next flush is to make of the marks in the store; null: it removes one. */
   marks: ReadonlyMap<Shard, AttemptMark | null>;
   /** Whether the window at hand is one datapoint that is not to be run. */
@@ -24,8 +25,10 @@ export interface Gate {
   readonly parked: Map<Entity, Shard>;
 }
 
-/** How often a process dies on one datapoint before its hooks are given up. */
-export const deathsMax = 3;
+export function createGate(): Gate {
+  const none = { windows: new Map(), waiting: [], marks: new Map(), parked: new Map() };
+  return { status: "queued", poisoned: false, ...none };
+}
 
 /** What stands for a hook that is not run, because the process died of its datapoint again and again. */
 export function giveUp(hook: Hook): HookOutcome {

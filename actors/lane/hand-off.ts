@@ -8,6 +8,9 @@ import type { Lane, LaneMessage } from "./lane.ts";
 import type { Part } from "./part.ts";
 import { type HandOff, isPart, isSealed, type Shard } from "./shard.ts";
 
+/** How long a hook that still runs when its shard leaves may go on. */
+export const hookGraceMs = 50;
+
 /**
  * A shard is given up in order (DESIGN 5), so that its senders notice nothing but a pause, and the pause is short:
  *

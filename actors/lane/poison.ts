@@ -1,11 +1,11 @@
 import { unreachable } from "../../proto/unreachable.ts";
-import type { FlushRequest } from "../store/store.ts";
+import type { AttemptMark, FlushRequest } from "../store/store.ts";
 import { causeOf, type Entry } from "./entry.ts";
-import { deathsMax, type Gate } from "./gate.ts";
+import { createGate, type Gate } from "./gate.ts";
 import type { Lane } from "./lane.ts";
 import { advance } from "./processing.ts";
 import { isSealed, type Shard } from "./shard.ts";
-import { lastMark, planWindow, type Suspect, suspectOf } from "./suspect.ts";
+import { isKnown, isOver, lastMark, openEntries, passTo, planWindow, type Suspect, suspectOf } from "./suspect.ts";
 
 /**
  * Poison (R17). When an owner did not give its shards up, it may have died of a hook, and its successor may too. So hooks of
@@ -16,29 +16,25 @@ import { lastMark, planWindow, type Suspect, suspectOf } from "./suspect.ts";
  *  1. At most one window is open in a process, over any number of a lane's shards: a death has one place (`turn.ts`).
  *  2. While the gate is there, no hook above the window runs, of new entries neither. State that needs no hook goes on.
  *  3. Within a shard windows grow in log order. What stands before an inherited mark passed in the life before.
- *  4. A hook that runs on for `obligationAfterMs` no longer holds its window, as it no longer holds the watermark.
- *  5. The dead letters of a poisoned datapoint are written in the flush that replaces its mark.
- *  6. A mark that an owner finds is that of a death, also if the shard was given up in between: who gives it up before its
- *     range has passed leaves the mark as it was, so that no move makes the range wider (`suspect.ts`).
+ *  4. A hook that runs on for `obligationAfterMs` no longer holds its window, as it no longer holds the watermark: one that
+ *     ends its process later is not found. What waits behind it has not begun: it gets a window of its own, when it is its turn.
+ *  5. The dead letters of a poisoned datapoint are written in the flush that removes its mark, or before.
+ *  6. What is known of a shard stays with it until it has passed (`suspect.ts`): a shard that is given up in order leaves it to
+ *     its next owner, as no death.
  *
  * The mark is a row per shard; its size is what a clean restart does not pay: it has none.
  */
 
 /** Gates the shards that were not given up by their owner, or that still have a mark. */
 export function gateShards(lane: Lane, shards: readonly Shard[]): void {
-  const suspects = shards.filter(({ openTo }) => openTo === 0).map((shard) => suspectOf(shard, replayedOf(shard)));
-  const gated = suspects.filter(({ entries, isMarked }) => entries.length > 0 || isMarked);
-  for (const { shard, entries } of suspects) if (entries.length === 0) shard.openTo = Number.POSITIVE_INFINITY;
-  if (gated.length === 0) return;
-  lane.gate ??= {
-    shards: new Map(),
-    status: "queued",
-    windows: new Map(),
-    marks: new Map(),
-    poisoned: false,
-    parked: new Map(),
-  };
-  for (const suspect of gated) lane.gate.shards.set(suspect.shard, suspect);
+  for (const shard of shards) {
+    if (shard.openTo !== 0) continue;
+    const suspect = suspectOf(shard.attempt, replayedOf(shard));
+    if (suspect.entries.length === 0) shard.openTo = Number.POSITIVE_INFINITY;
+    if (suspect.entries.length === 0 && !suspect.isMarked) continue;
+    shard.suspect = suspect;
+    lane.gate ??= createGate();
+  }
 }
 
 function replayedOf(shard: Shard): Entry[] {
@@ -60,8 +56,9 @@ export function tendGate(lane: Lane): void {
       if (lane.flush === null && ![...gate.marks.keys()].some((shard) => owns(lane, shard))) beginWindow(lane, gate);
       return;
     case "open":
-      if (hasPassed(lane, gate)) beginWindow(lane, gate);
-      return;
+      if (!hasPassed(lane, gate)) return;
+      passWindow(lane, gate);
+      return beginWindow(lane, gate);
     default:
       return unreachable(gate.status);
   }
@@ -73,51 +70,59 @@ function owns(lane: Lane, shard: Shard): boolean {
 }
 
 function beginWindow(lane: Lane, gate: Gate): void {
-  const last = gate.windows;
-  for (const shard of gate.shards.keys()) if (lane.shards.get(shard.id) !== shard) gate.shards.delete(shard);
-  const suspects = [...gate.shards.values()].filter(({ shard }) => owns(lane, shard));
-  const { marks, deaths } = planWindow(suspects);
-  gate.windows = marks;
-  gate.poisoned = deaths >= deathsMax;
+  const shardOf = new Map<Suspect, Shard>();
+  for (const shard of lane.shards.values()) {
+    if (shard.suspect !== null && owns(lane, shard)) shardOf.set(shard.suspect, shard);
+  }
+  const { marks, isGivenUp } = planWindow([...shardOf.keys()]);
+  const windows = new Map<Shard, AttemptMark>();
+  for (const [suspect, shard] of shardOf) {
+    const mark = marks.get(suspect);
+    if (mark !== undefined) windows.set(shard, mark);
+  }
+  gate.windows = windows;
+  gate.poisoned = isGivenUp;
   // Nothing runs that a mark would have to tell of.
-  if (gate.poisoned) return openWindow(lane, gate);
-  const former = suspects.filter(({ shard, isMarked }) => isMarked && !marks.has(shard));
-  gate.marks = new Map([...former.map(({ shard }): [Shard, null] => [shard, null]), ...marks]);
-  // What became a dead letter in the last window is written with the mark of the next one.
-  for (const shard of [...last.keys(), ...gate.marks.keys()]) if (owns(lane, shard)) lane.touched.add(shard);
-  gate.status = marks.size > 0 ? "marking" : "closing";
+  if (isGivenUp) return openWindow(lane, gate);
+  const former = [...shardOf].filter(
+    ([suspect, shard]) => suspect.isMarked && !windows.has(shard) && !isKnown(suspect),
+  );
+  gate.marks = new Map([...former.map(([, shard]): [Shard, null] => [shard, null]), ...windows]);
+  gate.status = windows.size > 0 ? "marking" : "closing";
   if (gate.marks.size === 0) endGate(lane, gate);
 }
 
 /** Whether every hook of the window has ended, or runs on for too long. */
-function hasPassed(lane: Lane, gate: Gate): boolean {
-  for (const shard of gate.windows.keys()) {
-    const suspect = gate.shards.get(shard);
-    if (suspect !== undefined && owns(lane, shard) && !isWindowThrough(lane, gate, suspect)) return false;
+function hasPassed(lane: Lane, { waiting, parked }: Gate): boolean {
+  for (let next = waiting.at(-1); next !== undefined; next = waiting.at(-1)) {
+    const { shard, entry } = next;
+    if (owns(lane, shard) && entry.phase !== "ended" && !isThrough(lane, parked, shard, entry)) return false;
+    waiting.pop();
   }
   return true;
 }
 
-function isWindowThrough(lane: Lane, gate: Gate, suspect: Suspect): boolean {
-  const { shard, entries } = suspect;
-  for (; suspect.first < entries.length; suspect.first++) {
-    const entry = entries[suspect.first];
-    if (entry === undefined || entry.seq > shard.openTo) return true;
-    if (entry.phase === "ended") continue;
-    if (!isThrough(lane, gate, shard, entry)) return false;
-    // The window may end within this entry.
-    if (entry.lastSeq > shard.openTo) return true;
-  }
-  return true;
-}
-
-function isThrough(lane: Lane, gate: Gate, shard: Shard, entry: Entry): boolean {
+function isThrough(lane: Lane, parked: Gate["parked"], shard: Shard, entry: Entry): boolean {
   const { entity } = entry;
   if (entity === null) return true;
-  if (gate.parked.has(entity) && entity.mailbox?.[0] === entry && causeOf(entry) > shard.openTo) return true;
-  const running = entity.mailbox?.[0]?.running ?? null;
-  if (running === null || gate.poisoned) return false;
-  return lane.world.monotonic() - running.since >= lane.world.limits.obligationAfterMs;
+  const front = entity.mailbox?.[0];
+  if (front === undefined) return false;
+  const { running } = front;
+  const isOverdue = running !== null && lane.world.monotonic() - running.since >= lane.world.limits.obligationAfterMs;
+  if (front === entry) return isOverdue || (parked.has(entity) && causeOf(entry) > shard.openTo);
+  if (!isOverdue && !front.isLate) return false;
+  entry.isLate = true;
+  shard.suspect?.late.push(entry);
+  return true;
+}
+
+function passWindow(lane: Lane, { windows }: Gate): void {
+  for (const [shard, { to }] of windows) {
+    if (!owns(lane, shard)) continue;
+    // What became a dead letter is written with the mark of the next window.
+    lane.touched.add(shard);
+    if (shard.suspect !== null) passTo(shard.suspect, to);
+  }
 }
 
 /** Whether a flush has to take a mark along, at once. */
@@ -125,30 +130,25 @@ export function needsMark({ gate }: Lane): boolean {
   return gate !== null && (gate.status === "marking" || gate.status === "closing");
 }
 
-/** The marks that the flush at hand writes and removes; undefined: none. */
+/** The marks that the flush at hand writes and removes, and the shards that it has to hold for that; undefined: none. */
 export function planAttempts(lane: Lane): FlushRequest["attempts"] {
   const { gate } = lane;
   if (gate === null || !needsMark(lane)) return undefined;
-  return [...gate.marks].filter(([shard]) => owns(lane, shard)).map(([shard, mark]) => ({ shard: shard.id, mark }));
+  const marks = [...gate.marks].filter(([shard]) => owns(lane, shard));
+  for (const [shard] of marks) lane.touched.add(shard);
+  return marks.map(([shard, mark]) => ({ shard: shard.id, mark }));
 }
 
-/** The mark that a shard leaves to its next owner, though it was given up. Undefined: it has none, and never had. */
-export function planLastAttempt(
-  { gate }: Lane,
-  shard: Shard,
-): NonNullable<FlushRequest["attempts"]>[number] | undefined {
-  const suspect = gate?.shards.get(shard);
-  return suspect && { shard: shard.id, mark: lastMark(suspect) };
+/** What a shard that is given up leaves to its next owner; undefined: nothing. */
+export function planLastAttempt({ id, suspect }: Shard): NonNullable<FlushRequest["attempts"]>[number] | undefined {
+  return suspect === null ? undefined : { shard: id, mark: lastMark(suspect) };
 }
 
 /** The marks are durable: the window's hooks run. */
 export function onMarked(lane: Lane): void {
   const { gate } = lane;
   if (gate === null) return;
-  for (const [shard, mark] of gate.marks) {
-    const suspect = gate.shards.get(shard);
-    if (suspect !== undefined) suspect.isMarked = mark !== null;
-  }
+  for (const [{ suspect }, mark] of gate.marks) if (suspect !== null) suspect.isMarked = mark !== null;
   if (gate.status === "marking") openWindow(lane, gate);
   // Shards may have come while the gate was closing.
   else beginWindow(lane, gate);
@@ -156,14 +156,24 @@ export function onMarked(lane: Lane): void {
 
 function openWindow(lane: Lane, gate: Gate): void {
   gate.status = "open";
-  for (const [shard, mark] of gate.windows) if (owns(lane, shard)) shard.openTo = mark.to;
+  gate.waiting = [];
+  for (const [shard, mark] of gate.windows) {
+    if (!owns(lane, shard) || shard.suspect === null) continue;
+    for (const entry of openEntries(shard.suspect, mark)) gate.waiting.push({ shard, entry });
+    shard.openTo = Math.max(shard.openTo, mark.to);
+  }
+  gate.waiting.reverse();
   release(lane, gate);
 }
 
 function endGate(lane: Lane, gate: Gate): void {
   lane.gate = null;
   lane.world.turn.pass(lane);
-  for (const shard of lane.shards.values()) if (owns(lane, shard)) shard.openTo = Number.POSITIVE_INFINITY;
+  for (const shard of lane.shards.values()) {
+    if (!owns(lane, shard)) continue;
+    shard.openTo = Number.POSITIVE_INFINITY;
+    if (shard.suspect !== null && isOver(shard.suspect)) shard.suspect = null;
+  }
   release(lane, gate);
 }
 

@@ -12,7 +12,7 @@ import { refuseCreation, wasAllowed, wasRefused } from "./creation-answer.ts";
 import { applyDatapoint, applyState, clearEntity, type Entity } from "./entity.ts";
 import { viewOf } from "./entity-view.ts";
 import { causeOf, createEntry, type Entry, isSettled, reuseEntry } from "./entry.ts";
-import { giveUp, isPoisoned } from "./gate.ts";
+import { createGate, giveUp, isPoisoned } from "./gate.ts";
 import type { Lane } from "./lane.ts";
 import { letterOfHook, letterOfTask } from "./letter.ts";
 import { errorOf, failureOf, type MessageResult } from "./message-result.ts";
@@ -298,7 +298,8 @@ function runHooks(
     const hook = hooks[entry.hook];
     if (hook === undefined || entry.task === null || entry.entity === null) return true;
     const seq = causeOf(entry);
-    if (seq > shard.openTo) {
+    if (seq > shard.openTo || entry.isLate) {
+      if (entry.isLate) lane.gate ??= createGate();
       lane.gate?.parked.set(entry.entity, shard);
       return false;
     }

@@ -20,6 +20,7 @@ import type { MessageResult, Replies } from "./message-result.ts";
 import type { Obligation } from "./obligation.ts";
 import { createOutbox, type Outbox } from "./outbox-state.ts";
 import type { Part } from "./part.ts";
+import type { Suspect } from "./suspect.ts";
 
 /** A shard as its owner holds it: log position, channels, entities, and what is on its way. Changed only by its lane's steps. */
 export interface Shard {
@@ -65,6 +66,8 @@ export interface Shard {
   /** Whether the owner before gave the shard up, and the window it was in (R17). */
   readonly clean: boolean;
   readonly attempt: AttemptMark | null;
+  /** What of it may end a process; null: nothing, or no longer. */
+  suspect: Suspect | null;
   /** Hooks of seqs above wait: they are behind the window of a gate, or the shard is sealed. */
   openTo: number;
   readonly misfits: StoredObligation[];
@@ -163,6 +166,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     owed: acquired.obligations,
     clean: acquired.clean,
     attempt: acquired.attempt,
+    suspect: null,
     openTo: acquired.clean && acquired.attempt === null ? Number.POSITIVE_INFINITY : 0,
     misfits: [],
     deadLetters: [],

@@ -85,7 +85,7 @@ export function packObligations({ rows, text }: Packer, request: FlushRequest): 
       return [shard, text(type), text(eid), ...numbers, ...texts, firstWaiting ?? ""].join("\x1f");
     }),
     rows(attempts, ({ shard, mark }) =>
-      [shard, mark?.from ?? 0, mark?.to ?? 0, mark?.deaths ?? 0, mark?.until ?? 0].join("\x1f"),
+      (mark === null ? [shard, 0, 0, 0, 0] : [shard, mark.from, mark.to, mark.deaths - 1, mark.until]).join("\x1f"),
     ),
   ];
 }
@@ -114,7 +114,8 @@ export function toObligation(shard: number, fields: ObligationFields): StoredObl
 export function toAttempt(fields: AttemptFields | null): AttemptMark | null {
   if (fields === null) return null;
   const [from, to, deaths, until] = fields;
-  return { from: toSeq(from), to: toSeq(to), until: toSeq(until), deaths };
+  // As in the version before: without the one whose window it is.
+  return { from: toSeq(from), to: toSeq(to), until: toSeq(until), deaths: to > from ? 0 : deaths + 1 };
 }
 
 export type AttemptFields = readonly [from: number, to: number, deaths: number, until: number];

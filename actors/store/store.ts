@@ -132,7 +132,7 @@ export interface AttemptMark {
   readonly to: Seq;
   /** The last seq of what a process died in before, and none has passed since: at least `to`. */
   readonly until: Seq;
-  /** Of processes, of the datapoint at `from` alone: the one whose window it is counts itself. */
+  /** Of processes, of the datapoint at `from` alone: the one whose window it is counts itself. 0 if there are others in it. */
   readonly deaths: number;
 }
 

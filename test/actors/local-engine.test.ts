@@ -28,7 +28,10 @@ function settler(clock: ManualClock) {
   };
 }
 
-test("a dead letter waits until the record it is of is there again (R20)", async () => {
+type Run = (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>;
+
+/** A store, and engines that own shards one after another. */
+function createWorld() {
   const store = createMemoryStore();
   const clock = createManualClock();
   const settle = settler(clock);
@@ -36,21 +39,51 @@ test("a dead letter waits until the record it is of is there again (R20)", async
     ...{ onTaskStart: [], allowEntityCreation: new Map(), onEntityCreation: new Map([["src", [born]]]) },
     onNewAttr: new Map([["src", new Map([["a", [own]]])]]),
   };
-  const start = (name: string, runHook: (hook: Hook, call: HookCall) => HookOutcome | Promise<HookOutcome>) =>
-    startLocalEngine({
+  const start = async (name: string, runHook: Run) => {
+    const engine = startLocalEngine({
       ...{ identity: { id: toNodeId(name) }, queries: store, model, hooks, clock, entityShards: shards, lanes: 2 },
       ...{ databases: 1, store, counters: createCounters(), limits: simulationLimits, wall: () => 0 },
-      ...{
-        newSessionId: () => "s",
-        log: { info: () => {}, warn: () => {}, error: () => {} },
-        runHook,
-        abandon: () => {},
-      },
+      ...{ log: { info: () => {}, warn: () => {}, error: () => {} }, runHook, abandon: () => {} },
+      newSessionId: () => "s",
     });
+    await settle(engine.own(await store.acquire(toNodeId(name), all)));
+    return engine;
+  };
+  return { store, clock, settle, start };
+}
+
+test("shards whose hooks are tried one after another are left with what is known of them by a node that stops (R17)", async () => {
+  const { store, clock, settle, start } = createWorld();
+  const never = () => new Promise<HookOutcome>(() => {});
+  const first = await start("first", never);
+  first.offer(
+    split(
+      eids.map((eid, v) => task("src", eid, "a", v)),
+      1,
+    ).parts,
+    () => {},
+  );
+  await clock.advance(1000);
+  const marks = () => [...store.shards.values()].map(({ attempt }) => attempt);
+  for (const name of ["second", "third", "fourth", "fifth"]) {
+    const engine = await start(name, never);
+    await clock.advance(100);
+    expect(marks().filter((mark) => mark !== null && mark.to >= mark.from).length, name).toBeGreaterThan(0);
+    const fences = await settle(engine.close());
+    expect(fences.map(({ shard }) => shard).sort()).toEqual(all);
+    await store.release(fences, toNodeId(name));
+    // Nobody died.
+    expect(marks().map((mark) => mark && [mark.to < mark.from, mark.until >= mark.from, mark.deaths])).toEqual(
+      all.map(() => [true, true, 0]),
+    );
+  }
+});
+
+test("a dead letter waits until the record it is of is there again (R20)", async () => {
+  const { store, clock, settle, start } = createWorld();
   const nothing: HookOutcome = { kind: "answer", tasks: [] };
   const error = new StarlingError("HOOK_FAILED", "not yet");
-  const first = start("first", ({ name }) => (name === "own" ? { kind: "failed", error, attempts: 1 } : nothing));
-  await settle(first.own(await store.acquire(toNodeId("first"), all)));
+  const first = await start("first", ({ name }) => (name === "own" ? { kind: "failed", error, attempts: 1 } : nothing));
   first.offer(split([task("src", eids[0] ?? "", "a", 1)], 1).parts, () => {});
   await clock.advance(3000);
   const [letter] = await store.deadLetters({ after: "", limit: 9, status: "open" });
@@ -58,12 +91,11 @@ test("a dead letter waits until the record it is of is there again (R20)", async
   for (const id of all) Object.assign(store.shards.get(id) ?? {}, { watermark: 0, entities: new Map() });
   let letGo = (): void => {};
   const records: unknown[] = [];
-  const second = start("second", ({ name }, call) => {
+  const second = await start("second", ({ name }, call) => {
     if (name === "born") return new Promise((resolve) => (letGo = () => resolve(nothing)));
     records.push(call.record?.eid);
     return nothing;
   });
-  await settle(second.own(await store.acquire(toNodeId("second"), all)));
   await clock.advance(1000);
   const early = second.replayDeadLetter(letter?.id ?? "").catch((refused: StarlingError) => refused.code);
   expect(await settle(early)).toBe("BEHIND");

@@ -17,6 +17,7 @@ const everySeeds = 12;
 const fromBatch = 3;
 /** For each: one without a mark, one for each halving of some hundred seqs, three of it alone, and some that other faults cost. */
 const deathsMax = 20;
+const deathsMin = 3;
 
 /** Datapoints whose hook ends each process, until they are given up (R17): of each client at most one. */
 export class FatalLoad {
@@ -62,13 +63,23 @@ export class FatalLoad {
     return true;
   }
 
+  /** At the end of a run: nothing was given up but what processes died of, often enough. */
+  check(): void {
+    for (const { error, task } of this.#letters()) {
+      if (!error.includes("was not run")) continue;
+      const value = firstValue(task);
+      const deaths = this.#deaths.get(value) ?? 0;
+      if (deaths < deathsMin) this.#options.checker.add("poison", `${value} was given up after ${deaths} deaths`);
+    }
+  }
+
   /** Those that have a dead letter. */
   #givenUp(): ReadonlySet<string> {
-    const found = new Set<string>();
-    for (const { letters } of this.#options.database().shards.values()) {
-      for (const { hook, task } of letters.values()) if (hook === hookIds.fatal) found.add(firstValue(task));
-    }
-    return found;
+    return new Set(this.#letters().flatMap(({ hook, task }) => (hook === hookIds.fatal ? [firstValue(task)] : [])));
+  }
+
+  #letters() {
+    return [...this.#options.database().shards.values()].flatMap(({ letters }) => [...letters.values()]);
   }
 }
 

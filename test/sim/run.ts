@@ -238,6 +238,7 @@ class Run {
       checkEnd(this.#checker, this.#database, this.#links);
       this.#messages.check(this.#database);
       this.#ticks.check();
+      this.#fatal.check();
     }
     return this.#result(count);
   }

@@ -208,7 +208,10 @@ test("dropped shards are forgotten at once and write nothing; back under a new e
   expectQuiet(world);
 });
 
-test("a dead owner's range that was not run through yet is handed on with a mark (R17)", async () => {
+test.each([
+  ["before its window", false],
+  ["while a hook of its window runs", true],
+])("a dead owner's range that is handed on %s keeps its mark, as no death (R17)", async (_, opened) => {
   const dead = await startWorld({ hooks: hooksOfA, runHook: () => new Promise(() => {}) });
   dead.send([task("src", eids[0] ?? "", "a", 1)], 1);
   await dead.rest();
@@ -219,9 +222,13 @@ test("a dead owner's range that was not run through yet is handed on with a mark
       dies: () => false,
     });
   const heir = await make("heir");
+  if (opened) await heir.run();
+  expect(held.calls()).toBe(opened ? 1 : 0);
   const fences: (Fence | null)[] = [];
   const reply = (_: ShardId, fence: Fence | null): void => void fences.push(fence);
   heir.tell({ kind: "give-up", shards: [home], hookGraceMs: 0, reply });
+  await heir.run();
+  heir.elapse(1);
   await heir.run();
   expect(fences).toEqual([{ shard: home, epoch: 2 }]);
   await dead.store.release([{ shard: home, epoch: fences[0]?.epoch as Fence["epoch"] }], toNodeId("heir"));

@@ -140,6 +140,70 @@ test("and one that had become an obligation", async () => {
   await expectOnlyLost(store, [17]);
 });
 
+/** Hooks that take longer than anybody waits, and then answer. */
+function createSlow(values: readonly number[], then: Run) {
+  let waiting: (() => void)[] = [];
+  const run: Run = (node, called, call) => {
+    if (!values.includes(Number(call.datapoint?.v))) return then(node, called, call);
+    return new Promise((resolve) => waiting.push(() => resolve(answerOf(call))));
+  };
+  const end = (): void => {
+    for (const resume of waiting.splice(0)) resume();
+  };
+  const forget = (): void => {
+    waiting = [];
+  };
+  return { run, end, forget };
+}
+
+test("one that waits behind a slow hook of its entity has a window of its own, when it is its turn (R17)", async () => {
+  const store = createMemoryStore();
+  // 8 and 17 are of one entity.
+  const slow = createSlow([8], killer([17]));
+  const client = createClient(batches);
+  for (let deaths = 0; ; deaths++) {
+    expect(deaths, "deaths").toBeLessThanOrEqual(deathsMax);
+    slow.forget();
+    const node = await startNode(store, `node-${deaths}`, slow.run);
+    if (deaths > 0) client.reconnect();
+    await node.run();
+    client.offer(node, 0, batches.length);
+    await node.run();
+    if (node.status === "running") node.elapse(6000);
+    if (node.status === "running") await node.run();
+    slow.end();
+    await node.run();
+    if (node.status === "running") break;
+  }
+  await expectOnlyLost(store, [17]);
+});
+
+test("one that is given up waits for no slow hook of another entity, and nothing waits for it", async () => {
+  const store = createMemoryStore();
+  const client = createClient(batches);
+  // The first ones of the other entities of its shard.
+  const slow = createSlow([2, 6, 7], killer([17]));
+  for (let deaths = 0; ; deaths++) {
+    expect(deaths, "deaths").toBeLessThanOrEqual(deathsMax);
+    slow.forget();
+    const node = await startNode(store, `node-${deaths}`, slow.run);
+    if (deaths > 0) client.reconnect();
+    await node.run();
+    client.offer(node, 0, batches.length);
+    await node.run();
+    for (let i = 0; node.status === "running" && node.lane.gate !== null && i < 3; i++) {
+      node.elapse(6000);
+      await node.run();
+    }
+    if (node.status === "dead") continue;
+    expect(node.lane.gate).toBe(null);
+    slow.end();
+    await node.run();
+    break;
+  }
+  await expectOnlyLost(store, [17]);
+});
+
 /** The store, and every mark that was written to it. */
 function watchMarks(store: MemoryStore): { watched: Store; marks: (AttemptMark | null)[] } {
   const marks: (AttemptMark | null)[] = [];

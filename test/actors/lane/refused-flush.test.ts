@@ -138,8 +138,15 @@ test("a gate goes on without the shard at fault", async () => {
   await first.run();
   first.kill();
   const { store } = refusing(memory);
-  const heir = await startSimulatedNode({ ...options, store, name: "heir", runHook: answer });
+  const unfenced: ShardId[] = [];
+  const flush: Store["flush"] = (node, request) => {
+    const held = new Set(request.fences.map((fence) => fence.shard));
+    for (const { shard } of request.attempts ?? []) if (!held.has(shard)) unfenced.push(shard);
+    return store.flush(node, request);
+  };
+  const heir = await startSimulatedNode({ ...options, store: { ...store, flush }, name: "heir", runHook: answer });
   await heir.run();
+  expect(unfenced, "marks that are written without the shard's fence (R22)").toEqual([]);
   expect(heir.lane.gate).toBeNull();
   for (const id of others) expect(memory.shards.get(id)?.watermark).toBe(heir.lane.shards.get(id)?.lastSeq);
   expect(heir.lane.shards.get(home)?.keptBack?.error.code).toBe("STORE_REFUSED");

@@ -1,14 +1,17 @@
 import { expect, test } from "vitest";
 import { createEntry, type Entry } from "../../../actors/lane/entry.ts";
-import { deathsMax } from "../../../actors/lane/gate.ts";
-import { createShard } from "../../../actors/lane/shard.ts";
-import { lastMark, planWindow, type Suspect, suspectOf } from "../../../actors/lane/suspect.ts";
+import {
+  isKnown,
+  lastMark,
+  openEntries,
+  passTo,
+  planWindow,
+  type Suspect,
+  suspectOf,
+} from "../../../actors/lane/suspect.ts";
 import type { AttemptMark } from "../../../actors/store/store.ts";
-import { toEpoch, toSeq, toShardId } from "../../../proto/ids.ts";
+import { toSeq } from "../../../proto/ids.ts";
 import { createRandom } from "../../support/random.ts";
-import { testModel } from "../../support/test-model.ts";
-
-const model = testModel({ thing: {} });
 
 interface WorldOptions {
   /** Of the shards: how many seqs each has. */
@@ -22,8 +25,8 @@ interface WorldOptions {
 /** Some processes that own shards, a datapoint that ends them, and what is durable of it: marks, and which hooks have ended. */
 class World {
   readonly #options: WorldOptions;
-  readonly lengths: readonly number[];
-  readonly #processes = new Map<number, Suspect[]>();
+  /** By process: its shards. */
+  readonly #owned: Map<number, Suspect>[];
   readonly #marks = new Map<number, AttemptMark | null>();
   readonly #ended = new Map<number, Set<number>>();
   /** Of the datapoint. */
@@ -33,82 +36,90 @@ class World {
 
   constructor(options: WorldOptions) {
     this.#options = options;
-    this.lengths = options.lengths;
-    for (let process = 0; process < options.processes; process++) this.#processes.set(process, []);
-    for (const shard of options.lengths.keys()) this.#acquire(shard, options.next(options.processes), false);
+    this.#owned = Array.from({ length: options.processes }, () => new Map());
+    for (const shard of options.lengths.keys()) this.#acquire(shard, false);
   }
 
   /** A process takes its next window. */
   step(process: number): void {
     const { poison } = this.#options;
-    const suspects = this.#processes.get(process) ?? [];
-    const { marks, deaths } = planWindow(suspects);
+    const owned = this.#of(process);
+    const { marks, isGivenUp } = planWindow([...owned.values()]);
     if (marks.size === 0) return;
-    if (deaths < deathsMax) {
-      for (const suspect of suspects) {
-        const { id } = suspect.shard;
-        this.#marks.set(id, marks.get(suspect.shard) ?? null);
-      }
+    for (const [shard, suspect] of owned) {
+      const mark = marks.get(suspect);
+      if (isGivenUp && mark !== undefined) this.givenUp.push(`${shard}/${mark.from}-${mark.to}`);
+      else if (!isGivenUp && (mark !== undefined || !isKnown(suspect))) this.#marks.set(shard, mark ?? null);
     }
-    for (const [{ id }, { from, to }] of marks) {
-      if (deaths >= deathsMax) {
-        this.givenUp.push(`${id}/${from}-${to}`);
-      } else if (id === poison.shard && from <= poison.seq && poison.seq <= to && this.givenUp.length === 0) {
-        this.deaths++;
-        return this.die(process);
-      }
+    const met = owned.get(poison.shard);
+    const mark = met && marks.get(met);
+    if (mark !== undefined && this.givenUp.length === 0 && mark.from <= poison.seq && poison.seq <= mark.to) {
+      this.deaths++;
+      return this.die(process);
     }
-    for (const [shard, { to }] of marks) {
-      shard.openTo = to;
-      const suspect = suspects.find((one) => one.shard === shard);
-      for (const entry of suspect?.entries ?? []) if (entry.seq <= to) this.#end(shard.id, entry);
+    for (const [shard, suspect] of owned) {
+      const passed = marks.get(suspect);
+      if (passed === undefined) continue;
+      for (const entry of openEntries(suspect, passed)) this.#end(shard, entry);
+      passTo(suspect, passed.to);
     }
   }
 
   /** Its shards go to others. */
   die(process: number): void {
-    for (const { shard } of this.#processes.get(process)?.splice(0) ?? []) {
-      this.#acquire(shard.id, this.#options.next(this.#processes.size), false);
-    }
+    const shards = [...this.#of(process).keys()];
+    this.#of(process).clear();
+    for (const shard of shards) this.#acquire(shard, false);
   }
 
   /** One of its shards goes to another one, in order. */
   giveUp(process: number): void {
-    const suspects = this.#processes.get(process) ?? [];
-    const [suspect] = suspects.splice(this.#options.next(suspects.length), 1);
-    if (suspect === undefined) return;
-    this.#marks.set(suspect.shard.id, lastMark(suspect));
-    this.#acquire(suspect.shard.id, this.#options.next(this.#processes.size), true);
+    const shards = [...this.#of(process).keys()];
+    const shard = shards[this.#options.next(shards.length)];
+    const suspect = this.#of(process).get(shard ?? -1);
+    if (shard === undefined || suspect === undefined) return;
+    this.#of(process).delete(shard);
+    this.#marks.set(shard, lastMark(suspect));
+    this.#acquire(shard, true);
   }
 
   get isOver(): boolean {
-    return [...this.#processes.values()].every((suspects) => planWindow(suspects).marks.size === 0);
+    return this.#owned.every((owned) => planWindow([...owned.values()]).marks.size === 0);
   }
 
-  #acquire(id: number, process: number, clean: boolean): void {
-    const at = { shard: toShardId(id), epoch: toEpoch(1), watermark: toSeq(0), lastSeq: toSeq(0), delivered: toSeq(0) };
-    const attempt = this.#marks.get(id) ?? null;
-    if (clean && attempt === null) return;
-    const none = { channels: new Map(), refused: [], deadAnswers: [], obligations: [], mark: null };
-    const shard = createShard({ ...at, ...none, lastAt: 0, clean, attempt }, model);
+  #of(process: number): Map<number, Suspect> {
+    return this.#owned[process] ?? new Map();
+  }
+
+  #acquire(shard: number, clean: boolean): void {
+    const { lengths, processes, next } = this.#options;
+    const mark = this.#marks.get(shard) ?? null;
+    if (clean && mark === null) return;
     const entries: Entry[] = [];
-    for (let seq = 1; seq <= (this.#options.lengths[id] ?? 0); seq++) {
-      if (!this.#ended.get(id)?.has(seq)) entries.push(createEntry(null, toSeq(seq), toSeq(seq), 0, true));
+    for (let seq = 1; seq <= (lengths[shard] ?? 0); seq++) {
+      if (!this.#ended.get(shard)?.has(seq)) entries.push(createEntry(null, toSeq(seq), toSeq(seq), 0, true));
     }
-    this.#processes.get(process)?.push(suspectOf(shard, entries));
+    this.#of(next(processes)).set(shard, suspectOf(mark, entries));
   }
 
   /** Some answers are in the log when the process dies, others are not. */
   #end(shard: number, entry: Entry): void {
+    const { poison, next } = this.#options;
     entry.phase = "ended";
     const ended = this.#ended.get(shard) ?? new Set();
-    if (this.#options.next(3) > 0 || entry.seq === this.#options.poison.seq) ended.add(entry.seq);
+    if (next(3) > 0 || (shard === poison.shard && entry.seq === poison.seq)) ended.add(entry.seq);
     this.#ended.set(shard, ended);
   }
 }
 
+interface Played {
+  readonly deaths: number;
+  readonly givenUp: readonly string[];
+  readonly lengths: readonly number[];
+}
+
 /** Plays until nothing is left to run. */
-function play(seed: number, moves: number, deaths: number): World {
+function play(seed: number, moves: number, deaths: number): Played {
   const random = createRandom(seed);
   const next = (max: number): number => Math.floor(random.next() * max);
   const processes = 1 + next(4);
@@ -126,11 +137,11 @@ function play(seed: number, moves: number, deaths: number): World {
     else world.step(process);
   }
   expect(world.givenUp, `seed ${seed}`).toContain(`${shard}/${poison.seq}-${poison.seq}`);
-  return world;
+  return { deaths: world.deaths, givenUp: world.givenUp, lengths };
 }
 
 /** One without a mark, one for each halving of all seqs, and three of it alone. */
-function deathsNeeded({ lengths }: World): number {
+function deathsNeeded({ lengths }: Played): number {
   return 1 + Math.ceil(Math.log2(lengths.reduce((sum, length) => sum + length, 0))) + 3;
 }
 

@@ -39,7 +39,7 @@ export function describeObligations(current: () => Store & Queries): void {
 
   it("knows whether the owner before gave a shard up, and which window it was in", async () => {
     const store = current();
-    const mark: AttemptMark = { from: toSeq(3), to: toSeq(5), until: toSeq(9), deaths: 1 };
+    const mark: AttemptMark = { from: toSeq(3), to: toSeq(5), until: toSeq(9), deaths: 0 };
     const fences = await own(shard1, shard2);
     await store.flush(nodeA, flushOf(fences, { attempts: fences.map(({ shard }) => ({ shard, mark })) }));
     await store.flush(nodeA, flushOf(fences, { attempts: [{ shard: shard2, mark: null }] }));
