@@ -91,8 +91,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     }
     // After the lock: another node's database is not judged. Each database judges by the entities that it holds.
     for (const store of stores) await store.keepModel(options.model);
-    opened.push(keepHouse(stores, settings.retentionDays, log), keepSessions(stores, log));
-    opened.push(keepIndexes(stores, options));
+    opened.push(keepHouse(stores, settings.retentionDays, log), keepIndexes(stores, options));
     const storeOf = (shard: ShardId): PostgresStore => stores[shard % stores.length] ?? first;
     const spread = stores.length === 1 ? first : createShardedStore(stores, storeOf);
     const snapshotQueries = createShardedSnapshotQueries(
@@ -162,59 +161,54 @@ async function openStore(
 }
 
 /**
- * Makes partitions of the log ahead of time and drops those that are old and passed (R8), at the start and every ten minutes;
- * asks every ten seconds whether the databases are still the same (R25). Returns the end of it.
+ * Makes partitions of the log ahead of time and drops those that are old and passed (R8), every ten minutes; forgets sessions and
+ * channels that are over, every six hours; asks every ten seconds whether the databases are still the same (R25). Returns the end
+ * of all.
  */
 function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log: Log): () => Promise<void> {
-  let running: Promise<unknown> = Promise.resolve();
-  const run = async (): Promise<void> => {
+  const partitions = async (): Promise<void> => {
     for (const store of stores) {
       await store.ensurePartitions(Date.now());
       const dropped = await store.dropPartitions(Date.now() - retentionDays * dayMs);
       if (dropped.length > 0) log.info({ days: dropped }, "partitions of the log dropped");
     }
   };
-  const keep = (): void => {
-    running = running
-      .then(run)
-      .catch((error: unknown) => log.warn({ err: error }, "the log's partitions could not be kept"));
+  const sessions = async (): Promise<void> => {
+    let [forgotten, channels] = [0, 0];
+    for (const store of stores) {
+      forgotten += await store.forgetSessions();
+      channels += await store.forgetChannels();
+    }
+    if (forgotten + channels > 0) log.info({ sessions: forgotten, channels }, "sessions forgotten");
   };
   // Another world tells `onOtherWorld`; a server that does not answer is asked again.
   const ask = (): void => {
     for (const store of stores) store.checkWorld().catch(() => undefined);
   };
-  const timers = [setInterval(keep, housekeepingEveryMs), setInterval(ask, worldEveryMs)];
-  for (const timer of timers) timer.unref();
-  keep();
+  const timer = setInterval(ask, worldEveryMs);
+  timer.unref();
+  const ends = [
+    keep(partitions, housekeepingEveryMs, (err) => log.warn({ err }, "the log's partitions could not be kept")),
+    keep(sessions, sessionsEveryMs, (err) => log.warn({ err }, "old sessions could not be forgotten")),
+  ];
   return async () => {
-    for (const timer of timers) clearInterval(timer);
-    await running;
+    clearInterval(timer);
+    await Promise.all(ends.map((end) => end()));
   };
 }
 
-/** Forgets the sessions and channels that are over, at the start and every six hours. Returns the end of it. */
-function keepSessions(stores: readonly PostgresStore[], log: Log): () => Promise<void> {
-  let running: Promise<unknown> = Promise.resolve();
-  const run = async (): Promise<void> => {
-    let sessions = 0;
-    let channels = 0;
-    for (const store of stores) {
-      sessions += await store.forgetSessions();
-      channels += await store.forgetChannels();
-    }
-    if (sessions + channels > 0) log.info({ sessions, channels }, "sessions forgotten");
+/** Does something now and ever again, one run after another. Returns the end of it, which waits for the one at hand. */
+function keep(run: () => Promise<void>, everyMs: number, onFailure: (error: unknown) => void): () => Promise<void> {
+  let running: Promise<void> = Promise.resolve();
+  const again = (): void => {
+    running = running.then(run).catch(onFailure);
   };
-  const keep = (): void => {
-    running = running
-      .then(run)
-      .catch((error: unknown) => log.warn({ err: error }, "old sessions could not be forgotten"));
-  };
-  const timer = setInterval(keep, sessionsEveryMs);
+  const timer = setInterval(again, everyMs);
   timer.unref();
-  keep();
-  return async () => {
+  again();
+  return () => {
     clearInterval(timer);
-    await running;
+    return running;
   };
 }
 

@@ -17,8 +17,8 @@ export interface Entry {
   at: number;
   /** Null once the entry has settled, and for a task that no longer fits the model: its dead letter stands for it. */
   task: PartTask | null;
-  /** It waits for a window of its own (R17): see `suspect.ts`. */
-  isLate: boolean;
+  /** Hooks of seqs above wait for a window (R17); null: none do. */
+  heldAbove: Seq | null;
   /** Read back from the log after an acquire: answers may stand already, state may be applied. */
   replayed: boolean;
   entity: Entity | null;
@@ -73,7 +73,7 @@ export function createEntry(task: PartTask | null, seq: Seq, lastSeq: Seq, at: n
     at,
     task,
     replayed,
-    isLate: false,
+    heldAbove: null,
     entity: null,
     phase: "waiting",
     hook: 0,
@@ -93,7 +93,7 @@ export function reuseEntry(entry: Entry, task: PartTask, seq: Seq, lastSeq: Seq,
   entry.lastSeq = lastSeq;
   entry.at = at;
   entry.task = task;
-  entry.isLate = false;
+  entry.heldAbove = null;
   entry.entity = null;
   entry.phase = "waiting";
   entry.hook = 0;

@@ -1,4 +1,5 @@
 import type { Hook } from "../../modules/hook.ts";
+import type { Seq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { HookOutcome } from "../hooks/hook-outcome.ts";
 import type { AttemptMark } from "../store/store.ts";
@@ -14,15 +15,22 @@ export interface Gate {
    * closing: the last mark is on its way out.
    */
   status: "queued" | "marking" | "open" | "closing";
-  /** The window at hand; and of its entries those that are not known to be through, in reverse. */
+  /** The window at hand, by shard; and what of it is not known to be through, in reverse. */
   windows: ReadonlyMap<Shard, AttemptMark>;
-  waiting: { readonly shard: Shard; readonly entry: Entry }[];
+  waiting: Waiting[];
   /** What the next flush is to make of the marks in the store; null: it removes one. */
   marks: ReadonlyMap<Shard, AttemptMark | null>;
   /** Whether the window at hand is one datapoint that is not to be run. */
   poisoned: boolean;
   /** Entities whose next hook is behind the window. */
   readonly parked: Map<Entity, Shard>;
+}
+
+/** Hooks of the entry may run up to this seq. */
+export interface Waiting {
+  readonly shard: Shard;
+  readonly entry: Entry;
+  readonly to: Seq;
 }
 
 export function createGate(): Gate {

@@ -100,7 +100,9 @@ function waitsOfRecovery(lane: Lane, shard: Shard): ShardWait[] {
   const waits: ShardWait[] = [];
   if (replayed > 0) waits.push(waitFor("replay", `${replayed} tasks of the owner before are processed again`, null));
   if (lane.gate !== null && shard.handOff === null && Number.isFinite(shard.openTo)) {
-    const what = `the owner before died: hooks run window by window, now up to seq ${shard.openTo}`;
+    const to = lane.gate.windows.get(shard)?.to;
+    const now = to === undefined ? "it is another shard's turn" : `now up to seq ${to}`;
+    const what = `the owner before died: hooks run window by window, ${now}`;
     waits.push(waitFor("window", what, null));
   }
   return waits;

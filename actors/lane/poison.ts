@@ -1,3 +1,4 @@
+import { toSeq } from "../../proto/ids.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import type { AttemptMark, FlushRequest } from "../store/store.ts";
 import { causeOf, type Entry } from "./entry.ts";
@@ -5,7 +6,7 @@ import { createGate, type Gate } from "./gate.ts";
 import type { Lane } from "./lane.ts";
 import { advance } from "./processing.ts";
 import { isSealed, type Shard } from "./shard.ts";
-import { isKnown, isOver, lastMark, openEntries, passTo, planWindow, type Suspect, suspectOf } from "./suspect.ts";
+import { isKnown, isOver, lastMark, planWindow, type Suspect, suspectOf } from "./suspect.ts";
 
 /**
  * Poison (R17). When an owner did not give its shards up, it may have died of a hook, and its successor may too. So hooks of
@@ -15,9 +16,10 @@ import { isKnown, isOver, lastMark, openEntries, passTo, planWindow, type Suspec
  *
  *  1. At most one window is open in a process, over any number of a lane's shards: a death has one place (`turn.ts`).
  *  2. While the gate is there, no hook above the window runs, of new entries neither. State that needs no hook goes on.
- *  3. Within a shard windows grow in log order. What stands before an inherited mark passed in the life before.
+ *  3. Within an entity windows grow in log order; of all that is replayed no hook runs outside of one.
  *  4. A hook that runs on for `obligationAfterMs` no longer holds its window, as it no longer holds the watermark: one that
- *     ends its process later is not found. What waits behind it has not begun: it gets a window of its own, when it is its turn.
+ *     ends its process later is not found. What comes behind it, of its task or its entity, gets another window when it is its
+ *     turn.
  *  5. The dead letters of a poisoned datapoint are written in the flush that removes its mark, or before.
  *  6. What is known of a shard stays with it until it has passed (`suspect.ts`): a shard that is given up in order leaves it to
  *     its next owner, as no death.
@@ -56,12 +58,17 @@ export function tendGate(lane: Lane): void {
       if (lane.flush === null && ![...gate.marks.keys()].some((shard) => owns(lane, shard))) beginWindow(lane, gate);
       return;
     case "open":
-      if (!hasPassed(lane, gate)) return;
-      passWindow(lane, gate);
-      return beginWindow(lane, gate);
+      if (hasPassed(lane, gate)) endWindow(lane, gate);
+      return;
     default:
       return unreachable(gate.status);
   }
+}
+
+function endWindow(lane: Lane, gate: Gate): void {
+  // What became a dead letter is written with the mark of the next window.
+  for (const shard of gate.windows.keys()) if (owns(lane, shard)) lane.touched.add(shard);
+  beginWindow(lane, gate);
 }
 
 /** Of a sealed shard no hook runs any more, and of one that is kept back no mark is written. */
@@ -74,13 +81,18 @@ function beginWindow(lane: Lane, gate: Gate): void {
   for (const shard of lane.shards.values()) {
     if (shard.suspect !== null && owns(lane, shard)) shardOf.set(shard.suspect, shard);
   }
-  const { marks, isGivenUp } = planWindow([...shardOf.keys()]);
+  const { pieces, marks, isGivenUp } = planWindow([...shardOf.keys()]);
   const windows = new Map<Shard, AttemptMark>();
   for (const [suspect, shard] of shardOf) {
     const mark = marks.get(suspect);
     if (mark !== undefined) windows.set(shard, mark);
   }
   gate.windows = windows;
+  gate.waiting = pieces.flatMap(({ suspect, entry, to }) => {
+    const shard = shardOf.get(suspect);
+    return shard === undefined ? [] : [{ shard, entry, to: toSeq(to) }];
+  });
+  gate.waiting.reverse();
   gate.poisoned = isGivenUp;
   // Nothing runs that a mark would have to tell of.
   if (isGivenUp) return openWindow(lane, gate);
@@ -93,36 +105,29 @@ function beginWindow(lane: Lane, gate: Gate): void {
 }
 
 /** Whether every hook of the window has ended, or runs on for too long. */
-function hasPassed(lane: Lane, { waiting, parked }: Gate): boolean {
+function hasPassed(lane: Lane, gate: Gate): boolean {
+  const { waiting } = gate;
   for (let next = waiting.at(-1); next !== undefined; next = waiting.at(-1)) {
     const { shard, entry } = next;
-    if (owns(lane, shard) && entry.phase !== "ended" && !isThrough(lane, parked, shard, entry)) return false;
+    if (owns(lane, shard) && entry.phase !== "ended" && !isThrough(lane, gate, entry)) return false;
     waiting.pop();
   }
   return true;
 }
 
-function isThrough(lane: Lane, parked: Gate["parked"], shard: Shard, entry: Entry): boolean {
+function isThrough(lane: Lane, gate: Gate, entry: Entry): boolean {
   const { entity } = entry;
   if (entity === null) return true;
   const front = entity.mailbox?.[0];
   if (front === undefined) return false;
-  const { running } = front;
-  const isOverdue = running !== null && lane.world.monotonic() - running.since >= lane.world.limits.obligationAfterMs;
-  if (front === entry) return isOverdue || (parked.has(entity) && causeOf(entry) > shard.openTo);
-  if (!isOverdue && !front.isLate) return false;
-  entry.isLate = true;
-  shard.suspect?.late.push(entry);
+  const isParked = gate.parked.has(entity) && front.heldAbove !== null && causeOf(front) > front.heldAbove;
+  // The window ends within this entry.
+  if (isParked && front === entry) return true;
+  const isOverdue = front.running !== null && lane.now - front.running.since >= lane.world.limits.obligationAfterMs;
+  if (!isParked && !isOverdue) return false;
+  // What has not begun gets another window when it is its turn.
+  entry.heldAbove = toSeq(Math.min(entry.heldAbove ?? entry.lastSeq, causeOf(entry) - 1));
   return true;
-}
-
-function passWindow(lane: Lane, { windows }: Gate): void {
-  for (const [shard, { to }] of windows) {
-    if (!owns(lane, shard)) continue;
-    // What became a dead letter is written with the mark of the next window.
-    lane.touched.add(shard);
-    if (shard.suspect !== null) passTo(shard.suspect, to);
-  }
 }
 
 /** Whether a flush has to take a mark along, at once. */
@@ -156,13 +161,7 @@ export function onMarked(lane: Lane): void {
 
 function openWindow(lane: Lane, gate: Gate): void {
   gate.status = "open";
-  gate.waiting = [];
-  for (const [shard, mark] of gate.windows) {
-    if (!owns(lane, shard) || shard.suspect === null) continue;
-    for (const entry of openEntries(shard.suspect, mark)) gate.waiting.push({ shard, entry });
-    shard.openTo = Math.max(shard.openTo, mark.to);
-  }
-  gate.waiting.reverse();
+  for (const { shard, entry, to } of gate.waiting) if (owns(lane, shard)) entry.heldAbove = to;
   release(lane, gate);
 }
 

@@ -298,8 +298,8 @@ function runHooks(
     const hook = hooks[entry.hook];
     if (hook === undefined || entry.task === null || entry.entity === null) return true;
     const seq = causeOf(entry);
-    if (seq > shard.openTo || entry.isLate) {
-      if (entry.isLate) lane.gate ??= createGate();
+    if (isHeld(shard, entry, seq)) {
+      if (entry.heldAbove !== null) lane.gate ??= createGate();
       lane.gate?.parked.set(entry.entity, shard);
       return false;
     }
@@ -327,6 +327,11 @@ function runHooks(
     if (entry.phase === "ended") return true;
   }
   return true;
+}
+
+/** Of what is replayed each entry has its own window (R17); of a sealed shard no hook begins. */
+function isHeld({ openTo }: Shard, { heldAbove }: Entry, seq: Seq): boolean {
+  return seq > (openTo < 0 || heldAbove === null ? openTo : heldAbove);
 }
 
 function suspend(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: Promise<HookOutcome>): void {

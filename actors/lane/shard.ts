@@ -68,7 +68,7 @@ export interface Shard {
   readonly attempt: AttemptMark | null;
   /** What of it may end a process; null: nothing, or no longer. */
   suspect: Suspect | null;
-  /** Hooks of seqs above wait: they are behind the window of a gate, or the shard is sealed. */
+  /** Hooks of seqs above wait, of new entries: 0 behind a gate, -1 when the shard is sealed. */
   openTo: number;
   readonly misfits: StoredObligation[];
   /** For the next flush. */

@@ -1,14 +1,6 @@
 import { expect, test } from "vitest";
 import { createEntry, type Entry } from "../../../actors/lane/entry.ts";
-import {
-  isKnown,
-  lastMark,
-  openEntries,
-  passTo,
-  planWindow,
-  type Suspect,
-  suspectOf,
-} from "../../../actors/lane/suspect.ts";
+import { isKnown, lastMark, type Piece, planWindow, type Suspect, suspectOf } from "../../../actors/lane/suspect.ts";
 import type { AttemptMark } from "../../../actors/store/store.ts";
 import { toSeq } from "../../../proto/ids.ts";
 import { createRandom } from "../../support/random.ts";
@@ -44,7 +36,7 @@ class World {
   step(process: number): void {
     const { poison } = this.#options;
     const owned = this.#of(process);
-    const { marks, isGivenUp } = planWindow([...owned.values()]);
+    const { pieces, marks, isGivenUp } = planWindow([...owned.values()]);
     if (marks.size === 0) return;
     for (const [shard, suspect] of owned) {
       const mark = marks.get(suspect);
@@ -52,16 +44,13 @@ class World {
       else if (!isGivenUp && (mark !== undefined || !isKnown(suspect))) this.#marks.set(shard, mark ?? null);
     }
     const met = owned.get(poison.shard);
-    const mark = met && marks.get(met);
-    if (mark !== undefined && this.givenUp.length === 0 && mark.from <= poison.seq && poison.seq <= mark.to) {
+    for (const { suspect, from, to } of pieces) {
+      if (suspect !== met || this.givenUp.length > 0 || from > poison.seq || poison.seq > to) continue;
       this.deaths++;
       return this.die(process);
     }
     for (const [shard, suspect] of owned) {
-      const passed = marks.get(suspect);
-      if (passed === undefined) continue;
-      for (const entry of openEntries(suspect, passed)) this.#end(shard, entry);
-      passTo(suspect, passed.to);
+      for (const piece of pieces) if (piece.suspect === suspect) this.#pass(shard, piece);
     }
   }
 
@@ -96,18 +85,24 @@ class World {
     const mark = this.#marks.get(shard) ?? null;
     if (clean && mark === null) return;
     const entries: Entry[] = [];
-    for (let seq = 1; seq <= (lengths[shard] ?? 0); seq++) {
-      if (!this.#ended.get(shard)?.has(seq)) entries.push(createEntry(null, toSeq(seq), toSeq(seq), 0, true));
+    const length = lengths[shard] ?? 0;
+    // Tasks of one to four datapoints.
+    for (let seq = 1; seq <= length; seq += 1 + ((seq * 7) % 4)) {
+      const last = Math.min(length, seq + ((seq * 7) % 4));
+      if (!this.#ended.get(shard)?.has(seq)) entries.push(createEntry(null, toSeq(seq), toSeq(last), 0, true));
     }
     this.#of(next(processes)).set(shard, suspectOf(mark, entries));
   }
 
   /** Some answers are in the log when the process dies, others are not. */
-  #end(shard: number, entry: Entry): void {
+  #pass(shard: number, { entry, to }: Piece): void {
     const { poison, next } = this.#options;
+    entry.heldAbove = toSeq(to);
+    if (to < entry.lastSeq) return;
     entry.phase = "ended";
+    const isPoison = shard === poison.shard && entry.seq <= poison.seq && poison.seq <= entry.lastSeq;
     const ended = this.#ended.get(shard) ?? new Set();
-    if (next(3) > 0 || (shard === poison.shard && entry.seq === poison.seq)) ended.add(entry.seq);
+    if (next(3) > 0 || isPoison) ended.add(entry.seq);
     this.#ended.set(shard, ended);
   }
 }
@@ -148,11 +143,11 @@ function deathsNeeded({ lengths }: Played): number {
 test("a datapoint that ends processes is found, and no other, however its shard moves meanwhile (R17)", () => {
   const worlds = Array.from({ length: 500 }, (_, index) => play(index + 1, 100, 0));
   expect(worlds.filter((world) => world.deaths > deathsNeeded(world))).toEqual([]);
-  expect(Math.max(...worlds.map(({ givenUp }) => givenUp.length))).toBe(1);
+  expect(Math.max(...worlds.map(({ givenUp }) => new Set(givenUp).size))).toBe(1);
 });
 
-test("what else processes die of costs at most one death more", () => {
+test("what else processes die of costs a few deaths more", () => {
   const others = 3;
   const worlds = Array.from({ length: 1000 }, (_, index) => play(index + 1, 100, others));
-  expect(worlds.filter((world) => world.deaths > deathsNeeded(world) + others)).toEqual([]);
+  expect(worlds.filter((world) => world.deaths > deathsNeeded(world) + 5 * others)).toEqual([]);
 });
