@@ -2,7 +2,7 @@
 export interface Clock {
   /** Milliseconds since some fixed instant; never backwards. */
   now(): number;
-  /** Calls `run` once after `ms` milliseconds. Returns the cancelling. */
+  /** Calls `run` once when `ms` milliseconds have passed by `now`, and not before. Returns the cancelling. */
   after(ms: number, run: () => void): () => void;
   /** Calls `run` once when the current turn of the event loop has ended. */
   soon(run: () => void): void;
@@ -31,7 +31,14 @@ export function atBeat(clock: Clock, ms: number, run: (lateMs: number) => void):
 export const systemClock: Clock = {
   now: () => performance.now(),
   after: (ms, run) => {
-    const timer = setTimeout(run, ms);
+    const dueMs = performance.now() + ms;
+    // Node.js counts in whole milliseconds: half of its timers are early by a part of one.
+    const look = (): void => {
+      const leftMs = dueMs - performance.now();
+      if (leftMs <= 0) run();
+      else timer = setTimeout(look, leftMs);
+    };
+    let timer = setTimeout(look, ms);
     return () => clearTimeout(timer);
   },
   soon: (run) => {

@@ -60,37 +60,44 @@ export interface Piece {
  */
 export function planWindow(suspects: readonly Suspect[]): Window {
   for (const suspect of suspects) suspect.entries = suspect.entries.filter(({ phase }) => phase !== "ended");
-  const left = suspects.flatMap((suspect) => suspect.entries.flatMap((entry) => pieceOf(suspect, entry) ?? []));
-  const before = left.flatMap((piece) => upTo(piece, piece.suspect.from - 1));
-  if (before.length > 0) return windowOf(take(before, windowMaxSeqs));
-  const known = left.find(({ suspect, from }) => suspect.deaths > 0 && from === suspect.from);
-  if (known !== undefined) return windowOf(take([known], 1));
-  const died = left.flatMap((piece) => upTo(piece, piece.suspect.diedTo));
+  const before = take(piecesOf(suspects, ({ from }) => from - 1), windowMaxSeqs);
+  if (before.length > 0) return windowOf(before);
+  for (const suspect of suspects) {
+    if (suspect.deaths === 0) continue;
+    const next = take(piecesOf([suspect], everySeq), 1);
+    if (next[0]?.from === suspect.from) return windowOf(next);
+  }
+  const died = [...piecesOf(suspects, ({ diedTo }) => diedTo)];
   if (died.length > 0) return windowOf(take(died, Math.ceil(countSeqs(died) / 2)));
-  const behind = left.flatMap((piece) => upTo(piece, piece.suspect.until));
-  return windowOf(take(behind.length > 0 ? behind : left, windowMaxSeqs));
+  const behind = take(piecesOf(suspects, ({ until }) => until), windowMaxSeqs);
+  return windowOf(behind.length > 0 ? behind : take(piecesOf(suspects, everySeq), windowMaxSeqs));
 }
 
-/** What of an entry is still to come; null: nothing, or something that runs has to end first. */
-function pieceOf(suspect: Suspect, entry: Entry): Piece | null {
-  const from = (entry.heldAbove ?? entry.lastSeq) + 1;
-  const isBlocked = (entry.entity?.mailbox?.[0]?.running ?? null) !== null;
-  return isBlocked || from > entry.lastSeq ? null : { suspect, entry, from, to: entry.lastSeq };
-}
+const everySeq = (): number => Number.POSITIVE_INFINITY;
 
-function upTo(piece: Piece, limit: number): Piece[] {
-  if (piece.from > limit) return [];
-  return [piece.to > limit ? { ...piece, to: limit } : piece];
+/** What is still to come, shard by shard, up to the shard's limit; but for what waits until something that runs has ended. */
+function* piecesOf(suspects: readonly Suspect[], limitOf: (suspect: Suspect) => number): Generator<Piece> {
+  for (const suspect of suspects) {
+    const limit = limitOf(suspect);
+    for (const entry of suspect.entries) {
+      if (entry.seq > limit) break;
+      const from = (entry.heldAbove ?? entry.lastSeq) + 1;
+      const to = Math.min(entry.lastSeq, limit);
+      const isBlocked = (entry.entity?.mailbox?.[0]?.running ?? null) !== null;
+      if (from <= to && !isBlocked) yield { suspect, entry, from, to };
+    }
+  }
 }
 
 /** The first `size` seqs. */
-function take(pieces: readonly Piece[], size: number): Piece[] {
+function take(pieces: Iterable<Piece>, size: number): Piece[] {
   const taken: Piece[] = [];
   let left = size;
   for (const piece of pieces) {
+    const to = Math.min(piece.to, piece.from + left - 1);
+    taken.push(to < piece.to ? { ...piece, to } : piece);
+    left -= to - piece.from + 1;
     if (left === 0) break;
-    taken.push(...upTo(piece, piece.from + left - 1));
-    left -= Math.min(left, piece.to - piece.from + 1);
   }
   return taken;
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { atBeat, untilBeat } from "../../proto/clock.ts";
+import { atBeat, systemClock, untilBeat } from "../../proto/clock.ts";
 import { createManualClock } from "../support/manual-clock.ts";
 
 function dueAt(nowMs: number, ms: number): number {
@@ -55,4 +55,16 @@ test("what was begun at different times comes together", async () => {
   await clock.advance(10_000);
   expect(runs).toBeGreaterThan(60);
   expect(at.size).toBeLessThanOrEqual(51);
+});
+
+test("a timer of this process is never early: who looks then how long it was finds all of it", async () => {
+  const waits = Array.from({ length: 100 }, (_, index) => 20 + index * 0.37);
+  const passed = waits.map(
+    (ms) =>
+      new Promise<boolean>((resolve) => {
+        const begun = systemClock.now();
+        systemClock.after(ms, () => resolve(systemClock.now() - begun >= ms));
+      }),
+  );
+  expect(await Promise.all(passed)).toEqual(waits.map(() => true));
 });
