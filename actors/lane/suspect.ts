@@ -60,7 +60,8 @@ export interface Piece {
  */
 export function planWindow(suspects: readonly Suspect[]): Window {
   for (const suspect of suspects) suspect.entries = suspect.entries.filter(({ phase }) => phase !== "ended");
-  const before = take(piecesOf(suspects, ({ from }) => from - 1), windowMaxSeqs);
+  const beforeMark = piecesOf(suspects, ({ from }) => from - 1);
+  const before = take(beforeMark, windowMaxSeqs);
   if (before.length > 0) return windowOf(before);
   for (const suspect of suspects) {
     if (suspect.deaths === 0) continue;
@@ -69,7 +70,8 @@ export function planWindow(suspects: readonly Suspect[]): Window {
   }
   const died = [...piecesOf(suspects, ({ diedTo }) => diedTo)];
   if (died.length > 0) return windowOf(take(died, Math.ceil(countSeqs(died) / 2)));
-  const behind = take(piecesOf(suspects, ({ until }) => until), windowMaxSeqs);
+  const behindWindow = piecesOf(suspects, ({ until }) => until);
+  const behind = take(behindWindow, windowMaxSeqs);
   return windowOf(behind.length > 0 ? behind : take(piecesOf(suspects, everySeq), windowMaxSeqs));
 }
 
