@@ -368,13 +368,19 @@ function nextLookAt(lane: Lane, newsSince: number): number {
   return needsMark(lane) || lane.status === "closing" ? dueAt : Math.max(dueAt, lane.flushRestsTo);
 }
 
-/** In a step of its own: the flush in hand goes off first. While a timer runs, that one looks. */
+/**
+ * A flush of a thousand entities is a megabyte, which PostgreSQL takes in pieces, each after a turn of the event loop; packing the
+ * next one takes ten turns' time at once.
+ */
+const sendingMs = 8;
+
+/** When the flush in hand has gone off. While a timer runs, that one looks. */
 function planPacking(lane: Lane): void {
-  if (lane.flushWakeAt !== null || !isBehind(lane)) return;
+  if (lane.flush === null || lane.flushWakeAt !== null || !isBehind(lane)) return;
   lane.newsSince ??= lane.now;
   if (nextLookAt(lane, lane.newsSince) > lane.now) return;
-  lane.flushWakeAt = lane.now;
-  lane.effects.push({ kind: "flush-timer", afterMs: 0 });
+  lane.flushWakeAt = Math.max(lane.now, lane.flush.startedAt + sendingMs);
+  lane.effects.push({ kind: "flush-timer", afterMs: lane.flushWakeAt - lane.now });
 }
 
 /** A timer has ended: flushes, or packs, if it is time; at the end of the step looks again. */

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=64 --min-semi-space-size=4
+#!/usr/bin/env -S node --max-semi-space-size=64 --min-semi-space-size=4 --concurrent-marking-max-worker-num=1
 import { tuneCollector } from "../tune-collector.ts";
 import { endAnyway } from "./end-anyway.ts";
 import { createOutput } from "./output.ts";

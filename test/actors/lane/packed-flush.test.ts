@@ -60,6 +60,21 @@ test("a flush is packed while one is in PostgreSQL, and sent when that is durabl
   for (const shard of node.lane.shards.values()) expect([shard.watermark, shard.dirty]).toEqual([shard.lastSeq, []]);
 });
 
+test("a flush is packed when the one before it has gone off", async () => {
+  const limits = { flushMaxEntities: 5 };
+  const store = createMemoryStore();
+  const node = await startSimulatedNode({
+    ...{ store, model, hooks, runHook, shards, name: "node", limits, slow: "flush" },
+    dies: () => false,
+  });
+  createClient(batches).offer({ ...node, offer: (parts) => node.offer(parts, () => {}) }, 0, 1);
+  await goOn(node, ({ lane }) => lane.dirtyEntities === count && lane.commit === null);
+  node.elapse(1000);
+  await goOn(node, ({ lane }) => lane.packed !== null);
+  const { flush, now } = node.lane;
+  expect(now - (flush?.startedAt ?? now)).toBeGreaterThanOrEqual(8);
+});
+
 test("a flush that fails is sent again before the one behind it", async () => {
   const { node, sent } = await startBehind(3);
   await node.run();
