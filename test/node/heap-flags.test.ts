@@ -16,20 +16,20 @@ test.each(["package.json", "node/cli/main.ts", "node/deploy/starling.service", "
 );
 
 /** A flag that V8 knows and does not heed says nothing either. */
-test("one thread beside a node's own marks its old objects", { timeout: 60_000 }, () => {
-  expect(markingThreads(heapFlags.filter((flag) => !flag.includes("marking")))).toBeGreaterThan(1.3);
-  expect(markingThreads(heapFlags)).toBeLessThan(1.2);
+test("one thread beside a node's own marks its old objects", { timeout: 120_000 }, () => {
+  const without = heapFlags.filter((flag) => !flag.includes("marking"));
+  let times = 1;
+  // Now and then V8 marks with fewer threads than it has, or with none of them.
+  while (mark(without) < 1.3) expect(times++).toBeLessThan(12);
+  for (; times > 0; times--) expect(mark(heapFlags)).toBeLessThan(1.2);
 });
 
-/**
- * How many threads mark at a time at most, while a heap of some 200 MB is replaced. They count as long as they take, whatever else
- * the processors have to do; and now and then V8 marks without them.
- */
-function markingThreads(flags: readonly string[]): number {
+/** The most threads that mark at a time, beside the process's own, while a heap of some 200 MB is replaced: on the average of a marking. */
+function mark(flags: readonly string[]): number {
   const code = `
     const { setImmediate: turn } = await import("node:timers/promises");
     const held = Array.from({ length: 200 }, () => []);
-    for (let round = 0; round < 5 * held.length; round++) {
+    for (let round = 0; round < 4 * held.length; round++) {
       held[(round * 97) % held.length] = Array.from({ length: 16_384 }, (_, at) => [round, at, round, at]);
       await turn();
     }`;
