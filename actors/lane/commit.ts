@@ -11,7 +11,7 @@ import type { Channel, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
 import { forgetShard } from "./forget-shard.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
-import { textOfError } from "./letter.ts";
+import { letterOfAnswer } from "./letter.ts";
 import { failureOf } from "./message-result.ts";
 import { addToDelivery, createDelivery, sendOutbox } from "./outbox.ts";
 import type { Delivery } from "./outbox-state.ts";
@@ -294,18 +294,7 @@ function refuseMessage(lane: Lane, shard: Shard, { block, entry }: PendingAnswer
 
 function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry, error: StarlingError): void {
   entry.unrecorded--;
-  shard.deadLetters.push({
-    shard: shard.id,
-    seq: block.cause,
-    kind: "hook",
-    hook: block.hook,
-    type: entry.task?.entity.id ?? "",
-    eid: entry.task?.eid ?? "",
-    code: error.code,
-    error: textOfError(error),
-    at: entry.at,
-    task: "{}",
-  });
+  letterOfAnswer(shard, entry, block, error);
   settle(lane, shard, entry);
 }
 

@@ -3,6 +3,7 @@ import { toStorableText } from "../../modules/value-limits.ts";
 import type { Seq } from "../../proto/ids.ts";
 import type { StarlingError } from "../../proto/starling-error.ts";
 import type { LoggedTask } from "../log/line.ts";
+import type { AnswerBlock } from "../log/segment.ts";
 import type { NewDeadLetter } from "../store/store.ts";
 import type { Entry } from "./entry.ts";
 import type { Shard } from "./shard.ts";
@@ -15,6 +16,24 @@ export function letterOfHook(shard: Shard, entry: Entry, seq: Seq, hook: string,
   // A hook of one datapoint is replayed with that datapoint alone.
   const task = only ? { ...entry.task, datapoints: [datapoint] } : entry.task;
   shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "hook", hook }, error, task));
+}
+
+/**
+ * An answer that PostgreSQL refuses is its hook's failure. Others may run by then, so what it was called with is found by its cause;
+ * of a task's first datapoint that is the cause of the task, too.
+ */
+export function letterOfAnswer(
+  shard: Shard,
+  entry: Entry,
+  of: Pick<AnswerBlock, "cause" | "hook">,
+  error: StarlingError,
+): void {
+  const { task, seq, lastSeq, at } = entry;
+  if (task === null) return;
+  const { cause, hook } = of;
+  const datapoint = cause > seq ? task.datapoints[cause - lastSeq + task.datapoints.length - 1] : undefined;
+  const called = datapoint === undefined ? task : { ...task, datapoints: [datapoint] };
+  shard.deadLetters.push(createLetter(shard, { seq: cause, at, kind: "hook", hook }, error, called));
 }
 
 /** A derived task that is not to be: `hook` names it too. */

@@ -104,3 +104,32 @@ test("the replay of an unapplied task appends the task itself (R20)", async () =
   expect(state.get("src e a")).toBe("1 of 2");
   expect(shardOf("entity", "src", "e", shards)).toBe(letter.shard);
 });
+
+test("the letter of an answer that PostgreSQL refused is replayed with what its hook was called with (R4, R20)", async () => {
+  const memory = createMemoryStore();
+  let refuses = true;
+  const store: MemoryStore = {
+    ...memory,
+    append: async (node, request) => {
+      const { segments } = request;
+      if (!refuses || !segments.some(({ body }) => body.includes("own"))) return await memory.append(node, request);
+      throw new StarlingError("STORE_REFUSED", "no such text");
+    },
+  };
+  const node = await start(store, true);
+  const { datapoints: later } = task("src", "e", "a", 2);
+  const first = task("src", "e", "a", 1);
+  createClient([[{ ...first, datapoints: [...first.datapoints, ...later] }]]).offer(node, 0, 1);
+  await node.run();
+  refuses = false;
+  const letters = await store.deadLetters({ after: "", limit: 9, status: "open" });
+  expect(letters.map(({ code, seq }) => [code, seq])).toEqual([
+    ["STORE_REFUSED", 1],
+    ["STORE_REFUSED", 2],
+  ]);
+  for (const [index, letter] of letters.entries()) {
+    expect((JSON.parse(letter.task) as CheckedTask).datapoints[0]).toMatchObject({ attr: "a", v: index + 1 });
+    expect(await close(node, letter, await replay(letter))).toEqual([null]);
+  }
+  expect((await inspect(store)).logged.get("src e own 7")).toBe(2);
+});
