@@ -97,25 +97,26 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
   const residence = createResidence(options, lanes);
   let closing: Promise<Fence[]> | null = null;
   const close = async (): Promise<Fence[]> => {
-    const given = await giveUpSuspects();
+    const given = giveUpSuspects();
+    const text = "shards whose hooks are tried one after another were not given up";
+    await withDeadline(given, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
+      log.warn({ problem: String(error) }, "stopped before everything was given up");
+    });
     residence.close();
     await lanes.drain();
     await cells.close();
     // The next owner has to know of what may end a process (R17): a shard that could not leave it is not given up.
     const left = lanes.shards().filter(({ suspect }) => suspect === null);
-    return [...given, ...residence.fences(), ...left.map(({ fence }) => fence)];
+    const fences = [...residence.fences(), ...left.map(({ fence }) => fence)];
+    // Nothing that is still to be given up is waited for any more.
+    return [...(await given), ...fences];
   };
   const giveUpSuspects = (): Promise<Fence[]> => {
     const suspects = lanes.shards().filter(({ suspect }) => suspect !== null);
-    const given = residence.giveUp(
+    return residence.giveUp(
       suspects.map(({ id }) => id),
       hookGraceMs,
     );
-    const text = "shards whose hooks are tried one after another were not given up";
-    return withDeadline(given, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
-      log.warn({ problem: String(error) }, "stopped before everything was given up");
-      return [];
-    });
   };
   return {
     own: residence.own,

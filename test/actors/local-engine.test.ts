@@ -79,6 +79,26 @@ test("shards whose hooks are tried one after another are left with what is known
   }
 });
 
+test("what a node that stops has given up it tells, also when another of its shards could not leave in time (R17)", async () => {
+  const { store, clock, start } = createWorld();
+  const never = () => new Promise<HookOutcome>(() => {});
+  const first = await start("first", never);
+  const tasks = eids.map((eid, v) => task("src", eid, "a", v));
+  first.offer(split(tasks, 1).parts, () => {});
+  await clock.advance(1000);
+  const second = await start("second", never);
+  await clock.advance(100);
+  const { flush } = store;
+  // PostgreSQL answers one of the lanes no more.
+  Object.assign(store, {
+    flush: (...[node, request]: Parameters<typeof flush>) =>
+      request.order?.lane === 1 ? new Promise(() => {}) : flush(node, request),
+  });
+  const closing = second.close();
+  await clock.advance(60_000);
+  expect((await closing).map(({ shard }) => shard).sort()).toEqual(all.filter((shard) => shard % 2 === 0));
+});
+
 test("a dead letter waits until the record it is of is there again (R20)", async () => {
   const { store, clock, settle, start } = createWorld();
   const nothing: HookOutcome = { kind: "answer", tasks: [] };
