@@ -8,18 +8,23 @@ export interface LetterCount {
   read(queries: Pick<Queries, "countDeadLetters">): ReadonlyMap<ShardId, number> | null;
 }
 
-/** The table may be long: it is counted only when somebody asks, and no more often than this. */
-const everyMs = 15_000;
+/**
+ * The table may be long: it is counted only when somebody asks, and for a three hundredth of the time at most, unless it was last
+ * counted so long ago.
+ */
+const restTimes = 300;
+const restMinMs = 1_000;
+const restMaxMs = 15_000;
 
 export function createLetterCount(clock: Clock): LetterCount {
   let known: ReadonlyMap<ShardId, number> | null = null;
-  let askedAt = Number.NEGATIVE_INFINITY;
+  let dueAt = Number.NEGATIVE_INFINITY;
   let counting = false;
   return {
     read: (queries) => {
-      if (!counting && clock.now() - askedAt >= everyMs) {
+      if (!counting && clock.now() >= dueAt) {
         counting = true;
-        askedAt = clock.now();
+        const askedAt = clock.now();
         void queries
           .countDeadLetters()
           // What failed is counted as an error of PostgreSQL; here it means that nothing is known.
@@ -30,6 +35,8 @@ export function createLetterCount(clock: Clock): LetterCount {
           .then((counts) => {
             known = counts;
             counting = false;
+            const restMs = restTimes * (clock.now() - askedAt);
+            dueAt = askedAt + Math.min(restMaxMs, Math.max(restMinMs, restMs));
           });
       }
       return known;
