@@ -45,9 +45,10 @@ export class IngestService {
     this.#meter = options.meter ?? createBatchMeter({ counters: options.engine.counters, clock: options.clock });
   }
 
-  /** Streams that are open now. */
-  get streams(): number {
-    return this.#streams.size;
+  /** Whether clients that leave have not gone yet; who has nowhere to go has when nothing of it is in flight. */
+  get hasGuests(): boolean {
+    if (this.#addresses?.length !== 0) return this.#streams.size > 0;
+    return [...this.#streams].some(({ isBusy }) => isBusy);
   }
 
   /** Sends all clients, also those that come later, to other nodes. */

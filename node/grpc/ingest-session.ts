@@ -75,6 +75,11 @@ export class IngestSession {
     call.on("close", () => this.#release());
   }
 
+  /** Whether something of its client's is not acknowledged, or the client has not read that. */
+  get isBusy(): boolean {
+    return this.#open.size > 0 || this.#unsent > 0;
+  }
+
   /** Tells the client where to go; what is in flight goes on. */
   leave(addresses: readonly string[]): void {
     this.#dispatch({ kind: "leaving", addresses });

@@ -88,8 +88,8 @@ export interface GrpcServer {
   /** Says NOT_SERVING, and sends clients to the other nodes; they are served until `close`. */
   leaving(): void;
   /**
-   * Lets clients finish for `closeGraceMs`, then ends their streams and refuses new ones. What others serve here, as the
-   * links of nodes, goes on. Idempotent.
+   * Lets clients finish for `closeGraceMs`, those without another node until nothing of them is in flight; then ends their
+   * streams and refuses new ones. What others serve here, as the links of nodes, goes on. Idempotent.
    */
   finish(): Promise<void>;
   /** Finishes, then ends every connection. Idempotent. */
@@ -246,7 +246,7 @@ class GrpcEdge implements GrpcServer {
     const clock = this.#clock;
     this.leaving();
     const until = clock.now() + this.#limits.closeGraceMs;
-    await this.#whileBefore(until, () => this.#ingest.streams > 0);
+    await this.#whileBefore(until, () => this.#ingest.hasGuests);
     this.#status = "finished";
     this.#ingest.close(stopping());
     await this.#calls.close(Math.max(0, until - clock.now()));

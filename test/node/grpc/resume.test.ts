@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, expect, test } from "vitest";
 import type { GrpcServer } from "../../../node/grpc/server.ts";
 import { type Client, type ConnectOptions, connect } from "../../../proto/client.ts";
@@ -164,6 +165,27 @@ test("a client with nowhere else to go stays with a leaving node", async () => {
   await one.send([point("b")]);
   expect(world.sessions.size).toBe(1);
   expect(world.applied.length).toBe(2);
+});
+
+test("a node that stops waits for what is in flight, and not for a client that has nothing more and nowhere to go", async () => {
+  const world = createFakeWorld();
+  const engine = createFakeEngine(world);
+  const server = await startEdge(engine, { limits: { closeGraceMs: 600_000 } });
+  closers.push(() => server.close());
+  const one = await client(server.address, { giveUpAfterMs: 100 });
+  await client(server.address, { giveUpAfterMs: 100 });
+  engine.hold();
+  const sent = one.send([point("a")]);
+  await until(() => engine.offered.length === 1, "an offer");
+  let status: "closing" | "closed" = "closing";
+  const closed = server.close().then(() => {
+    status = "closed";
+  });
+  await delay(100);
+  expect(status).toBe("closing");
+  engine.release();
+  expect(await sent).toMatchObject({ accepted: 1 });
+  await closed;
 });
 
 test("what is in flight fails when no node comes back in time", async () => {
