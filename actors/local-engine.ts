@@ -46,6 +46,6 @@ export interface LocalEngine {
   onHealth(listener: (problem: StarlingError | null) => void): () => void;
   readonly ticks: LocalTicks;
   readonly counters: Counters;
-  /** Finishes what is in hand, flushes, and settles with the fences to release. */
-  close(): Promise<Fence[]>;
+  /** Finishes what is in hand, flushes, and settles with the fences to release. `away` rejects when nothing can be written. */
+  close(away?: Promise<never>): Promise<Fence[]>;
 }

@@ -113,8 +113,8 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       },
       ...(options.ownership && { limits: options.ownership }),
     });
-    const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone), health.close];
-    joined = { membership, ownership, endings, ailing: health.ailing, alone, atMs: clock.now() };
+    const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone)];
+    joined = { membership, ownership, endings, health, alone, atMs: clock.now() };
     await announceServing(membership, log);
     await ownership.ready();
     trouble.report(null);
@@ -129,12 +129,12 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     join,
     handOver: async (withinMs) => {
       if (joined === null) return;
-      const { membership, ownership, ailing } = joined;
+      const { membership, ownership, health } = joined;
       const begunMs = clock.now();
       const count = (): number => local.report().shards.length;
       const before = count();
       const text = "the shards were not handed over";
-      const over = membership.announce("leaving").then(() => Promise.race([ownership.handedOver(), ailing()]));
+      const over = membership.announce("leaving").then(() => Promise.race([ownership.handedOver(), health.ailing()]));
       await withDeadline(over, { clock, deadlineMs: withinMs, text }).catch((error: unknown) => {
         log.warn({ problem: String(error) }, "stopped before all shards were handed over");
       });
@@ -147,14 +147,25 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     settle: settler.settle,
     owners: () => (joined === null ? [] : findAddresses(owners, joined.membership.view)),
     close: async () => {
+      let isAway = false;
+      const away = joined?.health.ailing() ?? new Promise<never>(() => {});
+      away.catch(() => {
+        isAway = true;
+      });
+      const late = (what: string) => (error: unknown) => log.warn({ problem: String(error) }, what);
       if (joined !== null) {
         for (const end of joined.endings.splice(0)) end();
-        await joined.ownership.close();
+        // What still waits for PostgreSQL then ends with the lanes.
+        const inTime = Promise.race([joined.ownership.close(), away]);
+        const text = "shards did not change hands";
+        const deadline = { clock, deadlineMs: settleWithinMs, text };
+        await withDeadline(inTime, deadline).catch(late("stopped while shards were changing hands"));
       }
-      const fences = await local.close();
+      const fences = await local.close(away);
       // What cannot be released is taken over from a node that is gone.
-      const release = store.release(fences, identity.id);
-      await release.catch((error: unknown) => log.warn({ problem: String(error) }, "shards were not released"));
+      const release = isAway ? away : store.release(fences, identity.id);
+      await release.catch(late("shards were not released"));
+      joined?.health.close();
       settler.close();
       router.stop();
     },
@@ -190,6 +201,9 @@ async function announceServing(membership: Membership, log: EngineOptions["log"]
   }
 }
 
+/** How long shards that are changing hands are waited for at the end. */
+const settleWithinMs = 20_000;
+
 /** Each takes some seconds when the coordinator is away. */
 const announceTries = 12;
 
@@ -200,8 +214,14 @@ interface Joined {
   readonly atMs: number;
   readonly ownership: OwnershipKeeper<AcquiredShard>;
   readonly endings: (() => void)[];
-  /** Rejects when PostgreSQL has not answered for a while: nothing can be handed over then. */
-  readonly ailing: () => Promise<never>;
+  readonly health: StoreWatch;
+}
+
+/** Whether PostgreSQL answers. */
+interface StoreWatch {
+  /** Rejects when it has not for a while: nothing can be written or handed over then. */
+  ailing(): Promise<never>;
+  close(): void;
 }
 
 /** Links to all others; who does not answer is suspected; and what this node owned goes when the others have given it up. */

@@ -96,14 +96,15 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
   const offer = createOfferer(lanes.of);
   const residence = createResidence(options, lanes);
   let closing: Promise<Fence[]> | null = null;
-  const close = async (): Promise<Fence[]> => {
+  const close = async (away: Promise<never>): Promise<Fence[]> => {
     const given = giveUpSuspects();
     const text = "shards whose hooks are tried one after another were not given up";
-    await withDeadline(given, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
+    const inTime = Promise.race([given, away]);
+    await withDeadline(inTime, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
       log.warn({ problem: String(error) }, "stopped before everything was given up");
     });
     residence.close();
-    await lanes.drain();
+    await lanes.drain(away);
     await cells.close();
     // The next owner has to know of what may end a process (R17): a shard that could not leave it is not given up.
     const left = lanes.shards().filter(({ suspect }) => suspect === null);
@@ -148,8 +149,8 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     inspect: (shard, entity) =>
       inspectShard(lanes.of(shard).lane, shard, { entity, arriving: residence.arriving(), clock }),
     ...{ onHealth: health.on, ticks, counters: options.counters },
-    close: () => {
-      closing ??= close();
+    close: (away = new Promise<never>(() => {})) => {
+      closing ??= close(away);
       return closing;
     },
   };
@@ -162,8 +163,8 @@ interface Lanes {
   shards(): Shard[];
   /** Tells a lane even if its mailbox is full now; false: it will never take it. */
   tell(lane: LaneCell, message: LaneMessage): Promise<boolean>;
-  /** Finishes what is in hand, and stops. */
-  drain(): Promise<void>;
+  /** Finishes what is in hand, if `away` does not reject meanwhile, and stops. */
+  drain(away: Promise<never>): Promise<void>;
 }
 
 interface LaneListeners {
@@ -222,9 +223,9 @@ function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneList
       }
       return true;
     },
-    drain: async () => {
+    drain: async (away) => {
       for (const cell of all) cell.tell({ kind: "close" });
-      const everything = Promise.all(drained.map((one) => one.promise));
+      const everything = Promise.race([Promise.all(drained.map((one) => one.promise)), away]);
       const text = "the lanes did not flush everything they hold";
       await withDeadline(everything, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
         // Nothing is lost: what was not flushed stands in the log, and the next owner replays it.

@@ -102,7 +102,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   };
   const bounded = async <T>(session: Session, statement: Promise<T>): Promise<T> => {
     const giveUp = (): void => retire(session);
-    const runs = (pid: number): Promise<boolean> => isRunning(place, options, pid);
+    const runs = (pid: number, signal: AbortSignal): Promise<boolean> => isRunning(place, options, { pid, signal });
     const result = withDeadline(watchSilence(statement, runs, giveUp), giveUpMs, giveUp);
     work = result.then(
       () => {
@@ -193,8 +193,12 @@ function beginSession(place: Place, options: ConnectionOptions, onGone: (session
   return session;
 }
 
-/** Whether the server runs a statement of a backend, or cannot say. */
-async function isRunning({ settings, target, host }: Place, options: ConnectionOptions, pid: number): Promise<boolean> {
+/** Whether the server runs a statement of a backend, or cannot say. Nobody wants to know any more once it is aborted. */
+async function isRunning(
+  { settings, target, host }: Place,
+  options: ConnectionOptions,
+  { pid, signal }: { readonly pid: number; readonly signal: AbortSignal },
+): Promise<boolean> {
   const socket = connect(target);
   const probe = postgres({
     ...settings,
@@ -203,7 +207,9 @@ async function isRunning({ settings, target, host }: Place, options: ConnectionO
     connect_timeout: silentMs / 1000,
     connection: { application_name: `${options.application}-look`, statement_timeout: silentMs },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
-  const timer = setTimeout(() => void probe.end({ timeout: 0 }), silentMs);
+  const giveUp = (): void => void probe.end({ timeout: 0 });
+  const timer = setTimeout(giveUp, silentMs);
+  signal.addEventListener("abort", giveUp, { once: true });
   try {
     const rows = await probe.unsafe("select 1 from pg_stat_activity where pid = $1 and state like 'idle%'", [pid]);
     return rows.length === 0;
@@ -263,24 +269,24 @@ export function createPool(options: PoolOptions): Pool {
 /** Gives a statement up that the server does not run and that has no answer all the same. */
 function watchSilence<T>(
   statement: Promise<T>,
-  runs: (pid: number) => Promise<boolean>,
+  runs: (pid: number, signal: AbortSignal) => Promise<boolean>,
   giveUp: () => void,
 ): Promise<T> {
   let missed = 0;
   let timer = setTimeout(() => void look(), silentMs);
-  let ended = false;
+  const ended = new AbortController();
   const look = async (): Promise<void> => {
     // The package knows the backend as soon as it has sent the statement; connecting has a deadline of its own.
     const pid = (statement as { readonly state?: { readonly pid: number | null } | null }).state?.pid ?? null;
     // A server that cannot be asked says nothing about the statement.
-    const found = pid === null || (await runs(pid).catch(() => true));
-    if (ended) return;
+    const found = pid === null || (await runs(pid, ended.signal).catch(() => true));
+    if (ended.signal.aborted) return;
     missed = found ? 0 : missed + 1;
     if (missed >= 2) return giveUp();
     timer = setTimeout(() => void look(), lookAgainMs);
   };
   return statement.finally(() => {
-    ended = true;
+    ended.abort();
     clearTimeout(timer);
   });
 }

@@ -66,7 +66,11 @@ test.concurrent("cut off from etcd", { timeout: testMs }, async () => {
   await expectEnd(processAt(1));
 });
 
-test.concurrent("cut off from PostgreSQL", { timeout: testMs }, async () => {
+test.concurrent("cut off from PostgreSQL, with changes that are not written", { timeout: testMs }, async () => {
+  await using client = await connect({ addresses: cluster.addresses.slice(2, 3), giveUpAfterMs: 100 });
+  // So many that most of them wait for their flush when it is cut off.
+  const many = Array.from({ length: 5_000 }, (_, i) => ({ type: "probe", eid: `c${i}`, attr: "number", v: i, t1: 1 }));
+  await client.send(many);
   cluster.network.cut("node-c", "postgres", "lost");
   cluster.network.cut("postgres", "node-c", "lost");
   await expectEnd(processAt(2));
