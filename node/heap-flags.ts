@@ -6,7 +6,7 @@
  * on all its threads.
  *
  * One thread beside the node's own marks the old ones. By default four do, on however few processors: then they stand in each
- * other's way, in that of the node and of PostgreSQL, for 0.8 to 1.1 s of their time where one takes 0.2 to 0.3 s, and
+ * other's way, in that of the node and of PostgreSQL, for 0.8 to 1.1 s of their time each time where one takes 0.2 to 0.3 s, and
  * acknowledgements wait. More nodes, not more threads, are what takes more processors.
  */
 export const heapFlags: readonly string[] = [

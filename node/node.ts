@@ -179,6 +179,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     version,
     modules: () => moduleStatuses(modules, model, counters),
     addresses: cluster.addresses,
+    elsewhere: cluster.elsewhere,
     name: cluster.name,
     addServices: (grpc) => cluster.links.addTo(grpc),
     onSessionTaken: serving.onSessionTaken,

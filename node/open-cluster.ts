@@ -41,6 +41,8 @@ export interface Cluster {
   join(bound: string): Promise<Membership>;
   /** Addresses of the nodes that are there; before joining none. */
   addresses(): readonly string[];
+  /** Of those the others that stay. */
+  elsewhere(): readonly string[];
   /** This node's name; empty before joining. */
   name(): string;
   close(): Promise<void>;
@@ -95,6 +97,12 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
       return membership;
     },
     addresses: () => membership?.view.nodes.map((node) => node.address) ?? [],
+    elsewhere: () => {
+      if (membership === null) return [];
+      const { view, self } = membership;
+      const stay = view.nodes.filter(({ id, state }) => id !== self.id && state !== "leaving");
+      return stay.map((node) => node.address);
+    },
     name: () => ownName,
     close: async () => {
       await membership?.close();

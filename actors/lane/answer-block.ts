@@ -5,6 +5,7 @@ import { StarlingError } from "../../proto/starling-error.ts";
 import { type AnswerBlock, linesOfBlock } from "../log/segment.ts";
 import { cursorOf, type Entry } from "./entry.ts";
 import type { Lane } from "./lane.ts";
+import { placeOf } from "./letter.ts";
 import { failureOf, type MessageResult } from "./message-result.ts";
 import { type PartTask, taskFrom } from "./part.ts";
 import type { Shard } from "./shard.ts";
@@ -60,7 +61,7 @@ export function appendAnswer(
   counter = "derived_tasks",
 ): void {
   entry.unrecorded++;
-  const pending = { lines: linesOfBlock(block), block, entry };
+  const pending = { lines: linesOfBlock(block), block, entry, place: placeOf(entry) };
   shard.blocks.push(entry.obligation === null ? pending : { ...pending, cursor: cursorOf(entry) });
   lane.waiting.add(shard);
   let tasks = block.own.length;

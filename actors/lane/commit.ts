@@ -1,7 +1,7 @@
 import { type Seq, type ShardId, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { linesOf } from "../log/line.ts";
-import { type AnswerBlock, type Block, linesOfBlock, writeSegment } from "../log/segment.ts";
+import { type Block, linesOfBlock, writeSegment } from "../log/segment.ts";
 import { onMarkDurable, onMarkRefused } from "../snapshots/tick-mark.ts";
 import type { AppendRequest, Fence, WriteResult } from "../store/store.ts";
 import { answerRepeat, isOutboxChannel, tellAppended, tellDurable } from "./admission.ts";
@@ -11,7 +11,7 @@ import type { Channel, WaitingPart } from "./channel.ts";
 import type { Entry } from "./entry.ts";
 import { forgetShard } from "./forget-shard.ts";
 import { type BuiltSegment, type Lane, storeDelayMs } from "./lane.ts";
-import { letterOfAnswer } from "./letter.ts";
+import { letterOfHook } from "./letter.ts";
 import { failureOf } from "./message-result.ts";
 import { addToDelivery, createDelivery, sendOutbox } from "./outbox.ts";
 import type { Delivery } from "./outbox-state.ts";
@@ -266,7 +266,7 @@ function refuseBlock(lane: Lane, shard: Shard, pending: PendingBlock, error: Sta
   const { block, entry, closing } = pending;
   if (closing !== undefined) lane.effects.push({ kind: "closed", reply: closing.reply, error });
   if (block.result !== undefined && entry !== null) return refuseMessage(lane, shard, pending, error);
-  if (entry !== null) refuseAnswer(lane, shard, block, entry, error);
+  if (entry !== null) refuseAnswer(lane, shard, pending, entry, error);
 }
 
 function refusePart(lane: Lane, shard: Shard, part: Part, { code, message }: StarlingError): void {
@@ -283,7 +283,12 @@ function refusePart(lane: Lane, shard: Shard, part: Part, { code, message }: Sta
 function refuseMessage(lane: Lane, shard: Shard, { block, entry }: PendingAnswer, error: StarlingError): void {
   if (entry === null || entry.entity === null) return;
   if (block.result?.kind === "change") {
-    shard.blocks.unshift({ lines: 1, block: { ...block, own: [], others: [], result: failureOf(error) }, entry });
+    shard.blocks.unshift({
+      lines: 1,
+      block: { ...block, own: [], others: [], result: failureOf(error) },
+      entry,
+      place: null,
+    });
     lane.waiting.add(shard);
     return;
   }
@@ -292,9 +297,15 @@ function refuseMessage(lane: Lane, shard: Shard, { block, entry }: PendingAnswer
   advance(lane, shard, entry.entity);
 }
 
-function refuseAnswer(lane: Lane, shard: Shard, block: AnswerBlock, entry: Entry, error: StarlingError): void {
+function refuseAnswer(
+  lane: Lane,
+  shard: Shard,
+  { block, place }: PendingAnswer,
+  entry: Entry,
+  error: StarlingError,
+): void {
   entry.unrecorded--;
-  letterOfAnswer(shard, entry, block, error);
+  letterOfHook(shard, entry, { seq: block.cause, hook: block.hook, place }, error);
   settle(lane, shard, entry);
 }
 

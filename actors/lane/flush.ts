@@ -388,7 +388,7 @@ export function onFlushTimer(lane: Lane): void {
   lane.flushWakeAt = null;
   if (nextLookAt(lane, lane.newsSince ?? lane.now) > lane.now) return;
   if (lane.flush === null) startFlush(lane);
-  else if (isBehind(lane)) packNextFlush(lane);
+  else if (isBehind(lane) && lane.now >= lane.flush.startedAt + sendingMs) packNextFlush(lane);
 }
 
 function drain(lane: Lane): void {

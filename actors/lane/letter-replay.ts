@@ -19,6 +19,6 @@ export function onLetterReplayed(
     return;
   }
   const block = createAnswer(lane, shard, { cause: letter.seq, hook: letter.hook, depth: 1 }, tasks);
-  shard.blocks.push({ lines: linesOfBlock(block), block, entry: null, closing: { id: letter.id, reply } });
+  shard.blocks.push({ lines: linesOfBlock(block), block, entry: null, place: null, closing: { id: letter.id, reply } });
   lane.waiting.add(shard);
 }

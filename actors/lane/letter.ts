@@ -3,37 +3,32 @@ import { toStorableText } from "../../modules/value-limits.ts";
 import type { Seq } from "../../proto/ids.ts";
 import type { StarlingError } from "../../proto/starling-error.ts";
 import type { LoggedTask } from "../log/line.ts";
-import type { AnswerBlock } from "../log/segment.ts";
 import type { NewDeadLetter } from "../store/store.ts";
 import type { Entry } from "./entry.ts";
 import type { Shard } from "./shard.ts";
 
-/** A hook that failed for good: it stands as a dead letter, and the watermark may pass (R14). */
-export function letterOfHook(shard: Shard, entry: Entry, seq: Seq, hook: string, error: StarlingError): void {
-  if (entry.task === null) return;
-  const datapoint = entry.task.datapoints[entry.datapoint];
-  const only = entry.phase === "attributes" && datapoint !== undefined;
-  // A hook of one datapoint is replayed with that datapoint alone.
-  const task = only ? { ...entry.task, datapoints: [datapoint] } : entry.task;
-  shard.deadLetters.push(createLetter(shard, { seq, at: entry.at, kind: "hook", hook }, error, task));
-}
-
 /**
- * An answer that PostgreSQL refuses is its hook's failure. Others may run by then, so what it was called with is found by its cause;
- * of a task's first datapoint that is the cause of the task, too.
+ * A hook that failed for good: it stands as a dead letter, and the watermark may pass (R14). What PostgreSQL refuses of its answer
+ * failed, too; by then others may run, so `place` says where it was called.
  */
-export function letterOfAnswer(
+export function letterOfHook(
   shard: Shard,
   entry: Entry,
-  of: Pick<AnswerBlock, "cause" | "hook">,
+  of: { readonly seq: Seq; readonly hook: string; readonly place?: number | null },
   error: StarlingError,
 ): void {
-  const { task, seq, lastSeq, at } = entry;
+  const { task, at } = entry;
   if (task === null) return;
-  const { cause, hook } = of;
-  const datapoint = cause > seq ? task.datapoints[cause - lastSeq + task.datapoints.length - 1] : undefined;
+  const { seq, hook, place = placeOf(entry) } = of;
+  const datapoint = place === null ? undefined : task.datapoints[place];
+  // A hook of one datapoint is replayed with that datapoint alone.
   const called = datapoint === undefined ? task : { ...task, datapoints: [datapoint] };
-  shard.deadLetters.push(createLetter(shard, { seq: cause, at, kind: "hook", hook }, error, called));
+  shard.deadLetters.push(createLetter(shard, { seq, at, kind: "hook", hook }, error, called));
+}
+
+/** Which of a task's datapoints its hooks are called with now; null: the task. */
+export function placeOf({ phase, datapoint }: Entry): number | null {
+  return phase === "attributes" ? datapoint : null;
 }
 
 /** A derived task that is not to be: `hook` names it too. */

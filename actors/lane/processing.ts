@@ -249,7 +249,7 @@ export function endMessage(lane: Lane, shard: Shard, entry: Entry, result: Messa
   if (result.kind === "failure") {
     const hook = lane.world.hooks.onMessage?.get(entity.spec.id)?.[0]?.id ?? "";
     const known = entry.replayed && shard.recorded.answers.has(answerKey(seq, hook));
-    if (!known) letterOfHook(shard, entry, seq, hook, errorOf(result));
+    if (!known) letterOfHook(shard, entry, { seq, hook }, errorOf(result));
   }
   tellReply(lane, shard, seq, result);
 }
@@ -368,7 +368,7 @@ function take(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: HookO
       if (outcome.tasks.length > 0) recordAnswer(lane, shard, entry, hook, cause, outcome.tasks);
       return;
     case "decision":
-      if (outcome.failed !== undefined) letterOfHook(shard, entry, cause, hook.id, outcome.failed);
+      if (outcome.failed !== undefined) letterOfHook(shard, entry, { seq: cause, hook: hook.id }, outcome.failed);
       if (!outcome.allowed) refuseCreation(lane, shard, entry);
       return;
     case "message":
@@ -376,7 +376,7 @@ function take(lane: Lane, shard: Shard, entry: Entry, hook: Hook, outcome: HookO
     case "failed":
       lane.world.counters.add("module_error");
       if (hook.kind === "on_message") return recordMessage(lane, shard, entry, hook, failureOf(outcome.error), []);
-      letterOfHook(shard, entry, cause, hook.id, outcome.error);
+      letterOfHook(shard, entry, { seq: cause, hook: hook.id }, outcome.error);
       return;
   }
 }

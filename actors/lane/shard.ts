@@ -122,6 +122,8 @@ export interface PendingAnswer {
   readonly block: AnswerBlock;
   /** The entry whose answer it is; null for that of a replayed dead letter. */
   readonly entry: Entry | null;
+  /** Which of its datapoints the hook was called with; null: the task. */
+  readonly place: number | null;
   /** Where a held entry stands once this answer is durable (R16). */
   readonly cursor?: Cursor;
   /** The dead letter that is closed by the same append, and who waits for that (R20). */

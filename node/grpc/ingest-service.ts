@@ -45,9 +45,13 @@ export class IngestService {
     this.#meter = options.meter ?? createBatchMeter({ counters: options.engine.counters, clock: options.clock });
   }
 
-  /** Whether clients that leave have not gone yet; who has nowhere to go has when nothing of it is in flight. */
-  get hasGuests(): boolean {
-    if (this.#addresses?.length !== 0) return this.#streams.size > 0;
+  /** Streams that are open now. */
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** Whether something is in flight in one of them. */
+  get isBusy(): boolean {
     return [...this.#streams].some(({ isBusy }) => isBusy);
   }
 

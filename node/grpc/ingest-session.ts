@@ -75,9 +75,10 @@ export class IngestSession {
     call.on("close", () => this.#release());
   }
 
-  /** Whether something of its client's is not acknowledged, or the client has not read that. */
+  /** Whether its client waits for an answer, or has not read one. */
   get isBusy(): boolean {
-    return this.#open.size > 0 || this.#unsent > 0;
+    const { settling, status } = this.#state;
+    return this.#open.size > 0 || this.#unsent > 0 || settling !== null || status === "opening" || status === "sealing";
   }
 
   /** Tells the client where to go; what is in flight goes on. */

@@ -43,6 +43,8 @@ export interface GrpcServerOptions {
   readonly modules: () => readonly ModuleStatus[];
   /** gRPC addresses of the cluster's nodes; default this one alone. */
   readonly addresses?: () => readonly string[];
+  /** Those to which clients can go when this node leaves; default none. */
+  readonly elsewhere?: () => readonly string[];
   /** Adds services of others, before the server is bound. */
   readonly addServices?: (server: Server) => void;
   /** Tells of sessions that were opened on other nodes. */
@@ -182,7 +184,7 @@ class GrpcEdge implements GrpcServer {
     if (this.#status !== "serving") return;
     this.#status = "leaving";
     this.#health.leave();
-    this.#ingest.leave(this.#addresses().filter((one) => one !== this.#address));
+    this.#ingest.leave(this.#elsewhere());
   }
 
   finish(): Promise<void> {
@@ -197,6 +199,15 @@ class GrpcEdge implements GrpcServer {
 
   #addresses(): readonly string[] {
     return this.#options.addresses?.() ?? [this.#address];
+  }
+
+  #elsewhere(): readonly string[] {
+    return this.#options.elsewhere?.() ?? [];
+  }
+
+  /** Whether clients are still to go. Who has nowhere to go has when nothing of it is in flight. */
+  #hasGuests(): boolean {
+    return this.#elsewhere().length > 0 ? this.#ingest.streams > 0 : this.#ingest.isBusy;
   }
 
   #addServices(): void {
@@ -246,7 +257,7 @@ class GrpcEdge implements GrpcServer {
     const clock = this.#clock;
     this.leaving();
     const until = clock.now() + this.#limits.closeGraceMs;
-    await this.#whileBefore(until, () => this.#ingest.hasGuests);
+    await this.#whileBefore(until, () => this.#hasGuests());
     this.#status = "finished";
     this.#ingest.close(stopping());
     await this.#calls.close(Math.max(0, until - clock.now()));

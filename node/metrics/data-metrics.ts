@@ -113,7 +113,7 @@ function ackSeconds(): Metric {
 function openLetters(): Metric {
   return {
     name: "starling_dead_letters",
-    help: "open ones of this node's shards, of 1 to 15 s ago; missing: not known",
+    help: "open ones of this node's shards, as last counted; missing: not known",
     type: "gauge",
     labels: [],
     read: ({ node, status, openLetters }) => {

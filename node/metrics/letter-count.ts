@@ -8,10 +8,7 @@ export interface LetterCount {
   read(queries: Pick<Queries, "countDeadLetters">): ReadonlyMap<ShardId, number> | null;
 }
 
-/**
- * The table may be long: it is counted only when somebody asks, and for a three hundredth of the time at most, unless it was last
- * counted so long ago.
- */
+/** The table may be long: it is counted only when somebody asks, and rests so many times as long as that took, within these bounds. */
 const restTimes = 300;
 const restMinMs = 1_000;
 const restMaxMs = 15_000;

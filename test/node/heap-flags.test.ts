@@ -34,7 +34,7 @@ function mark(flags: readonly string[]): number {
       await turn();
     }`;
   const args = [...flags, "--trace-gc", "--trace-gc-nvp", "--input-type=module", "-e", code];
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8", timeout: 30_000 });
   expect(stderr).toBe("");
   expect(status).toBe(0);
   const marked = stdout.split("\n").filter((line) => fieldOf(line, "incremental_walltime_duration") > 20);

@@ -128,7 +128,7 @@ test("the letter of an answer that PostgreSQL refused is replayed with what its 
     ["STORE_REFUSED", 2],
   ]);
   for (const [index, letter] of letters.entries()) {
-    expect((JSON.parse(letter.task) as CheckedTask).datapoints[0]).toMatchObject({ attr: "a", v: index + 1 });
+    expect((JSON.parse(letter.task) as CheckedTask).datapoints).toMatchObject([{ attr: "a", v: index + 1 }]);
     expect(await close(node, letter, await replay(letter))).toEqual([null]);
   }
   expect((await inspect(store)).logged.get("src e own 7")).toBe(2);

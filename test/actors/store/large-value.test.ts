@@ -98,7 +98,7 @@ test("a record that changes beside a value of a mebibyte costs a few hundred byt
   const fences = fencesOf(await store.acquire(nodeA, [shard1]));
   const at = async () =>
     (await admin.query<{ at: number }>("select (pg_current_wal_insert_lsn() - '0/0')::float8 as at"))[0]?.at ?? 0;
-  // Does not get smaller, however it is compressed.
+  // PostgreSQL does not make it smaller.
   const body = JSON.stringify(randomBytes(1 << 19).toString("hex"));
   await store.flush(nodeA, flushOf(fences, { entities: [marked(5_000, 1, body)] }));
   await admin.script("checkpoint");

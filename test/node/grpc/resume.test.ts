@@ -140,7 +140,7 @@ test("a leaving node finishes what is in flight and the client goes on elsewhere
   const world = createFakeWorld();
   const engine = createFakeEngine(world);
   const next = await node(world);
-  const server = await startEdge(engine, { addresses: () => [next.server.address] });
+  const server = await startEdge(engine, { elsewhere: () => [next.server.address] });
   closers.push(() => server.close());
   const one = await client(server.address);
   await one.send([point("a")]);
