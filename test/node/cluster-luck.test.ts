@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Connection, createConnection } from "../../actors/store/connection.ts";
+import { type Connection, codeOf, createConnection } from "../../actors/store/connection.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { openEtcd } from "../../cluster/etcd/etcd.ts";
 import { createMembershipKeys, type MembershipKeys } from "../../cluster/membership/membership-keys.ts";
@@ -86,13 +86,24 @@ async function slowCommits(): Promise<() => Promise<void>> {
     where relnamespace = 'starling'::regnamespace and relkind in ('r', 'p') and not relispartition`);
   await sleep(`pg_sleep(${commitMs / 1000})`);
   for (const { name } of tables) {
-    await admin.script(`create constraint trigger slow_disk after insert or update or delete on ${name}
+    await alter(`create constraint trigger slow_disk after insert or update or delete on ${name}
       deferrable initially deferred for each row execute function starling.slow()`);
   }
   return async () => {
     await sleep("1");
-    for (const { name } of tables) await admin.script(`drop trigger slow_disk on ${name}`);
+    for (const { name } of tables) await alter(`drop trigger slow_disk on ${name}`);
   };
+}
+
+/** Changes a table that nodes write to: of two that wait for each other PostgreSQL ends one, which is then tried again. */
+async function alter(text: string): Promise<void> {
+  for (;;) {
+    try {
+      return await admin.script(text);
+    } catch (error) {
+      if (codeOf(error) !== "40P01") throw error;
+    }
+  }
 }
 
 const commitMs = 500;
