@@ -79,7 +79,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   const place = parseUrl(options.url);
   const { statementTimeoutMs, graceMs = graceDefaultMs, prepare = true } = options;
   const giveUpMs = statementTimeoutMs === 0 ? 0 : statementTimeoutMs + graceMs;
-  let status: "open" | "closed" = "open";
+  const closing = new AbortController();
   let current: Session | null = null;
   let greeted: Session | null = null;
   let lost = { times: 0, at: 0 };
@@ -95,8 +95,10 @@ export function createConnection(options: ConnectionOptions): Connection {
   /** The session of now; after one that was lost a new one, the later the more of them were lost in turn. */
   const open = async (): Promise<Session> => {
     const restMs = lost.at + Math.min(restFirstMs * 2 ** (lost.times - 1), restMaxMs) - performance.now();
-    if (current === null && lost.times > 0 && restMs > 0) await delay(restMs);
-    if (status === "closed") throw new StarlingError("STORE", "the connection is closed");
+    const rests = current === null && lost.times > 0 && restMs > 0;
+    // A rest that is aborted has ended, no more.
+    if (rests) await delay(restMs, undefined, { signal: closing.signal }).catch(() => undefined);
+    if (closing.signal.aborted) throw new StarlingError("STORE", "the connection is closed");
     current ??= beginSession(place, options, retire);
     return current;
   };
@@ -140,7 +142,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     },
     close: async () => {
       await Promise.race([work, delay(closeGraceMs, undefined, { ref: false })]);
-      status = "closed";
+      closing.abort();
       const session = current;
       await session?.sql.end({ timeout: 0 }).catch(() => undefined); // it is gone already
       // Who does not answer an end in order would keep the process alive.

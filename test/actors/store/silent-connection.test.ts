@@ -58,3 +58,22 @@ test("a session that ends as a statement is about to be sent is followed by anot
     expect(await connection.query("select 3 as three")).toEqual([{ three: 3 }]);
   }
 });
+
+test("a statement that waits until its connection may connect again ends with the connection", async () => {
+  const nowhere = createConnection({
+    url: "postgres://starling@127.0.0.1:1/postgres",
+    application: "nowhere",
+    statementTimeoutMs: 1_000,
+    connectTimeoutMs: 1_000,
+  });
+  const ask = () => nowhere.query("select 1 as one").catch((error: Error) => error.message);
+  // Each attempt rests twice as long as the one before: the next one half a second.
+  for (let i = 0; i < 6; i++) expect(await ask()).toContain("ECONNREFUSED");
+  let said: unknown = null;
+  void ask().then((message) => {
+    said = message;
+  });
+  await nowhere.close();
+  await new Promise(setImmediate);
+  expect(said).toBe("the connection is closed");
+});
