@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { activation } from "./activation.ts";
 import { type Bed, startBed } from "./bed.ts";
-import { type Benchmark, keeps, medians, type Outcome } from "./benchmark.ts";
+import type { Benchmark, Outcome } from "./benchmark.ts";
 import { cluster } from "./cluster.ts";
 import { component } from "./component.ts";
 import { computing } from "./computing.ts";
@@ -17,12 +17,12 @@ import { longHistory } from "./long-history.ts";
 import { metrics } from "./metrics.ts";
 import { nodes } from "./nodes.ts";
 import { raw } from "./raw.ts";
+import { reportOf } from "./report.ts";
 import { residency } from "./residency.ts";
 import { slowDatabase } from "./slow-database.ts";
 import { snapshots } from "./snapshots.ts";
 import { soak } from "./soak.ts";
 import { stagesBenchmark } from "./stages.ts";
-import { jsonLine, missedLines, table } from "./table.ts";
 import { versions } from "./versions.ts";
 
 const benchmarks: readonly Benchmark[] = [
@@ -68,8 +68,6 @@ ${benchmarks.map(({ name, summary }) => `  ${name.padEnd(14)} ${summary}`).join(
 
 Each run verifies what is stored against what was sent; a difference is exit code 1. Exit code 2: wrong usage.
 `;
-
-const differencesShown = 10;
 
 /** The program; returns the exit code. */
 async function main(args: readonly string[], signal: AbortSignal): Promise<number> {
@@ -153,18 +151,11 @@ async function runOnce(benchmark: Benchmark, flags: Flags, signal: AbortSignal):
 
 /** Prints what came out. */
 function tell(benchmark: Benchmark, outcomes: readonly Outcome[], flags: Flags): number {
-  const values = medians(outcomes.map((outcome) => outcome.values));
-  const bounds = benchmark.bounds(values);
-  const missed = bounds.filter((bound) => !keeps(bound, values));
-  const verdicts = outcomes.flatMap((outcome) => outcome.verdicts);
-  const differences = verdicts.reduce((sum, verdict) => sum + verdict.differences, 0);
+  const { text, json, exitCode } = reportOf(benchmark, outcomes, { isChecked: flags.check });
   const people = flags.json ? process.stderr : process.stdout;
-  people.write(table(benchmark, values, outcomes, bounds));
-  const first = verdicts.flatMap((verdict) => verdict.first).slice(0, differencesShown);
-  for (const line of first) people.write(`  different: ${line}\n`);
-  if (flags.check) for (const line of missedLines(missed, values)) people.write(`${line}\n`);
-  if (flags.json) process.stdout.write(`${jsonLine(benchmark, values, outcomes)}\n`);
-  return differences > 0 || (flags.check && missed.length > 0) ? 1 : 0;
+  people.write(text);
+  if (flags.json) process.stdout.write(`${json}\n`);
+  return exitCode;
 }
 
 function note(text: string): void {
