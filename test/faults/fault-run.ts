@@ -13,6 +13,7 @@ import { writeFleetConfig } from "../support/fleet/fleet-config.ts";
 import { openKillDatabase } from "../support/kill-facts.ts";
 import { rssPeakMb } from "../support/process-usage.ts";
 import { type Fault, type FaultKind, faultText } from "./fault-plan.ts";
+import { liveAgain, liveWithinMs } from "./live-again.ts";
 import { type PlayedFault, playFaults } from "./play-faults.ts";
 
 /** What one run came to: a line of the file of results. */
@@ -23,6 +24,8 @@ export interface RunResult {
   readonly faults: readonly FaultResult[];
   readonly datapoints: number;
   readonly loadMs: number;
+  /** With the start of the cluster and all that is looked at in the end. */
+  readonly tookMs: number;
   readonly lost: number;
   readonly doubled: number;
   readonly disordered: number;
@@ -30,7 +33,9 @@ export interface RunResult {
   readonly reads: { readonly exact: number; readonly refused: number };
   readonly epochChanges: number;
   readonly snapshots: FleetVerdict["runs"];
-  /** From the last fault or the end of the load, whichever is later, until everything was owned and processed. */
+  /** From the end of the last fault until every shard was owned and all that had been sent before was acknowledged. */
+  readonly liveMs: number;
+  /** From the end of the load until everything was owned and processed. */
   readonly caughtUpMs: number;
   readonly rssPeakMb: number;
   /** How full the fullest queue of a node was, in per cent of its bound. */
@@ -63,7 +68,6 @@ export interface FaultRunOptions {
 
 /** How many nodes a run has. */
 export const nodesCount = 3;
-const liveWithinMs = 15_000;
 /** A run that is late is a violation; its other checks wait so much longer. */
 const patienceMs = 45_000;
 const afterFaultMs = 5_000;
@@ -75,6 +79,7 @@ const servedWithinMs = 15_000;
 /** Starts a cluster, plays the faults under load, and checks what is left. */
 export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
   const { seed, run, signal } = options;
+  const startedMs = performance.now();
   await using config = await openConfig();
   signal?.throwIfAborted();
   await using cluster = await startTestCluster({ nodes: nodesCount, configDir: config.folder });
@@ -87,13 +92,18 @@ export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true, signal: over.signal }),
   );
   try {
-    return await Promise.race([playRun(options, cluster, fleet), ended]);
+    const result = await Promise.race([playRun(options, cluster, fleet), ended]);
+    return { ...result, tookMs: Math.round(performance.now() - startedMs) };
   } finally {
     over.abort();
   }
 }
 
-async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fleet): Promise<RunResult> {
+async function playRun(
+  options: FaultRunOptions,
+  cluster: TestCluster,
+  fleet: Fleet,
+): Promise<Omit<RunResult, "tookMs">> {
   const { seed, run, plan, folder, loadMs = 30_000, datapoints = 100_000, rate = 4_000 } = options;
   const { addresses, databaseUrl, shards } = cluster;
   const epochs = watchEpochs(databaseUrl);
@@ -107,6 +117,10 @@ async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fl
     cluster.network.healAll();
     return [];
   });
+  const mendedMs = performance.now();
+  const owning = untilNothing(() => findUnowned(cluster), liveWithinMs).then((unowned) => {
+    return { unowned, ownedMs: performance.now() - mendedMs };
+  });
   while (
     load.errors.length + fleet.load.errors.length === 0 &&
     (performance.now() - beganMs < loadMs || load.count < datapoints) &&
@@ -115,11 +129,13 @@ async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fl
     await setTimeout(100);
   }
   const endMs = performance.now();
+  const owned = await owning;
   const end = await settle(cluster, { load, fleet });
   const late = await fleet.settle(patienceMs);
   await Promise.all([epochs.close(), queues.close()]);
   violations.push(...end.late, ...late, ...epochs.problems, ...overfull(queues), ...load.errors, ...mishapsOf(cluster));
-  violations.push(...findWaits(played, load.acks));
+  const again = liveAgain({ ...owned, mendedMs, acks: load.acks });
+  violations.push(...findWaits(played, load.acks), ...again.problems);
   if (load.count < datapoints) violations.push(`only ${load.count} datapoints were sent`);
   const { verdict, snapshots } = await checkEnd(cluster, { load, fleet });
   violations.push(...Object.values(verdict).flatMap((list) => list.slice(0, 8)), ...snapshots.problems.slice(0, 40));
@@ -132,7 +148,7 @@ async function playRun(options: FaultRunOptions, cluster: TestCluster, fleet: Fl
     ...{ lost: verdict.lost.length, doubled: verdict.doubled.length, disordered: verdict.disordered.length },
     ...{ clientErrors: load.errors.length, reads: load.reads, epochChanges: epochs.changes },
     snapshots: snapshots.runs,
-    caughtUpMs: end.caughtUpMs,
+    ...{ liveMs: again.liveMs, caughtUpMs: end.caughtUpMs },
     rssPeakMb: Math.round(Math.max(...cluster.nodes.map(({ process }) => (process ? rssPeakMb(process.pid) : 0)))),
     queuePeakPercent: Math.round(100_000 * queues.fullest) / 1_000,
     ...{ violations, logs },

@@ -88,8 +88,9 @@ function endIfAborted(error: unknown): null {
   throw error;
 }
 
-function lineOf({ run, plan, datapoints, loadMs, caughtUpMs, violations }: RunResult): string {
+function lineOf({ run, plan, datapoints, loadMs, liveMs, caughtUpMs, violations }: RunResult): string {
   const outcome = violations.length === 0 ? "good" : `${violations.length} VIOLATIONS: ${violations[0]}`;
-  const times = `${datapoints} in ${(loadMs / 1000).toFixed(0)} s, caught up in ${(caughtUpMs / 1000).toFixed(1)} s`;
+  const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+  const times = `${datapoints} in ${seconds(loadMs)}, live in ${seconds(liveMs)}, caught up in ${seconds(caughtUpMs)}`;
   return `run ${run}: ${outcome}; ${times}; ${plan.join(", ")}`;
 }

@@ -7,11 +7,12 @@ const faultOf = (kind: FaultKind, skipped: string | null = null): FaultResult =>
 
 function resultOf(run: number, faults: readonly FaultResult[]): RunResult {
   return {
-    ...{ seed: 1, run, plan: [], faults, datapoints: 1, loadMs: 1, lost: 0, doubled: 0, disordered: 0 },
+    ...{ seed: 1, run, plan: [], faults, datapoints: 1, loadMs: 1, tookMs: 1, lost: 0, doubled: 0, disordered: 0 },
     ...{
       clientErrors: 0,
       reads: { exact: 0, refused: 0 },
       epochChanges: 0,
+      liveMs: 0,
       caughtUpMs: 0,
       rssPeakMb: 0,
       queuePeakPercent: 0,

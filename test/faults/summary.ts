@@ -17,6 +17,7 @@ export function summaryOf(results: readonly RunResult[]): string {
   const missing = missingPairs(results);
   const totals: readonly (readonly [string, string | number])[] = [
     ["runs", results.length],
+    ["time, all runs", `${Math.round(sum(({ tookMs }) => tookMs) / 60_000)} min`],
     ["pairs of kinds", `${allPairs.length - missing.length} of ${allPairs.length}`],
     ["datapoints sent", sum(({ datapoints }) => datapoints)],
     ["streams with losses", sum(({ lost }) => lost)],
@@ -36,6 +37,7 @@ export function summaryOf(results: readonly RunResult[]): string {
       `${sum(({ snapshots }) => snapshots.told)} whole, ${sum(({ snapshots }) => snapshots.refused)} for now not`,
     ],
     ["epoch changes", sum(({ epochChanges }) => epochChanges)],
+    ["live after the last fault, worst", `${(worst(({ liveMs }) => liveMs) / 1000).toFixed(1)} s`],
     ["caught up, worst", `${(worst(({ caughtUpMs }) => caughtUpMs) / 1000).toFixed(1)} s`],
     ["memory of a node, worst", `${worst((one) => one.rssPeakMb)} MB`],
     ["fullest queue, worst", `${worst((one) => one.queuePeakPercent)} % of its bound`],

@@ -24,6 +24,8 @@ interface PlanOptions {
 const faultsMin = 6;
 const faultsMax = 14;
 const inFlightMin = 5;
+/** What each end of a link takes for something else: in at least a quarter of the runs. */
+const twiceAsOften = ["cut one way", "half open"];
 
 type Do = (name: string, forMs: number) => void;
 
@@ -43,6 +45,8 @@ export class FaultPlan {
   faults = 0;
   faultsInFlight = 0;
   faultsEndMs = 0;
+  cutsOneWay = 0;
+  halfOpens = 0;
   readonly countersOfDead: Record<string, number> = {};
 
   constructor(options: PlanOptions) {
@@ -80,7 +84,7 @@ export class FaultPlan {
       return void clock.after(100, () => this.#next());
     }
     const long = this.stretch > 1 && this.faults === 0 ? this.#drawLong() : null;
-    const kinds = Object.keys(this.#kinds);
+    const kinds = [...Object.keys(this.#kinds), ...twiceAsOften];
     const kind = long?.kind ?? kinds[random.between(0, kinds.length - 1)] ?? "";
     const free = this.#names.filter((name) => !this.#busy.has(name));
     const name = free[random.between(0, free.length - 1)];
@@ -136,7 +140,14 @@ export class FaultPlan {
       this.#lasting(name, forMs, () => process?.thaw());
     },
     "cut both": (name, forMs) => this.#cut(name, forMs, "both"),
-    "cut one way": (name, forMs) => this.#cut(name, forMs, this.#options.random.next() < 0.5 ? "to" : "from"),
+    "cut one way": (name, forMs) => {
+      this.cutsOneWay++;
+      this.#cut(name, forMs, this.#options.random.next() < 0.5 ? "to" : "from");
+    },
+    "half open": (name) => {
+      this.halfOpens++;
+      this.#options.network.halfOpen(`${name}:7800`, `${this.#other(name)}:7800`);
+    },
     "reset link": (name) => this.#options.network.reset(`${name}:7800`, `${this.#other(name)}:7800`),
     "cut store": (name, forMs) => this.#store(name, forMs, "cut"),
     "lose answers": (name, forMs) => this.#store(name, Math.min(forMs, 400), "answers lost"),

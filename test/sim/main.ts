@@ -99,7 +99,9 @@ async function playAll({ seed, runs, workers, isJson, first, file }: PlaySetting
   const all = [...before, ...reports].sort((a, b) => a.seed - b.seed);
   const summary = summarize(all, (performance.now() - startedMs) / 1000);
   process.stdout.write(isJson ? `${JSON.stringify(summary)}\n` : writeSummary(summary));
-  process.exitCode = summary.failures.length + summary.zeros.length + summary.short.length > 0 ? 1 : 0;
+  process.exitCode = [summary.failures, summary.zeros, summary.rare, summary.short].some((list) => list.length > 0)
+    ? 1
+    : 0;
 }
 
 /** One of each seed. */

@@ -10,7 +10,7 @@ import { createMemoryRuns, type MemoryRuns } from "../support/memory-runs.ts";
 import { createMemoryStore, type MemoryStore } from "../support/memory-store.ts";
 import { createRandom, type Random } from "../support/random.ts";
 import { Faults } from "./call-faults.ts";
-import { checkEnd } from "./check-end.ts";
+import { checkEnd, checkLog } from "./check-end.ts";
 import { Checker, type Violation } from "./checker.ts";
 import { FatalLoad } from "./fatal-load.ts";
 import { FaultPlan } from "./faults.ts";
@@ -44,6 +44,8 @@ export const countNames = [
   "datapoints",
   "faults",
   "faultsInFlight",
+  "runsCutOneWay",
+  "runsHalfOpen",
   "epochChanges",
   "fenced",
   "unknownOutcomes",
@@ -233,6 +235,7 @@ class Run {
       return this.#unrest() === null;
     });
     const unrest = failed() ? null : this.#unrest();
+    if (!failed()) checkLog(this.#checker);
     if (unrest !== null) this.#checker.add("liveness", `${quietWithinMs} ms after the last fault ${unrest}`);
     else if (!failed()) {
       checkEnd(this.#checker, this.#database, this.#links);
@@ -345,6 +348,8 @@ class Run {
         datapoints: this.#datapoints,
         faults: this.#plan.faults,
         faultsInFlight: this.#plan.faultsInFlight,
+        runsCutOneWay: Math.min(1, this.#plan.cutsOneWay),
+        runsHalfOpen: Math.min(1, this.#plan.halfOpens),
         epochChanges: counts.epochChanges,
         fenced: counts.fenced,
         unknownOutcomes: this.#faults.unknownOutcomes,

@@ -35,6 +35,8 @@ export interface MemoryNetwork {
   kill(address: string): void;
   /** Resets the connections between two nodes. */
   reset(a: string, b: string): void;
+  /** The same, of which only `a` learns: the other end stays as it is, and hears nothing any more. */
+  halfOpen(a: string, b: string): void;
 }
 
 interface Ended {
@@ -121,6 +123,8 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     });
     return createWire(connection, kind, near, far);
   };
+  const breakEnd = (connection: Connection, end: Ended): void =>
+    clock.soon(() => tellEnd(connection, end, "the connection is broken"));
   const between = (a: string, b: string): Connection[] =>
     [...connections].filter(
       ({ ends }) => ends.some((one) => one.address === a) && ends.some((one) => one.address === b),
@@ -160,9 +164,11 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
       void hub?.close();
     },
     reset: (a, b) => {
-      for (const connection of between(a, b)) {
-        for (const end of connection.ends) clock.soon(() => tellEnd(connection, end, "the connection is broken"));
-      }
+      for (const connection of between(a, b)) for (const end of connection.ends) breakEnd(connection, end);
+    },
+    halfOpen: (a, b) => {
+      for (const connection of between(a, b))
+        for (const end of connection.ends) if (end.address === a) breakEnd(connection, end);
     },
   };
 }
