@@ -1,6 +1,7 @@
 import type { Seq, SessionId, ShardId } from "../proto/ids.ts";
 import type { StarlingError } from "../proto/starling-error.ts";
 import type { Counters } from "./counters.ts";
+import type { Ending } from "./ending.ts";
 import type { EngineStatus, LogPlace, OwnedRecord } from "./engine.ts";
 import type { MessageResult } from "./lane/message-result.ts";
 import type { Part, PartListener } from "./lane/part.ts";
@@ -46,6 +47,6 @@ export interface LocalEngine {
   onHealth(listener: (problem: StarlingError | null) => void): () => void;
   readonly ticks: LocalTicks;
   readonly counters: Counters;
-  /** Finishes what is in hand, flushes, and settles with the fences to release. `away` rejects when nothing can be written. */
-  close(away?: Promise<never>): Promise<Fence[]>;
+  /** Finishes what is in hand, flushes, and settles with the fences to release; lane by lane, as long as there is hope. */
+  close(ending?: Ending): Promise<Fence[]>;
 }

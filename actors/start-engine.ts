@@ -5,10 +5,10 @@ import { createOwnerTable, type OwnerTable } from "../cluster/owner-table.ts";
 import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
 import type { Clock } from "../proto/clock.ts";
-import { withDeadline } from "../proto/deadline.ts";
 import { type Epoch, groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { type ClusterControl, type ControlOptions, createClusterControl, inspectSelf } from "./cluster-control.ts";
+import { createEnding, type Ending, endWithinMs } from "./ending.ts";
 import type { Engine, SessionTaker } from "./engine.ts";
 import { hookGraceMs } from "./lane/hand-off.ts";
 import type { LocalEngine } from "./local-engine.ts";
@@ -25,6 +25,8 @@ export interface EngineOptions extends Omit<LocalEngineOptions, "identity" | "of
   readonly systemShards: number;
   readonly ownership?: Partial<OwnershipLimits>;
   readonly routing?: Partial<RouterLimits>;
+  /** Default: one that asks no database. */
+  readonly ending?: Ending;
 }
 
 /** The engine of one node among others: its own shards, and the way to those of the others. */
@@ -53,7 +55,7 @@ export interface ShardAddress {
 
 /** Starts the engine of a node that owns no shards yet. */
 export function startEngine(options: EngineOptions): ClusterEngine {
-  const { store, clock, log } = options;
+  const { store, clock, log, ending = createEnding({ clock, withinMs: endWithinMs, pings: [] }) } = options;
   let joined: Joined | null = null;
   let onward: LocalEngineOptions["offer"] = () => {};
   const identity = {
@@ -129,13 +131,14 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     join,
     handOver: async (withinMs) => {
       if (joined === null) return;
-      const { membership, ownership, health } = joined;
+      const { membership, ownership } = joined;
+      ending.begin();
       const begunMs = clock.now();
       const count = (): number => local.report().shards.length;
       const before = count();
       const text = "the shards were not handed over";
-      const over = membership.announce("leaving").then(() => Promise.race([ownership.handedOver(), health.ailing()]));
-      await withDeadline(over, { clock, deadlineMs: withinMs, text }).catch((error: unknown) => {
+      const over = membership.announce("leaving").then(() => ownership.handedOver());
+      await ending.wait(over, { text, withinMs }).catch((error: unknown) => {
         log.warn({ problem: String(error) }, "stopped before all shards were handed over");
       });
       const kept = count();
@@ -147,24 +150,22 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     settle: settler.settle,
     owners: () => (joined === null ? [] : findAddresses(owners, joined.membership.view)),
     close: async () => {
-      let isAway = false;
-      const away = joined?.health.ailing() ?? new Promise<never>(() => {});
-      away.catch(() => {
-        isAway = true;
-      });
+      ending.begin();
       const late = (what: string) => (error: unknown) => log.warn({ problem: String(error) }, what);
       if (joined !== null) {
         for (const end of joined.endings.splice(0)) end();
         // What still waits for PostgreSQL then ends with the lanes.
-        const inTime = Promise.race([joined.ownership.close(), away]);
         const text = "shards did not change hands";
-        const deadline = { clock, deadlineMs: settleWithinMs, text };
-        await withDeadline(inTime, deadline).catch(late("stopped while shards were changing hands"));
+        await ending.wait(joined.ownership.close(), { text }).catch(late("stopped while shards were changing hands"));
       }
-      const fences = await local.close(away);
+      const fences = await local.close(ending);
       // What cannot be released is taken over from a node that is gone.
-      const release = isAway ? away : store.release(fences, identity.id);
-      await release.catch(late("shards were not released"));
+      const text = "shards were not released";
+      const releases = Array.from({ length: options.databases }, (_, database) => {
+        const held = fences.filter(({ shard }) => shard % options.databases === database);
+        return ending.wait(store.release(held, identity.id), { text, database }).catch(late(text));
+      });
+      await Promise.all(releases);
       joined?.health.close();
       settler.close();
       router.stop();
@@ -201,9 +202,6 @@ async function announceServing(membership: Membership, log: EngineOptions["log"]
   }
 }
 
-/** How long shards that are changing hands are waited for at the end. */
-const settleWithinMs = 20_000;
-
 /** Each takes some seconds when the coordinator is away. */
 const announceTries = 12;
 
@@ -214,14 +212,7 @@ interface Joined {
   readonly atMs: number;
   readonly ownership: OwnershipKeeper<AcquiredShard>;
   readonly endings: (() => void)[];
-  readonly health: StoreWatch;
-}
-
-/** Whether PostgreSQL answers. */
-interface StoreWatch {
-  /** Rejects when it has not for a while: nothing can be written or handed over then. */
-  ailing(): Promise<never>;
-  close(): void;
+  readonly health: { close(): void };
 }
 
 /** Links to all others; who does not answer is suspected; and what this node owned goes when the others have given it up. */
@@ -259,11 +250,9 @@ function watchOthers(
 /** A node whose commits or readings fail for a while says so, and gets nothing until they succeed again (R23). */
 function watchStore({ clock, log }: EngineOptions, local: LocalEngine, membership: Membership) {
   const failing = new Set<"commits" | "readings">();
-  let onAiling = (): void => {};
   const ailment = createAilment({
     clock,
     onChange: (state) => {
-      if (state === "ailing") onAiling();
       if (state === "ailing") log.warn({}, "postgresql does not answer this node: it is given no shards");
       const next = state === "ailing" ? "ailing" : "serving";
       if (membership.self.state === "leaving") return;
@@ -278,11 +267,6 @@ function watchStore({ clock, log }: EngineOptions, local: LocalEngine, membershi
   const unsubscribe = local.onHealth((problem) => report("commits", problem?.code === "STORE" ? "trouble" : "fine"));
   return {
     onReading: (outcome: "fine" | "trouble"): void => report("readings", outcome),
-    ailing: (): Promise<never> =>
-      new Promise((_, reject) => {
-        onAiling = () => reject(new StarlingError("STORE", "postgresql does not answer this node"));
-        if (ailment.state === "ailing") onAiling();
-      }),
     close: (): void => {
       unsubscribe();
       ailment.close();

@@ -1,11 +1,11 @@
 import type { Hook, HookTable } from "../modules/hook.ts";
 import type { Model } from "../modules/model.ts";
 import type { Clock } from "../proto/clock.ts";
-import { withDeadline } from "../proto/deadline.ts";
 import { type NodeId, type ShardId, toSessionId } from "../proto/ids.ts";
 import { StarlingError } from "../proto/starling-error.ts";
 import { type CellSystem, startCellSystem } from "./cell.ts";
 import type { Counters } from "./counters.ts";
+import { createEnding, type Ending, endWithinMs } from "./ending.ts";
 import { createFollowers } from "./follow.ts";
 import { createHealth, type Health } from "./health.ts";
 import type { HookCall } from "./hooks/hook-call.ts";
@@ -96,15 +96,15 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
   const offer = createOfferer(lanes.of);
   const residence = createResidence(options, lanes);
   let closing: Promise<Fence[]> | null = null;
-  const close = async (away: Promise<never>): Promise<Fence[]> => {
+  const close = async (ending: Ending): Promise<Fence[]> => {
+    ending.begin();
     const given = giveUpSuspects();
     const text = "shards whose hooks are tried one after another were not given up";
-    const inTime = Promise.race([given, away]);
-    await withDeadline(inTime, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
+    await ending.wait(given, { text }).catch((error: unknown) => {
       log.warn({ problem: String(error) }, "stopped before everything was given up");
     });
     residence.close();
-    await lanes.drain(away);
+    await lanes.drain(ending);
     await cells.close();
     // The next owner has to know of what may end a process (R17): a shard that could not leave it is not given up.
     const left = lanes.shards().filter(({ suspect }) => suspect === null);
@@ -149,8 +149,8 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     inspect: (shard, entity) =>
       inspectShard(lanes.of(shard).lane, shard, { entity, arriving: residence.arriving(), clock }),
     ...{ onHealth: health.on, ticks, counters: options.counters },
-    close: (away = new Promise<never>(() => {})) => {
-      closing ??= close(away);
+    close: (ending = createEnding({ clock, withinMs: endWithinMs, pings: [] })) => {
+      closing ??= close(ending);
       return closing;
     },
   };
@@ -163,8 +163,8 @@ interface Lanes {
   shards(): Shard[];
   /** Tells a lane even if its mailbox is full now; false: it will never take it. */
   tell(lane: LaneCell, message: LaneMessage): Promise<boolean>;
-  /** Finishes what is in hand, if `away` does not reject meanwhile, and stops. */
-  drain(away: Promise<never>): Promise<void>;
+  /** Finishes what is in hand, each lane as long as its database answers, and stops. */
+  drain(ending: Ending): Promise<void>;
 }
 
 interface LaneListeners {
@@ -176,7 +176,6 @@ interface LaneListeners {
   readonly health: Health;
 }
 
-const drainWithinMs = 20_000;
 const mailboxPauseMs = 20;
 
 function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneListeners): Lanes {
@@ -223,14 +222,16 @@ function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneList
       }
       return true;
     },
-    drain: async (away) => {
+    drain: async (ending) => {
       for (const cell of all) cell.tell({ kind: "close" });
-      const everything = Promise.race([Promise.all(drained.map((one) => one.promise)), away]);
-      const text = "the lanes did not flush everything they hold";
-      await withDeadline(everything, { clock, deadlineMs: drainWithinMs, text }).catch((error: unknown) => {
-        // Nothing is lost: what was not flushed stands in the log, and the next owner replays it.
-        log.warn({ problem: String(error) }, "stopped before everything was flushed");
-      });
+      const text = "the lane did not flush everything that it holds";
+      const ends = drained.map(({ promise }, lane) =>
+        ending.wait(promise, { text, database: lane % options.databases }).catch((error: unknown) => {
+          // Nothing is lost: what was not flushed stands in the log, and the next owner replays it.
+          log.warn({ lane, problem: String(error) }, "stopped before everything was flushed");
+        }),
+      );
+      await Promise.all(ends);
       status = "stopped";
       for (const cell of all) await cell.stop();
     },

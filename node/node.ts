@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { join, resolve } from "node:path";
 import { type Counters, createCounters } from "../actors/counters.ts";
+import { createEnding, type Ending, endWithinMs } from "../actors/ending.ts";
 import type { Engine } from "../actors/engine.ts";
 import { allHooks } from "../actors/hooks/hook-lane.ts";
 import { createHookRunner, type HookRunner, hookRunnerLimits } from "../actors/hooks/hook-runner.ts";
@@ -104,6 +105,13 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     ...(options.signal && { signal: options.signal }),
   });
   opened.push(() => database.close());
+  const ending = createEnding({
+    clock: systemClock,
+    withinMs: endWithinMs,
+    pings: database.pings,
+    onSilent: (at) => log.warn({ database: at }, "postgresql does not answer: what it has not is left in the log"),
+  });
+  opened.push(async () => ending.close());
 
   const modules = await loadModules({
     modulesDir: config.modulesDir ?? options.configDir,
@@ -158,7 +166,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   });
   opened.push(() => cluster.close());
   const serving = startEngine(
-    engineOptions(options, { id, config, database, modules, counters, runner, cluster, actorModel, tracing }),
+    engineOptions(options, { id, config, database, modules, counters, runner, cluster, actorModel, tracing, ending }),
   );
   engine = serving;
   opened.push(() => serving.close());
@@ -220,8 +228,14 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     log,
   });
   snapshots = runs;
-  opened.push(() => runs.close());
-  opened.push(openUpkeep({ config, database, calls, engine: serving, counters, log }));
+  const upkeep = [openUpkeep({ config, database, calls, engine: serving, counters, log }), () => runs.close()];
+  opened.push(async () => {
+    ending.begin();
+    const text = "what the node does by itself has not ended";
+    // What is with the store happens as a whole or not at all.
+    const ended = ending.wait(Promise.all(upkeep.map((end) => end())), { text });
+    await ended.catch((error: unknown) => log.warn({ problem: String(error) }, text));
+  });
   const { name } = membership.self;
   const httpAddress = http.address;
   log.info(
@@ -279,7 +293,7 @@ function openActors(
 }
 
 /** A node that leaves hands its shards over first, if there is somebody to have them. */
-export const handOverWithinMs = 20_000;
+const handOverWithinMs = 20_000;
 
 interface EngineParts {
   readonly id: NodeId;
@@ -291,6 +305,7 @@ interface EngineParts {
   readonly cluster: Cluster;
   readonly actorModel: Model;
   readonly tracing: Tracing;
+  readonly ending: Ending;
 }
 
 function engineOptions({ env, log }: NodeOptions, parts: EngineParts): EngineOptions {
@@ -312,6 +327,7 @@ function engineOptions({ env, log }: NodeOptions, parts: EngineParts): EngineOpt
     databases: 1 + settings.databaseUrls.length,
     counters: parts.counters,
     traces: parts.tracing.traces,
+    ending: parts.ending,
     clock: systemClock,
     wall: Date.now,
     newSessionId: randomUUID,

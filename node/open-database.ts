@@ -33,6 +33,8 @@ export interface Database {
   readonly clusterId: string;
   /** One round trip to each database. Raises STORE. */
   ping(): Promise<void>;
+  /** Of each database, on a connection of its own. */
+  readonly pings: readonly (() => Promise<void>)[];
   /** See {@link PostgresStore.keepCoordinator}. */
   keepCoordinator(identity: string | null): Promise<string | null>;
   /** Settles when this node no longer holds the database. */
@@ -122,6 +124,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       lifetimes,
       clusterId: first.clusterId,
       ping,
+      pings: stores.map((store) => store.pingAlone),
       keepCoordinator,
       lost,
       close,

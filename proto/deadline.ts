@@ -10,7 +10,8 @@ export interface DeadlineOptions {
 }
 
 /**
- * The result of `work`, or DEADLINE when it takes longer, or UNAVAILABLE when the signal is aborted first. The work itself
+ * The result of `work`, or DEADLINE when it takes longer, or the signal's own error, or UNAVAILABLE, when that is aborted
+ * first. The work itself
  * goes on; what it comes to after that is ignored.
  */
 export async function withDeadline<T>(work: Promise<T>, options: DeadlineOptions): Promise<T> {
@@ -21,7 +22,10 @@ export async function withDeadline<T>(work: Promise<T>, options: DeadlineOptions
     cancel = clock.after(deadlineMs, () =>
       reject(new StarlingError("DEADLINE", `${options.text} within ${deadlineMs} ms`)),
     );
-    onAbort = () => reject(new StarlingError("UNAVAILABLE", "the call was cancelled"));
+    onAbort = () => {
+      const reason: unknown = signal?.reason;
+      reject(reason instanceof StarlingError ? reason : new StarlingError("UNAVAILABLE", "the call was cancelled"));
+    };
     if (signal?.aborted) onAbort();
     else signal?.addEventListener("abort", onAbort, { once: true });
   });

@@ -39,6 +39,8 @@ export interface PostgresStore extends Store, Queries, Histories, Lifetimes, Obi
   readonly snapshotQueries: SnapshotQueries;
   /** One round trip. Raises STORE. */
   ping(): Promise<void>;
+  /** The same on a connection of its own, which waits for nothing else. */
+  pingAlone(): Promise<void>;
   /** Asks whether this is still the same server and timeline (R25). Raises FENCED if not. */
   checkWorld(): Promise<void>;
   /** See {@link keepModel}. Raises MODEL_CHANGED. */
@@ -165,9 +167,10 @@ function createStore(parts: {
       await maintenance.close();
     }
   };
+  let pings: Connection | null = null;
   let closing: Promise<void> | null = null;
   const close = () => {
-    closing ??= closeAll(pools);
+    closing ??= Promise.all([closeAll(pools), pings?.close()]).then(() => undefined);
     return closing;
   };
   return {
@@ -227,6 +230,10 @@ function createStore(parts: {
     lockExclusively: (options) => lockExclusively(connect, options),
     ping: async () => {
       await control.query("select 1");
+    },
+    pingAlone: async () => {
+      pings ??= createConnection(connect);
+      await pings.query("select 1");
     },
     checkWorld: () => control.alone(world.check),
     close,

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { createCounters } from "../../actors/counters.ts";
+import { createEnding } from "../../actors/ending.ts";
 import type { HookCall } from "../../actors/hooks/hook-call.ts";
 import type { HookOutcome } from "../../actors/hooks/hook-outcome.ts";
 import { startLocalEngine } from "../../actors/start-local-engine.ts";
@@ -41,8 +42,8 @@ function createWorld() {
   };
   const start = async (name: string, runHook: Run) => {
     const engine = startLocalEngine({
-      ...{ identity: { id: toNodeId(name) }, queries: store, model, hooks, clock, entityShards: shards, lanes: 2 },
-      ...{ databases: 1, store, counters: createCounters(), limits: simulationLimits, wall: () => 0 },
+      ...{ identity: { id: toNodeId(name) }, queries: store, model, hooks, clock, entityShards: shards, lanes: 1 },
+      ...{ databases: 2, store, counters: createCounters(), limits: simulationLimits, wall: () => 0 },
       ...{ log: { info: () => {}, warn: () => {}, error: () => {} }, runHook, abandon: () => {} },
       newSessionId: () => "s",
     });
@@ -97,6 +98,30 @@ test("what a node that stops has given up it tells, also when another of its sha
   const closing = second.close();
   await clock.advance(60_000);
   expect((await closing).map(({ shard }) => shard).sort()).toEqual(all.filter((shard) => shard % 2 === 0));
+});
+
+test("a node that stops writes what it has to a database that answers, whichever other one does not", async () => {
+  const { store, clock, settle, start } = createWorld();
+  const engine = await start("first", () => ({ kind: "answer", tasks: [] }));
+  const { flush } = store;
+  let isAway = true;
+  Object.assign(store, {
+    flush: async (...[node, request]: Parameters<typeof flush>) => {
+      if (isAway) throw new StarlingError("STORE", "away");
+      return request.order?.lane === 1 ? new Promise(() => {}) : flush(node, request);
+    },
+  });
+  const tasks = eids.map((eid, v) => task("src", eid, "a", v));
+  engine.offer(split(tasks, 1).parts, () => {});
+  await clock.advance(5_000);
+  // Each lane has a database of its own. The first one's is back, the other one's stays away.
+  isAway = false;
+  const pings = [() => Promise.resolve(), () => new Promise<void>(() => {})];
+  const beganMs = clock.now();
+  await settle(engine.close(createEnding({ clock, withinMs: 45_000, pings })));
+  expect(clock.now() - beganMs).toBeLessThan(5_000);
+  const written = all.filter((id) => (store.shards.get(id)?.entities.size ?? 0) > 0);
+  expect(written.sort()).toEqual(all.filter((shard) => shard % 2 === 0));
 });
 
 test("a dead letter waits until the record it is of is there again (R20)", async () => {

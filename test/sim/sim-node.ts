@@ -1,5 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { createCounters } from "../../actors/counters.ts";
+import { createEnding, endWithinMs } from "../../actors/ending.ts";
 import { createHookRunner, hookRunnerLimits } from "../../actors/hooks/hook-runner.ts";
 import type { LaneLimits } from "../../actors/lane/lane.ts";
 import { startCollector } from "../../actors/lifetimes/collector.ts";
@@ -27,7 +28,7 @@ import type { Scheduler } from "./scheduler.ts";
 import { openSimStream, type SimStream, type SimStreamListener } from "./sim-call.ts";
 import { type CoordinatorStore, startSimCoordinator } from "./sim-coordinator.ts";
 import { createSimCells, SimProcess } from "./sim-process.ts";
-import { connectSimRuns, connectSimStore, type StoreFault } from "./sim-store.ts";
+import { connectSimRuns, connectSimStore, pingSimStore, type StoreFault } from "./sim-store.ts";
 
 /** What all nodes of a run have in common, and what befalls them. */
 export interface SimWorld {
@@ -144,6 +145,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     (run) => process.enter(run),
   );
   const cells = createSimCells(clock, (error) => world.onBug(`${name}: ${String((error as Error).stack ?? error)}`));
+  const ending = createEnding({ clock, withinMs: endWithinMs, pings: [() => pingSimStore(way)] });
   const engine = startEngine({
     ...{
       node: first,
@@ -163,6 +165,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     ...{ entityShards: world.entityShards, systemShards, lanes: 2, databases: 1 },
     wall,
     newSessionId: () => world.newId("session-"),
+    ending,
   });
   const limits = {
     ...defaultGrpcLimits,

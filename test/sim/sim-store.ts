@@ -72,6 +72,11 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries & Obi
   };
 }
 
+/** Whether the database answers the node. */
+export function pingSimStore(options: Omit<SimStoreOptions, "database">): Promise<void> {
+  return carry(options, "ping", async () => {});
+}
+
 /** A node's way to what the coordinator of snapshot runs reads and writes. */
 export function connectSimRuns(options: Omit<SimStoreOptions, "database">, runs: CoordinatorStore): CoordinatorStore {
   const wrap =

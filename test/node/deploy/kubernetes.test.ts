@@ -8,11 +8,11 @@ import type { IConfigMap, IContainer, IService } from "kubernetes-models/v1";
 import * as core from "kubernetes-models/v1";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
+import { endWithinMs } from "../../../actors/ending.ts";
 import { nodeIdentity } from "../../../cluster/node-identity.ts";
 import { loadConfig } from "../../../node/config/load-config.ts";
 import { settingHelp } from "../../../node/config/settings.ts";
 import { judgeMachine, nodeVersionMin } from "../../../node/doctor/machine-findings.ts";
-import { handOverWithinMs } from "../../../node/node.ts";
 import { repository } from "../../support/repository.ts";
 
 /* node/deploy/kubernetes.yaml against the schema of Kubernetes, and against what the code wants. */
@@ -122,7 +122,7 @@ describe("the manifests for Kubernetes", () => {
     expect(container.livenessProbe?.httpGet?.path).toBe("/healthz");
     const [sleep, seconds] = container.lifecycle?.preStop?.exec?.command ?? [];
     expect(sleep).toBe("sleep");
-    const needsS = Number(seconds) + handOverWithinMs / 1000 + 10;
+    const needsS = Number(seconds) + endWithinMs / 1000 + 10;
     expect(pod.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(needsS);
     expect(manifest<{ spec: object }>("PodDisruptionBudget", "starling").spec).toMatchObject({ maxUnavailable: 1 });
   });

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import { endWithinMs } from "../../../actors/ending.ts";
 import { settingHelp, settingsSchema } from "../../../node/config/settings.ts";
 import { judgeMachine, readMachine } from "../../../node/doctor/machine-findings.ts";
-import { handOverWithinMs } from "../../../node/node.ts";
 import { repository } from "../../support/repository.ts";
 
 /* node/deploy/starling.service: what systemd says of it, and whether it agrees with the code. */
@@ -40,7 +40,7 @@ describe("the systemd unit", () => {
     expect(settings.get("KillSignal")).toBe("SIGTERM");
     // The node stops its own PostgreSQL itself, after it has flushed.
     expect(settings.get("KillMode")).toBe("mixed");
-    expect(Number(settings.get("TimeoutStopSec"))).toBeGreaterThanOrEqual(handOverWithinMs / 1000 + 10);
+    expect(Number(settings.get("TimeoutStopSec"))).toBeGreaterThanOrEqual(endWithinMs / 1000 + 10);
     expect(settings.get("Restart")).toBe("on-failure");
     expect(settings.get("StartLimitIntervalSec")).toBe("0");
   });
