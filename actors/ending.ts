@@ -1,0 +1,101 @@
+import type { Clock } from "../proto/clock.ts";
+import { withDeadline } from "../proto/deadline.ts";
+import { StarlingError } from "../proto/starling-error.ts";
+
+export interface EndingOptions {
+  readonly clock: Clock;
+  /** How long all of it may take. */
+  readonly withinMs: number;
+  /** Asks each database whether it is there, one round trip. */
+  readonly pings: readonly (() => Promise<void>)[];
+  /** A database is not waited for any more. */
+  readonly onSilent?: (database: number) => void;
+}
+
+/** What one thing that a node does in its end may wait for. */
+export interface EndingWait {
+  /** What did not happen in time: the text of the error. */
+  readonly text: string;
+  /** Less than the whole. */
+  readonly withinMs?: number;
+  /** Whose silence ends it; default: any database's. */
+  readonly database?: number;
+}
+
+/**
+ * The end of a node. It waits for a database as long as that one answers, whatever failed before, and for everything together no
+ * longer than the whole may take: then who started the process would kill it. What it gives up is not lost: it stands in the log,
+ * and the next owner does it again.
+ */
+export interface Ending {
+  /** The end begins: from now on the time counts, and databases are asked. Idempotent. */
+  begin(): void;
+  /** What the work comes to; raises STORE when the database is silent, DEADLINE when the time is over. */
+  wait<T>(work: Promise<T>, wait: EndingWait): Promise<T>;
+  /** Asks nobody any more. */
+  close(): void;
+}
+
+/** How long a node may take to end: less than service managers wait until they kill it. */
+export const endWithinMs = 45_000;
+
+const askEveryMs = 500;
+/** So many times in turn, which are two seconds. Counted, so that a loop that stood still does not take itself for a silent database. */
+const missesMax = 4;
+
+/** An end that has not begun. */
+export function createEnding({ clock, withinMs, pings, onSilent }: EndingOptions): Ending {
+  const silent = pings.map(() => new AbortController());
+  const any = new AbortController();
+  const cancels = new Set<() => void>();
+  let beganAt: number | null = null;
+
+  const after = (ms: number, run: () => void): void => {
+    const cancel = clock.after(ms, () => {
+      cancels.delete(cancel);
+      run();
+    });
+    cancels.add(cancel);
+  };
+  const giveUp = (database: number): void => {
+    const error = new StarlingError("STORE", "postgresql does not answer");
+    silent[database]?.abort(error);
+    any.abort(error);
+    onSilent?.(database);
+  };
+  const watch = (ping: () => Promise<void>, database: number): void => {
+    let misses = 0;
+    let isAsked = false;
+    const look = (): void => {
+      if (isAsked) misses++;
+      else ask();
+      if (misses >= missesMax) giveUp(database);
+      else after(askEveryMs, look);
+    };
+    const ask = (): void => {
+      isAsked = true;
+      const answered = (failed: 0 | 1) => (): void => {
+        isAsked = false;
+        misses = failed === 0 ? 0 : misses + 1;
+      };
+      ping().then(answered(0), answered(1));
+    };
+    look();
+  };
+  const leftMs = (): number => (beganAt === null ? withinMs : Math.max(0, beganAt + withinMs - clock.now()));
+  return {
+    begin: () => {
+      if (beganAt !== null) return;
+      beganAt = clock.now();
+      for (const [database, ping] of pings.entries()) watch(ping, database);
+    },
+    wait: (work, { text, withinMs: onlyMs = withinMs, database }) => {
+      const { signal } = (database === undefined ? any : silent[database]) ?? any;
+      return withDeadline(work, { clock, deadlineMs: Math.round(Math.min(onlyMs, leftMs())), text, signal });
+    },
+    close: () => {
+      for (const cancel of cancels) cancel();
+      cancels.clear();
+    },
+  };
+}
