@@ -10,7 +10,7 @@ import { owns } from "./commit.ts";
 import { createDeliverer } from "./deliverer.ts";
 import { noFailPoint, type OnFailPoint } from "./fail-point.ts";
 import type { Effect, Lane, LaneMessage, Offer } from "./lane.ts";
-import { createLaneTimers } from "./lane-timers.ts";
+import { createLaneTimers, type LaneTimers } from "./lane-timers.ts";
 import type { Part, PartListener } from "./part.ts";
 import type { Shard } from "./shard.ts";
 import { step } from "./step.ts";
@@ -56,7 +56,6 @@ export function startLaneCell(
   world: LaneSurroundings,
 ): LaneCell {
   const timers = createLaneTimers(world.clock);
-  const { after } = timers;
   const post = (message: LaneMessage): void => {
     if (status === "running") cell.report(message);
   };
@@ -70,7 +69,7 @@ export function startLaneCell(
     lane,
     { ...world, identity, abandon, onCutOpen, onKeptBack, onFailPoint },
     post,
-    after,
+    timers,
   );
   const cell: Cell<LaneMessage> = cells.spawn({
     name: `lane-${lane.index}`,
@@ -89,7 +88,7 @@ export function startLaneCell(
     onCrash: world.onCrash,
   });
   const sweepAgain = (): void =>
-    after(untilBeat(world.clock, sweepEveryMs), () => {
+    timers.after(untilBeat(world.clock, sweepEveryMs), () => {
       post({ kind: "sweep" });
       sweepAgain();
     });
@@ -139,15 +138,16 @@ export function createOfferer(
 }
 
 type Post = (message: LaneMessage) => void;
-type After = (ms: number, run: () => void) => void;
 
 function createPerformer(
   lane: Lane,
   world: Required<LaneSurroundings>,
   post: Post,
-  after: After,
+  timers: LaneTimers,
 ): (effect: Effect) => void {
   const { store, identity, onFailPoint } = world;
+  const { after } = timers;
+  const flushAfter = timers.slot();
   /** Runs a store call and posts what came of it. Never rejects. */
   const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
     after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
@@ -214,7 +214,7 @@ function createPerformer(
       case "closed":
         return effect.reply(effect.error);
       case "flush-timer":
-        return after(Math.max(1, effect.afterMs), () => post({ kind: "flush-due" }));
+        return flushAfter(Math.max(1, effect.afterMs), () => post({ kind: "flush-due" }));
       case "cut-open":
         return world.onCutOpen(effect.cut);
       case "lost":
