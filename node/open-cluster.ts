@@ -7,7 +7,7 @@ import { guardCoordinator, readMark } from "../cluster/guarded-coordinator.ts";
 import { type GrpcLinks, startGrpcLinks } from "../cluster/links/grpc-links.ts";
 import type { LinkSecurity } from "../cluster/links/link-security.ts";
 import { joinMembership } from "../cluster/membership/join-membership.ts";
-import type { Membership } from "../cluster/membership/membership.ts";
+import type { Membership, MembershipView } from "../cluster/membership/membership.ts";
 import { createMemoryCoordinator } from "../cluster/memory-coordinator.ts";
 import { systemClock } from "../proto/clock.ts";
 import { type NodeId, toNodeId } from "../proto/ids.ts";
@@ -100,8 +100,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     elsewhere: () => {
       if (membership === null) return [];
       const { view, self } = membership;
-      const stay = view.nodes.filter(({ id, state }) => id !== self.id && state !== "leaving");
-      return stay.map((node) => node.address);
+      return findElsewhere(view, self.id);
     },
     name: () => ownName,
     close: async () => {
@@ -110,6 +109,11 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
       await coordinator.close();
     },
   };
+}
+
+/** Where clients of a node can go that leaves: to who stays. By id, as a node may be known by another address than it has. */
+export function findElsewhere({ nodes }: Pick<MembershipView, "nodes">, self: NodeId): readonly string[] {
+  return nodes.filter(({ id, state }) => id !== self && state !== "leaving").map(({ address }) => address);
 }
 
 /** An etcd that has lost its data, or another one, must not make a second cluster of the same database (R22). */

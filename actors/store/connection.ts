@@ -209,7 +209,8 @@ async function isRunning(
     connect_timeout: silentMs / 1000,
     connection: { application_name: `${options.application}-look`, statement_timeout: silentMs },
   } as postgres.Options<Record<string, postgres.PostgresType>>);
-  const giveUp = (): void => void probe.end({ timeout: 0 });
+  const end = () => probe.end({ timeout: 0 }).catch(() => undefined); // it is gone already
+  const giveUp = (): void => void end();
   const timer = setTimeout(giveUp, silentMs);
   signal.addEventListener("abort", giveUp, { once: true });
   try {
@@ -217,7 +218,8 @@ async function isRunning(
     return rows.length === 0;
   } finally {
     clearTimeout(timer);
-    await probe.end({ timeout: 0 }).catch(() => undefined); // it is gone already
+    signal.removeEventListener("abort", giveUp);
+    await end();
     socket.destroy();
   }
 }

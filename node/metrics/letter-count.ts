@@ -33,7 +33,7 @@ export function createLetterCount(clock: Clock): LetterCount {
             known = counts;
             counting = false;
             const restMs = restTimes * (clock.now() - askedAt);
-            dueAt = askedAt + Math.min(restMaxMs, Math.max(restMinMs, restMs));
+            dueAt = clock.now() + Math.min(restMaxMs, Math.max(restMinMs, restMs));
           });
       }
       return known;

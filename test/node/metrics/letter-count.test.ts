@@ -32,7 +32,7 @@ test("open letters are counted when somebody asks, the less often the longer it 
   const takes = (ms: number) => () =>
     new Promise<ReadonlyMap<ShardId, number>>((resolve) => clock.after(ms, () => resolve(new Map())));
   answer = takes(10);
-  expect([await read(1_000), await read(2_999), await read(1)]).toEqual([3, 3, 4]);
-  answer = takes(2_000);
-  expect([await read(3_000), await read(14_999), await read(1)]).toEqual([5, 5, 6]);
+  expect([await read(1_000), await read(3_009), await read(1)]).toEqual([3, 3, 4]);
+  answer = takes(20_000);
+  expect([await read(3_010), await read(34_999), await read(1)]).toEqual([5, 5, 6]);
 });
