@@ -20,9 +20,9 @@ import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import type { Caller } from "./gate.ts";
 import { resetCall } from "./http2-door.ts";
-import { type Received, traceparentOf } from "./service.ts";
+import { type Received, traceparentOf, Unreadable } from "./service.ts";
 
-export type IngestCall = ServerDuplexStream<Received<ReadMessage>, NodeMessageInit>;
+export type IngestCall = ServerDuplexStream<Received<ReadMessage> | Unreadable, NodeMessageInit>;
 
 export interface IngestSessionOptions {
   readonly engine: Engine;
@@ -68,7 +68,7 @@ export class IngestSession {
     this.#traceparent = traceparentOf(call);
     const text = `there was no hello within ${options.helloMs} ms`;
     this.#cancelWatch = options.clock.after(options.helloMs, () => this.cut(new StarlingError("DEADLINE", text)));
-    call.on("data", (received: Received<ReadMessage>) => this.#onData(received));
+    call.on("data", (received: Received<ReadMessage> | Unreadable) => this.#onData(received));
     call.on("end", () => this.#dispatch({ kind: "ended" }));
     call.on("cancelled", () => this.#release());
     call.on("error", () => this.#release());
@@ -91,7 +91,9 @@ export class IngestSession {
     this.#dispatch({ kind: "cut", error });
   }
 
-  #onData({ message, bytes }: Received<ReadMessage>): void {
+  #onData(received: Received<ReadMessage> | Unreadable): void {
+    if (received instanceof Unreadable) return this.cut(received.error);
+    const { message, bytes } = received;
     const { kind } = message;
     switch (kind.case) {
       case "hello":

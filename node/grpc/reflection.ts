@@ -15,7 +15,8 @@ import {
   type ServerReflectionRequest,
   type ServerReflectionResponseSchema,
 } from "../../proto/gen/grpc/reflection_pb.ts";
-import type { Handler, Received } from "./service.ts";
+import { type Handler, type Received, Unreadable } from "./service.ts";
+import { toStatus } from "./status.ts";
 
 const stable = "grpc.reflection.v1";
 const alpha = "grpc.reflection.v1alpha";
@@ -24,7 +25,8 @@ const alpha = "grpc.reflection.v1alpha";
 export const alphaServiceName = `${alpha}.ServerReflection`;
 
 type Reply = MessageInitShape<typeof ServerReflectionResponseSchema>;
-type Call = ServerDuplexStream<Received<ServerReflectionRequest>, Reply>;
+type Asked = Received<ServerReflectionRequest> | Unreadable;
+type Call = ServerDuplexStream<Asked, Reply>;
 
 /**
  * Answers grpc.reflection.v1 (and v1alpha) from protobuf-es descriptors.
@@ -39,7 +41,9 @@ export function createReflection(
     .map((desc) => ({ name: desc.typeName }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   return (call: Call) => {
-    call.on("data", ({ message }: Received<ServerReflectionRequest>) => {
+    call.on("data", (asked: Asked) => {
+      if (asked instanceof Unreadable) return void call.emit("error", toStatus(asked.error));
+      const { message } = asked;
       const answer = answerTo(message, registry, services);
       call.write({ validHost: message.host, originalRequest: message, messageResponse: answer });
     });

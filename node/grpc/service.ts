@@ -33,6 +33,16 @@ export interface Received<Message> {
   readonly bytes: Uint8Array;
 }
 
+/** A message that is none of those that the method takes. gRPC itself would call it an error of the node's. */
+export class Unreadable {
+  readonly error: StarlingError;
+
+  constructor(type: string, cause: unknown) {
+    const text = `the message is no ${type}: ${cause instanceof Error ? cause.message : String(cause)}`;
+    this.error = new StarlingError("INVALID_ARGUMENT", text, { cause });
+  }
+}
+
 /** What a handler knows of its call beside the request. */
 export interface CallContext {
   /** Aborted when the client is gone or has cancelled. */
@@ -48,12 +58,12 @@ type Init<M extends DescMethod> = MessageInitShape<M["output"]>;
 type RequestOf<M extends DescMethod> = MessageShape<M["input"]>;
 type In<M extends DescMethod> = Received<RequestOf<M> extends ClientMessage ? ReadMessage : RequestOf<M>>;
 
-/** The handler of one method, by its kind. A stream of both directions gets the call itself. */
+/** The handler of one method, by its kind. A stream of both directions gets the call itself, and what is {@link Unreadable}. */
 export type Handler<M extends DescMethod> = M extends { readonly methodKind: "unary" }
   ? (request: In<M>, context: CallContext) => Promise<Init<M>>
   : M extends { readonly methodKind: "server_streaming" }
     ? (request: In<M>, context: CallContext) => AsyncIterable<Init<M>>
-    : (call: ServerDuplexStream<In<M>, Init<M>>, caller: Caller) => void;
+    : (call: ServerDuplexStream<In<M> | Unreadable, Init<M>>, caller: Caller) => void;
 
 /** One handler for every method of a service. */
 export type Handlers<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
@@ -83,7 +93,7 @@ export function addService<S extends DescService>(server: Server, service: S, op
   server.addService(definition, implementation);
 }
 
-/** A protobuf-es method as grpc-js wants it. Requests arrive as {@link Received}. */
+/** A protobuf-es method as grpc-js wants it. Requests arrive as {@link Received}, or {@link Unreadable}. */
 function toDefinition(method: DescMethod, service: string): MethodDefinition<unknown, unknown> {
   const decode = decoderOf(method.input);
   return {
@@ -93,7 +103,11 @@ function toDefinition(method: DescMethod, service: string): MethodDefinition<unk
     requestSerialize: (message) => encode(method.input, message),
     requestDeserialize: (buffer) => {
       const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-      return { message: decode(bytes), bytes };
+      try {
+        return { message: decode(bytes), bytes };
+      } catch (error) {
+        return new Unreadable(method.input.name, error);
+      }
     },
     responseSerialize: (message) => encode(method.output, message),
     responseDeserialize: (buffer) => fromBinary(method.output, new Uint8Array(buffer)),
@@ -212,7 +226,9 @@ function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSign
   });
 }
 
+/** Raises INVALID_ARGUMENT. */
 function messageOf(request: unknown): unknown {
+  if (request instanceof Unreadable) throw request.error;
   return (request as Received<unknown>).message;
 }
 

@@ -1,9 +1,11 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { status } from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Connection } from "../../actors/store/connection.ts";
 import type { Client } from "../../proto/client.ts";
 import { type ClientDatapoint, encodeBatches, encodeBatchMessage, toWireValue } from "../../proto/client-batch.ts";
 import { callUnary, type Dialled, dial } from "../../proto/client-call.ts";
-import { AckLevel, Ingest } from "../../proto/gen/starling_pb.ts";
+import { AckLevel, Ingest, SendRequestSchema } from "../../proto/gen/starling_pb.ts";
 import { dumpDatabase } from "../support/database-dump.ts";
 import { helloMessage, openHttp2Stream } from "../support/http2-stream.ts";
 import { openRawStream } from "../support/raw-stream.ts";
@@ -143,6 +145,52 @@ describe("a batch beyond the limits is refused by code and rule, and changes not
     next.stream.write(messageOf([point("oversized")], 1));
     await expect.poll(() => next.acks.at(-1)?.last, { timeout: 10_000 }).toBe(1n);
   });
+});
+
+/** The message with an `~` of its text as half of a surrogate pair, which is no UTF-8. */
+function illFormed(datapoints: readonly ClientDatapoint[], number: number): Buffer {
+  const message = messageOf(datapoints, number);
+  const at = message.indexOf("~~~");
+  if (at < 0) throw new Error("there is no place for it");
+  Buffer.from([0xed, 0xa0, 0x80]).copy(message, at);
+  return message;
+}
+
+test.each([
+  ["id", point("ill-~~~")],
+  ["value", point("ill-1", "~~~", "string")],
+  ["attribute", point("ill-2", 1, "~~~")],
+])("a stream whose %s is not UTF-8 ends with what is wrong, and nothing changes", async (_, datapoint) => {
+  const raw = openRawStream(node.address);
+  opened.push(() => raw.close());
+  await raw.welcomed;
+  raw.stream.write(messageOf([point("well")], 1));
+  await expect.poll(() => raw.acks.at(-1)?.last, { timeout: 10_000 }).toBe(1n);
+  await client.send([point("well")]); // what came before is written
+  const before = await dumpDatabase(connection);
+  raw.stream.write(illFormed([point("well"), datapoint], 2));
+  await expect.poll(() => raw.problems, { timeout: 10_000 }).toHaveLength(1);
+  expect(raw.problems[0]).toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: expect.stringMatching(/the message is no ClientMessage: .*utf-?8/i),
+  });
+  expect(await dumpDatabase(connection)).toBe(before);
+});
+
+test("a call whose id is not UTF-8 is refused by code, and nothing changes", async () => {
+  const datapoints = [point("well"), point("ill-~~~")].map(({ type, eid, attr, v }) => {
+    return { type, eid: String(eid), attr, v: toWireValue(v) };
+  });
+  const message = Buffer.from(toBinary(SendRequestSchema, create(SendRequestSchema, { datapoints })));
+  Buffer.from([0xed, 0xa0, 0x80]).copy(message, message.indexOf("~~~"));
+  const before = await dumpDatabase(connection);
+  const asItIs = (bytes: Buffer): Buffer => bytes;
+  const refusal = await new Promise<unknown>((resolve) => {
+    dialled.grpc.makeUnaryRequest("/starling.v1.Ingest/Send", asItIs, asItIs, message, resolve);
+  });
+  const details = expect.stringMatching(/the message is no SendRequest: .*utf-?8/i);
+  expect(refusal).toMatchObject({ code: status.INVALID_ARGUMENT, details });
+  expect(await dumpDatabase(connection)).toBe(before);
 });
 
 describe("others go on, and what was acknowledged is there, beside", () => {
