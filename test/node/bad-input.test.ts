@@ -4,6 +4,7 @@ import { type Client, connect } from "../../proto/client.ts";
 import type { ClientDatapoint } from "../../proto/client-batch.ts";
 import { dumpDatabase } from "../support/database-dump.ts";
 import { startTypesNode, type TypesNode } from "../support/types-node.ts";
+import { run } from "./cli/terminal.ts";
 
 /** Bad datapoints through real gRPC: a code, the attribute and the rule in the message, and nothing changed. */
 let node: TypesNode;
@@ -318,4 +319,42 @@ test("an atomic batch with one bad datapoint is refused whole", async () => {
   expect(accepted).toBe(0);
   expect(rejections.map(({ code }) => code)).toEqual(["ATOMIC_REFUSED", "INVALID_VALUE"]);
   expect((await client.entities.get({ type: "probe", eid: "p" })).attributes.float).toBeUndefined();
+});
+
+describe("starling send", () => {
+  const good = (eid: string) => JSON.stringify({ type: "probe", eid, attr: "int", v: 1 });
+  const badLines = [
+    ['{"type":"probe",', /:1: not JSON: /],
+    ["[]", /:2: expected a datapoint object, found an array$/],
+    ["5", /:3: expected a datapoint object, found a number$/],
+  ] as const;
+
+  async function send(lines: readonly string[]) {
+    return await run(["send", "-"], { stdin: lines.join("\n"), env: { STARLING_ADDRESS: node.address } });
+  }
+
+  test("tells malformed lines with their number and rule; where there are no others, nothing changes", async () => {
+    const before = await dumpDatabase(connection);
+    const { code, err, out } = await send(badLines.map(([line]) => line));
+    expect(code).toBe(1);
+    for (const [line, rule] of badLines) expect(err.split("\n"), line).toContainEqual(expect.stringMatching(rule));
+    expect(out).toMatch(/^malformed 3$/m);
+    expect(await dumpDatabase(connection)).toBe(before);
+  });
+
+  test("sends the rest of a file with malformed lines, and with datapoints that the node refuses", async () => {
+    const before = new Set((await dumpDatabase(connection)).split("\n"));
+    const refused = JSON.stringify({ type: "probe", eid: "send", attr: "int", v: "x" });
+    const { code, err, out } = await send([good("send-1"), '{"type":', refused, good("send-2")]);
+    expect(code).toBe(1);
+    expect(err).toMatch(/:2: not JSON: /);
+    expect(out).toContain(`-:3: probe.int: expected ${int}, found "x"`);
+    expect(out).toMatch(/^accepted {2}2$/m);
+    const added = async () => {
+      const lines = (await dumpDatabase(connection)).split("\n").filter((line) => !before.has(line));
+      return lines.flatMap((line) => /send(-\d)?/.exec(line)?.[0] ?? []).sort();
+    };
+    // Raw datapoints and records.
+    await expect.poll(added, { timeout: 10_000 }).toEqual(["send-1", "send-1", "send-2", "send-2"]);
+  });
 });

@@ -43,6 +43,8 @@ const dp3 = {
   "snapshots.yml": 'creation_rate: {minute: "*/15"}\n',
   "control.yml": "allowed_actions: [make_snapshots]\n",
   "updater.yml": 'update_batch_cron: {minute: "*/5"}\nupdate_batch_period: 5m\n',
+  "garbage_collector.yml": "collection_rate: {hour: 4, minute: 30}\n",
+  "telemetry.yml": 'attribute_bson_size_schedule: {hour: "*/6"}\n',
   "api.yml": "cors: {allow_origins: [x]}\ndatapoint_logger: {good_log: false}\n",
   "modules/one.yml": "threshold: 5\n",
   "notes.yaml": "not: read",
@@ -60,6 +62,8 @@ describe("a configuration directory", () => {
       updater: { updateBatchPeriodMs: 300_000, cacheMaxEntries: 32 },
       allowedActions: ["make_snapshots"],
       corsAllowOrigins: ["x"],
+      garbageCollector: { collectionRate: { hour: "4", minute: "30", timezone: "UTC" } },
+      telemetry: { attributeSizeSchedule: { hour: "*/6", timezone: "UTC" } },
     });
     expect(config.ignored.map((line) => line.replace(/:[^:]*$/, ""))).toEqual([
       "database.yml",
