@@ -12,6 +12,7 @@ import { createRandom, type Random } from "../support/random.ts";
 import { Faults } from "./call-faults.ts";
 import { checkEnd, checkLog } from "./check-end.ts";
 import { Checker, type Violation } from "./checker.ts";
+import { ClosedSessions } from "./closed-sessions.ts";
 import { FatalLoad } from "./fatal-load.ts";
 import { FaultPlan } from "./faults.ts";
 import { KeyedCalls } from "./keyed-calls.ts";
@@ -59,6 +60,7 @@ export const countNames = [
   "handOffs",
   "tokenReads",
   "calls",
+  "closedSessions",
   "messages",
   "ticks",
   "cuts",
@@ -100,6 +102,7 @@ class Run {
   readonly #clients: SimClient[] = [];
   readonly #trace: string[] = [];
   readonly #keyed: KeyedCalls;
+  readonly #closed: ClosedSessions;
   readonly #fatal: FatalLoad;
   readonly #messages: MessageLoad;
   readonly #ticks: TickLoad;
@@ -203,6 +206,10 @@ class Run {
       isOver: () => this.#plan.isOver || this.#plan.isEnough,
       onDatapoint: () => this.#datapoints++,
     });
+    this.#closed = new ClosedSessions({
+      ...{ clock, random: this.#random, checker: this.#checker, node: () => this.#anyNode(this.#random) },
+      isOver: () => this.#plan.isOver || this.#plan.isEnough,
+    });
   }
 
   #say(text: string): void {
@@ -219,6 +226,7 @@ class Run {
       this.#reads.begin();
       this.#letters.begin();
       this.#keyed.begin();
+      this.#closed.begin();
       this.#messages.begin();
       this.#ticks.begin();
       this.#trimAgain();
@@ -235,7 +243,10 @@ class Run {
       return this.#unrest() === null;
     });
     const unrest = failed() ? null : this.#unrest();
-    if (!failed()) checkLog(this.#checker);
+    if (!failed()) {
+      checkLog(this.#checker);
+      this.#closed.check();
+    }
     if (unrest !== null) this.#checker.add("liveness", `${quietWithinMs} ms after the last fault ${unrest}`);
     else if (!failed()) {
       checkEnd(this.#checker, this.#database, this.#links);
@@ -310,6 +321,7 @@ class Run {
     const client = this.#clients.find(({ isDone }) => !isDone);
     if (client !== undefined) return `${client.unacknowledged} batches of a client were not acknowledged`;
     if (this.#keyed.open > 0 || this.#messages.open > 0) return "a call has no answer";
+    if (this.#closed.open > 0) return "a session is not closed, or not refused";
     const owners = new Set(
       [...this.#nodes.values()]
         .filter(({ process }) => process.status === "running")
@@ -363,6 +375,7 @@ class Run {
         handOffs: of("shards_given_up"),
         tokenReads: this.#reads.answered,
         calls: this.#keyed.calls,
+        closedSessions: this.#closed.refused,
         messages: ledger.messages.length,
         cuts: this.#ticks.ticks,
         ticks: [...ledger.derived.keys()].filter((key) => key.startsWith("tick ")).length,

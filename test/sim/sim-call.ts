@@ -1,14 +1,16 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import type { NodeMessageInit } from "../../actors/sessions/stream.ts";
 import type { IngestCall } from "../../node/grpc/ingest-session.ts";
 import type { Clock } from "../../proto/clock.ts";
-import { type NodeMessage, NodeMessageSchema } from "../../proto/gen/starling_pb.ts";
+import { ClientMessageSchema, type NodeMessage, NodeMessageSchema } from "../../proto/gen/starling_pb.ts";
 import { createBatchReader } from "../../proto/read-batch.ts";
 import type { SimProcess } from "./sim-process.ts";
 
 /** The client's end of a stream. */
 export interface SimStream {
+  /** What is encoded already. */
   write(message: Buffer): void;
+  say(kind: MessageInitShape<typeof ClientMessageSchema>["kind"]): void;
   halfClose(): void;
   /** The connection is gone; the node hears of it. */
   cancel(): void;
@@ -74,11 +76,13 @@ export function openSimStream({ world, process, latencyMs, listener, serve }: Si
     end: () => back(end),
   };
   there(() => process.enter(() => serve(call as unknown as IngestCall)));
+  const write = (bytes: Uint8Array): void => {
+    const plain = new Uint8Array(bytes);
+    there(() => process.enter(() => emit("data", { message: reader.read(plain), bytes: plain })));
+  };
   return {
-    write: (bytes) => {
-      const plain = new Uint8Array(bytes);
-      there(() => process.enter(() => emit("data", { message: reader.read(plain), bytes: plain })));
-    },
+    write,
+    say: (kind) => write(toBinary(ClientMessageSchema, create(ClientMessageSchema, { kind }))),
     halfClose: () => there(() => process.enter(() => emit("end", undefined))),
     cancel: () => {
       status = "ended";

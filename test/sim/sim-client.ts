@@ -1,8 +1,7 @@
-import { create, toBinary } from "@bufbuild/protobuf";
 import { type ClientDatapoint, encodeBatches } from "../../proto/client-batch.ts";
 import { type BatchOutcome, ClientSession } from "../../proto/client-session.ts";
 import type { Clock } from "../../proto/clock.ts";
-import { type AckLevel, ClientMessageSchema, type NodeMessage } from "../../proto/gen/starling_pb.ts";
+import type { AckLevel, NodeMessage } from "../../proto/gen/starling_pb.ts";
 import { type ErrorCode, errorCodes } from "../../proto/starling-error.ts";
 import type { SimStream, SimStreamListener } from "./sim-call.ts";
 
@@ -22,6 +21,10 @@ export interface SimClientOptions {
   readonly onError: (text: string) => void;
   /** Told of more in flight than there may be. */
   readonly onBound: (text: string) => void;
+  /** Default: after the client. Empty: a node draws the session's id. */
+  readonly session?: string;
+  /** Told its session's id when that is closed, which it is when all is acknowledged. Default: it stays. */
+  readonly onClosed?: (session: string) => void;
 }
 
 /** How long a client waits for anything before it tries another node. */
@@ -38,13 +41,13 @@ export class SimClient {
   #failures = 0;
   #acked = 0;
   #sent = 0;
-  #sending: "on" | "over" = "on";
+  #sending: "on" | "over" | "closing" | "closed" = "on";
   #sessionId: string;
   breaks = 0;
 
   constructor(options: SimClientOptions) {
     this.#options = options;
-    this.#sessionId = options.name;
+    this.#sessionId = options.session ?? options.name;
     this.#session = new ClientSession({
       startNumber: 1,
       level: options.level,
@@ -60,6 +63,7 @@ export class SimClient {
   }
 
   get isDone(): boolean {
+    if (this.#options.onClosed !== undefined) return this.#sending === "closed";
     return this.#sending === "over" && this.#acked === this.#sent;
   }
 
@@ -92,11 +96,28 @@ export class SimClient {
         (done) => {
           this.#acked++;
           onAcked(content, done);
+          this.#closeIfDone();
         },
         (error: unknown) => onError(`${this.#options.name}: ${String(error)}`),
       );
     }
     this.#sending = "over";
+    this.#closeIfDone();
+  }
+
+  #closeIfDone(): void {
+    if (this.#options.onClosed === undefined || this.#sending !== "over" || this.#acked < this.#sent) return;
+    this.#sending = "closing";
+    this.#stream?.say({ case: "close", value: {} });
+  }
+
+  /** A node has ended the stream as asked for, or says that an earlier one closed the session. */
+  #onClosed(): void {
+    this.#sending = "closed";
+    this.#connection++;
+    this.#stream?.cancel();
+    this.#stream = null;
+    this.#options.onClosed?.(this.#sessionId);
   }
 
   #connect(): void {
@@ -109,7 +130,7 @@ export class SimClient {
     this.#heardMs = this.#options.clock.now();
     const stream = this.#options.connect({
       onMessage: guard((message) => this.#onMessage(message)),
-      onEnd: guard(() => this.#onBreak("ended")),
+      onEnd: guard(() => (this.#sending === "closing" ? this.#onClosed() : this.#onBreak("ended"))),
     });
     this.#stream = stream;
     if (stream === null)
@@ -117,19 +138,10 @@ export class SimClient {
         1,
         guard(() => this.#onBreak("refused")),
       );
-    const hello = {
-      versionMin: 1,
-      versionMax: 1,
-      session: this.#sessionId,
-      named: true,
-      level: this.#options.level,
-      clusterId: "",
-    };
-    stream.write(
-      Buffer.from(
-        toBinary(ClientMessageSchema, create(ClientMessageSchema, { kind: { case: "hello", value: hello } })),
-      ),
-    );
+    const named = this.#options.session === undefined;
+    const versions = { versionMin: 1, versionMax: 1 };
+    const { level } = this.#options;
+    stream.say({ case: "hello", value: { ...versions, session: this.#sessionId, named, level, clusterId: "" } });
   }
 
   #onMessage({ kind }: NodeMessage): void {
@@ -137,16 +149,19 @@ export class SimClient {
     if (kind.case === "welcome") {
       const stream = this.#stream;
       this.#failures = 0;
+      this.#sessionId = kind.value.session;
       const { creditBatches, creditBytes, settles } = kind.value;
       const write = (message: Buffer): boolean => {
         stream?.write(message);
         return true;
       };
       this.#session.onConnected({ creditBatches, creditBytes, settles, write });
+      if (this.#sending === "closing") stream?.say({ case: "close", value: {} });
     } else if (kind.case === "ack") this.#session.onAck(kind.value);
     else if (kind.case === "leaving") this.#onBreak("leaving");
     else if (kind.case === "problem") {
       const { code, message, retryable } = kind.value;
+      if (code === "SESSION_CLOSED" && this.#sending === "closing") return this.#onClosed();
       if (!(code in errorCodes ? errorCodes[code as ErrorCode].retry : retryable)) {
         this.#options.onError(`${this.#options.name}: ${code}: ${message}`);
       }
@@ -172,7 +187,8 @@ export class SimClient {
   #watch(): void {
     const { clock } = this.#options;
     clock.after(500, () => {
-      const waits = this.#stream !== null && (this.#session.unacknowledged > 0 || this.#failures > 0);
+      const expects = this.#session.unacknowledged > 0 || this.#failures > 0 || this.#sending === "closing";
+      const waits = this.#stream !== null && expects;
       if (!waits) this.#heardMs = clock.now();
       else if (clock.now() - this.#heardMs > patienceMs) this.#onBreak("silent");
       if (!this.isDone) this.#watch();

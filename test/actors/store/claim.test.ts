@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Connection, createConnection } from "../../../actors/store/connection.ts";
 import { openPostgresStore, type PostgresStore } from "../../../actors/store/postgres-store.ts";
-import type { NodeId } from "../../../proto/ids.ts";
+import { type NodeId, toEpoch } from "../../../proto/ids.ts";
 import { testDatabase } from "../../support/postgres.ts";
 import type { TestDatabase } from "../../support/postgres-server.ts";
 import { fencesOf, nodeA, nodeB, segmentOf, shard1 } from "./samples.ts";
@@ -51,6 +51,15 @@ test("a claim that nobody makes use of keeps owner and acquirers out for two sec
   // Less by what passed before the claim was made.
   expect(performance.now() - from).toBeGreaterThan(1_900);
   expect(await epoch()).toEqual({ epoch: 1, owner: nodeA });
+});
+
+test("a claim that has lapsed keeps nobody out that knows the owner and the newest membership", async () => {
+  await store.acquire(nodeA, [shard1]);
+  const terms = { epochOf: () => toEpoch(1), revision: 7 };
+  expect(await claim(nodeB)).toBe(1);
+  expect(await store.acquire(nodeA, [shard1], terms)).toEqual([]);
+  await admin.script("update starling.claim set until = until - interval '2 s'");
+  expect((await store.acquire(nodeA, [shard1], terms)).map((acquired) => acquired.epoch)).toEqual([2]);
 });
 
 test("who claimed and comes back after its claim has lapsed gets nothing, taken or not", async () => {

@@ -93,7 +93,7 @@ export function describeLarge(current: () => Store & Queries): void {
       { attr: "a", body: long("new") },
       { attr: "b", body: null },
     ]);
-    for (const entity of [first, first, second, first, second]) await flush(fences, entity);
+    for (const entity of [first, first, second, second, first]) await flush(fences, entity);
     expect(await largeIn("e")).toEqual([{ attr: "a", body: long("new") }]);
     expect(await listed()).toEqual([wholeOf(2, { a: long("new") })]);
     await flush(fences, entityOf("e", 3, { tombstone: true, state: "{}" }), entityOf("f", 1));

@@ -276,10 +276,10 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
   describe("the flush", () => {
     it("changes an entity only upwards", async () => {
       const fences = await own(shard1);
-      for (const applied of [5, 4, 5]) {
-        await store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", applied, { state: `"${applied}"` })] }));
+      for (const [i, applied] of [5, 4, 5].entries()) {
+        await store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", applied, { state: `"${i}"` })] }));
       }
-      expect(await store.load([entityOf("a", 0), entityOf("b", 0)])).toEqual([entityOf("a", 5, { state: '"5"' })]);
+      expect(await store.load([entityOf("a", 0), entityOf("b", 0)])).toEqual([entityOf("a", 5, { state: '"0"' })]);
     });
 
     it("accepts a repeat, also beside new rows", async () => {

@@ -165,6 +165,28 @@ describe("PostgreSQL itself", () => {
     await slow.close();
   });
 
+  it("lets an acquiring wait for what has passed the fence, and counts what that writes (R5, R22)", async () => {
+    await store.ensurePartitions(noon);
+    const fences = fencesOf(await store.acquire(nodeA, [shard1]));
+    const waiting = async (kind: string, count: number) => {
+      const text = "select 1 from pg_locks where locktype = $1 and not granted";
+      while ((await admin.query(text, [kind])).length < count) await admin.query("select pg_sleep(0.01)");
+      return "waits";
+    };
+    // An append and a flush that hold the locks of their fences, but cannot write their rows.
+    const blocker = connectTo(database);
+    await blocker.script("begin; lock table starling.log, starling.entity in exclusive mode");
+    const appending = store.append(nodeA, { fences, segments: [segmentOf(1, ["a", "b"])] });
+    const flushing = store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", 1)], progress: [progressOf(1)] }));
+    await waiting("relation", 2);
+    const acquiring = store.acquire(nodeB, [shard1]);
+    expect(await Promise.race([waiting("advisory", 1), acquiring.then(() => "acquired")])).toBe("waits");
+    await blocker.script("commit");
+    expect(await Promise.all([appending, flushing])).toEqual([{ lost: [] }, { lost: [] }]);
+    expect((await acquiring)[0]).toMatchObject({ epoch: 2, lastSeq: 2, watermark: 1 });
+    await blocker.close();
+  });
+
   it("acquires 256 shards in well under a second", async () => {
     const all = Array.from({ length: 256 }, (_, i) => toShardId(i));
     const before = performance.now();
