@@ -116,6 +116,36 @@ test("a database that is not there at the start, and then refuses, is waited for
   await (await starting).close();
 }, 60_000);
 
+test("a database that refuses in the middle is waited for: what came before and meanwhile is there once", async () => {
+  const { pathname, searchParams } = new URL(database.url);
+  const socket = join(searchParams.get("host") ?? "", ".s.PGSQL.5432");
+  const port = await freePort();
+  const postgres = await startRefusingPostgres(port);
+  opened.push(postgres);
+  postgres.open(socket);
+  const node = await start({ databaseUrl: `postgres://starling@127.0.0.1:${port}${pathname}` });
+  const [client, health] = [await open(node), watchHealth(node.address)];
+  opened.push(health);
+  const before = Array.from({ length: 50 }, (_, i) => value(`refusing${i}`, i));
+  expect((await client.send(before)).accepted).toBe(before.length);
+  postgres.refuse();
+  const meanwhile = Array.from({ length: 50 }, (_, i) => value(`refusing${i}`, 100 + i));
+  let status: "waiting" | "acknowledged" = "waiting";
+  const sending = client.send(meanwhile).finally(() => {
+    status = "acknowledged";
+  });
+  await expect.poll(() => health.seen.at(-1), soon).toBe("not serving");
+  await expect.poll(() => postgres.refused, soon).toBeGreaterThanOrEqual(2);
+  expect([said("not serving").length, status]).toEqual([1, "waiting"]);
+  postgres.open(socket);
+  expect((await sending).accepted).toBe(meanwhile.length);
+  await expect.poll(() => health.seen.at(-1), soon).toBe("serving");
+  const rows = await openAdmin().query("select eid, v from starling.raw where eid like 'refusing%'");
+  expect(sorted(rows)).toEqual(sorted([...before, ...meanwhile].map(({ eid, v }) => ({ eid, v }))));
+  await client.close();
+  await node.close();
+}, 60_000);
+
 /** What a full disk looks like from outside: class 53, as late as the commit. Returns the end of it. */
 async function fillDisk(admin: Connection, table: string): Promise<() => Promise<void>> {
   const emptied = () => admin.script("drop function if exists starling.full cascade");

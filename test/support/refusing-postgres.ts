@@ -6,6 +6,8 @@ export interface RefusingPostgres {
   readonly refused: number;
   /** From now on connections go to the PostgreSQL behind this unix socket. */
   open(path: string): void;
+  /** Breaks the connections that there are, and refuses again. */
+  refuse(): void;
   close(): Promise<void>;
 }
 
@@ -36,6 +38,9 @@ export async function startRefusingPostgres(port: number, fields = startingUp): 
     postgres.on("close", () => client.destroy());
   });
   await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  const breakAll = (): void => {
+    for (const socket of sockets) socket.destroy();
+  };
   return {
     get refused() {
       return refused;
@@ -43,8 +48,12 @@ export async function startRefusingPostgres(port: number, fields = startingUp): 
     open: (to) => {
       path = to;
     },
+    refuse: () => {
+      path = null;
+      breakAll();
+    },
     close: () => {
-      for (const socket of sockets) socket.destroy();
+      breakAll();
       return new Promise((resolve) => server.close(() => resolve()));
     },
   };
