@@ -5,7 +5,7 @@ import { setTimeout } from "node:timers/promises";
 import { checkClusterFacts } from "../support/cluster/checker.ts";
 import { type Ack, type ClusterLoad, startClusterLoad } from "../support/cluster/cluster-load.ts";
 import { watchEpochs } from "../support/cluster/epoch-watch.ts";
-import { findBacklog, findUnowned, untilNothing } from "../support/cluster/liveness.ts";
+import { findBacklog, findUnowned, untilEachWasOwned, untilNothing } from "../support/cluster/liveness.ts";
 import { type QueueWatch, watchQueues } from "../support/cluster/queue-watch.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
 import { type Fleet, type FleetVerdict, startFleet } from "../support/fleet/fleet.ts";
@@ -118,7 +118,7 @@ async function playRun(
     return [];
   });
   const mendedMs = performance.now();
-  const owning = untilNothing(() => findUnowned(cluster), liveWithinMs).then((unowned) => {
+  const owning = untilEachWasOwned(cluster, liveWithinMs).then((unowned) => {
     return { unowned, ownedMs: performance.now() - mendedMs };
   });
   while (

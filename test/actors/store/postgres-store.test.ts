@@ -177,13 +177,19 @@ describe("PostgreSQL itself", () => {
     const blocker = connectTo(database);
     await blocker.script("begin; lock table starling.log, starling.entity in exclusive mode");
     const appending = store.append(nodeA, { fences, segments: [segmentOf(1, ["a", "b"])] });
-    const flushing = store.flush(nodeA, flushOf(fences, { entities: [entityOf("a", 1)], progress: [progressOf(1)] }));
+    const attempt = { from: toSeq(1), to: toSeq(2), until: toSeq(2), deaths: 0 };
+    const flushing = store.flush(nodeA, {
+      ...flushOf(fences, { entities: [entityOf("a", 1)], progress: [progressOf(1)] }),
+      attempts: [{ shard: shard1, mark: attempt }],
+      marks: [{ shard: shard1, tick: 1, seq: toSeq(2) }],
+    });
     await waiting("relation", 2);
     const acquiring = store.acquire(nodeB, [shard1]);
     expect(await Promise.race([waiting("advisory", 1), acquiring.then(() => "acquired")])).toBe("waits");
     await blocker.script("commit");
     expect(await Promise.all([appending, flushing])).toEqual([{ lost: [] }, { lost: [] }]);
-    expect((await acquiring)[0]).toMatchObject({ epoch: 2, lastSeq: 2, watermark: 1 });
+    const mark = { tick: 1, seq: 2 };
+    expect((await acquiring)[0]).toMatchObject({ epoch: 2, lastSeq: 2, watermark: 1, attempt, mark });
     await blocker.close();
   });
 

@@ -15,6 +15,24 @@ export async function statusOf(address: string, reach: ReachOptions = {}): Promi
 
 /** Why not every shard is owned by one living node, as the database says, too; empty: each is. */
 export async function findUnowned(cluster: TestCluster): Promise<string[]> {
+  return (await lookAtOwners(cluster)).problems;
+}
+
+/**
+ * Waits until each shard was seen to be owned by one living node, if not all at the same time: they go on moving to where they
+ * are to be. Returns what was not seen within `withinMs`.
+ */
+export async function untilEachWasOwned(cluster: TestCluster, withinMs: number): Promise<string[]> {
+  const seen = new Set<number>();
+  return await untilNothing(async () => {
+    const { problems, owned } = await lookAtOwners(cluster);
+    for (const shard of owned) seen.add(shard);
+    const { entity, system } = cluster.shards;
+    return seen.size === entity + system ? [] : problems;
+  }, withinMs);
+}
+
+async function lookAtOwners(cluster: TestCluster): Promise<{ problems: string[]; owned: number[] }> {
   const connection = createConnection({
     url: cluster.databaseUrl,
     application: "liveness",
@@ -22,6 +40,7 @@ export async function findUnowned(cluster: TestCluster): Promise<string[]> {
     connectTimeoutMs: 2_000,
   });
   const problems: string[] = [];
+  const owned: number[] = [];
   try {
     const text = "select shard, epoch::float8 as epoch, owner from starling.shard order by shard";
     const rows = await connection.query<{ shard: number; epoch: number; owner: string | null }>(text);
@@ -38,7 +57,10 @@ export async function findUnowned(cluster: TestCluster): Promise<string[]> {
     if (rows.length !== entity + system) problems.push(`${rows.length} shards stand in the database`);
     for (const { shard, epoch, owner } of rows) {
       const held = holders.get(shard) ?? [];
-      if (held.length === 1 && held[0]?.epoch === epoch && owner !== null) continue;
+      if (held.length === 1 && held[0]?.epoch === epoch && owner !== null) {
+        owned.push(shard);
+        continue;
+      }
       const by = held.map((one) => `${one.name} in epoch ${one.epoch}`).join(", ") || "nobody";
       problems.push(`shard ${shard}, epoch ${epoch} of ${owner ?? "nobody"}, is held by ${by}`);
     }
@@ -47,7 +69,7 @@ export async function findUnowned(cluster: TestCluster): Promise<string[]> {
   } finally {
     await connection.close();
   }
-  return problems;
+  return { problems, owned };
 }
 
 /** Shards whose log is not processed and delivered to its end. */
