@@ -151,11 +151,20 @@ test("after a crash of PostgreSQL the nodes come back by themselves", { timeout:
 test("a node that was frozen for six seconds wakes up without its shards, and joins again", {
   timeout: testMs,
 }, async () => {
+  const { address, process } = node(2);
+  const epochs = async () => new Map((await statusOf(address)).shards.map(({ shard, epoch }) => [shard, epoch]));
+  const before = await epochs();
+  expect(before.size).toBeGreaterThan(0);
   node(2).freeze();
   await setTimeout(6_000);
   node(2).thaw();
+  await process?.logged((line) => line.includes("this node was given up by the others: its shards are dropped"));
   await untilServed();
-  expect(node(2).process).not.toBeNull();
+  await expect.poll(async () => (await epochs()).size, { timeout: liveWithinMs }).toBeGreaterThan(0);
+  const after = await epochs();
+  // Whatever it has now was somebody else's meanwhile.
+  for (const [shard, epoch] of after) expect(epoch, `shard ${shard}`).toBeGreaterThan(before.get(shard) ?? 0);
+  expect(node(2).process).toBe(process);
 });
 
 test("a second node of one name, a node with another etcd and one without are refused, and told why", {
