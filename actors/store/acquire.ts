@@ -166,7 +166,7 @@ export async function acquire(
   const wanted = [...shards].sort((a, b) => a - b);
   const claimed = await claim(pools.control, node, wanted, terms);
   if (claimed.length === 0) return [];
-  const sorted = packNumbers(claimed.map(({ shard }) => shard).sort((a, b) => a - b));
+  const sorted = packNumbers([...claimed].sort((a, b) => a - b));
   const rows = await pools.control.alone(async (connection) => {
     const [backend] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid");
     const stop = unblockLater(pools.guard, backend?.pid ?? 0);
@@ -182,15 +182,38 @@ export async function acquire(
 const acquireText = `select a.*, starling.newest_mark_1(a.shard) as mark, starling.attempt_1(a.shard) as tried
   from starling.acquire_2($1, $2) a`;
 
-function claim(control: Pool, node: NodeId, shards: readonly ShardId[], terms: AcquireTerms | undefined) {
+async function claim(
+  control: Pool,
+  node: NodeId,
+  shards: readonly ShardId[],
+  terms: AcquireTerms | undefined,
+): Promise<readonly number[]> {
   const packed = packNumbers(shards);
   if (terms === undefined) {
-    return control.query<{ shard: number }>("select shard from starling.claim_1($1, $2) c(shard)", [node, packed]);
+    const rows = await control.query<{ shard: number }>("select starling.claim_1($1, $2) as shard", [node, packed]);
+    return rows.map(({ shard }) => shard);
   }
-  const text = "select shard from starling.claim_2($1, $2, $3, $4) c(shard)";
   const epochs = packNumbers(shards.map(terms.epochOf));
-  return control.query<{ shard: number }>(text, [node, packed, epochs, terms.revision]);
+  const text = "select starling.claim_2($1, $2, $3, $4) as shard";
+  const rows = await control.query<{ shard: number }>(text, [node, packed, epochs, terms.revision]);
+  if (rows.length === 0) return [];
+  const overtaken = new Set(
+    (await control.query<{ shard: number }>(overtakenText, [node, packed, epochs])).map(({ shard }) => shard),
+  );
+  return rows.map(({ shard }) => shard).filter((shard) => !overtaken.has(shard));
 }
+
+/**
+ * Who waited for another's claim to go has read the epoch before that one raised it. In a later statement it stands there, and as
+ * long as the claim holds it stays: such claims are given up.
+ */
+const overtakenText = `with overtaken as (
+    select f.shard from unnest($2::int[], $3::bigint[]) f(shard, epoch)
+      left join starling.shard s on s.shard = f.shard where coalesce(s.epoch, 0) <> f.epoch
+  ), given_up as (
+    delete from starling.claim c using overtaken o where c.shard = o.shard and c.claimant = $1
+  )
+  select shard from overtaken`;
 
 function unblockLater(guard: Pool, pid: number): () => void {
   let timer = setTimeout(unblock, patienceMs);

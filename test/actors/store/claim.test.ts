@@ -74,3 +74,22 @@ test("who claimed and comes back after its claim has lapsed gets nothing, taken 
   expect(await bump(nodeB)).toBe(0);
   expect(await epoch()).toEqual({ epoch: 2, owner: nodeA });
 });
+
+test("who waited for another's claim takes nothing from that one, of whose epoch it had not heard", async () => {
+  const terms = { epochOf: () => toEpoch(0), revision: 7 };
+  expect(await claim(nodeA)).toBe(1);
+  await admin.script("begin");
+  expect(await bump(nodeA)).toBe(1);
+  const late = store.acquire(nodeB, [shard1], terms);
+  const limits = { statementTimeoutMs: 30_000, connectTimeoutMs: 10_000 };
+  const watcher = createConnection({ url: database.url, application: "watch", ...limits });
+  const waits = "select 1 from pg_stat_activity where query like '%claim_2%' and wait_event_type = 'Lock'";
+  await expect.poll(() => watcher.query(waits), { timeout: 5_000 }).toHaveLength(1);
+  await watcher.close();
+  await admin.script("commit");
+  expect(await late).toEqual([]);
+  expect(await epoch()).toEqual({ epoch: 1, owner: nodeA });
+  // Nor does its claim keep anybody out.
+  expect(await admin.query("select 1 from starling.claim")).toEqual([]);
+  expect(await store.acquire(nodeB, [shard1], { ...terms, epochOf: () => toEpoch(1) })).toHaveLength(1);
+});
