@@ -196,24 +196,16 @@ async function claim(
   const epochs = packNumbers(shards.map(terms.epochOf));
   const text = "select starling.claim_2($1, $2, $3, $4) as shard";
   const rows = await control.query<{ shard: number }>(text, [node, packed, epochs, terms.revision]);
-  if (rows.length === 0) return [];
-  const overtaken = new Set(
-    (await control.query<{ shard: number }>(overtakenText, [node, packed, epochs])).map(({ shard }) => shard),
-  );
-  return rows.map(({ shard }) => shard).filter((shard) => !overtaken.has(shard));
+  if (rows.length > 0) await control.query(overtakenText, [node, packed, epochs]);
+  return rows.map(({ shard }) => shard);
 }
 
 /**
  * Who waited for another's claim to go has read the epoch before that one raised it. In a later statement it stands there, and as
- * long as the claim holds it stays: such claims are given up.
+ * long as the claim holds it stays: such claims are given up, and what is acquired then is none of these shards.
  */
-const overtakenText = `with overtaken as (
-    select f.shard from unnest($2::int[], $3::bigint[]) f(shard, epoch)
-      left join starling.shard s on s.shard = f.shard where coalesce(s.epoch, 0) <> f.epoch
-  ), given_up as (
-    delete from starling.claim c using overtaken o where c.shard = o.shard and c.claimant = $1
-  )
-  select shard from overtaken`;
+const overtakenText = `delete from starling.claim c using unnest($2::int[], $3::bigint[]) f(shard, epoch), starling.shard s
+  where c.shard = f.shard and c.claimant = $1 and s.shard = f.shard and s.epoch <> f.epoch`;
 
 function unblockLater(guard: Pool, pid: number): () => void {
   let timer = setTimeout(unblock, patienceMs);
