@@ -164,8 +164,8 @@ async function openStore(
 }
 
 /**
- * Makes partitions of the log ahead of time and drops those that are old and passed (R8), every ten minutes; forgets sessions and
- * channels that are over, every six hours; asks every ten seconds whether the databases are still the same (R25). Returns the end
+ * Makes partitions of the log ahead of time and drops those that are old and passed (R8), every ten minutes; forgets sessions,
+ * channels and lanes that are over, every six hours; asks every ten seconds whether the databases are still the same (R25). Returns the end
  * of all.
  */
 function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log: Log): () => Promise<void> {
@@ -181,6 +181,7 @@ function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log:
     for (const store of stores) {
       forgotten += await store.forgetSessions();
       channels += await store.forgetChannels();
+      await store.forgetPlaces();
     }
     if (forgotten + channels > 0) log.info({ sessions: forgotten, channels }, "sessions forgotten");
   };

@@ -1,6 +1,6 @@
 import type { NodeId } from "../../proto/ids.ts";
 import { packFences, toWriteResult } from "./append.ts";
-import type { Pool } from "./connection.ts";
+import type { Connection, Pool } from "./connection.ts";
 import { largeFunctions } from "./large-value.ts";
 import { packLooks } from "./lifetime.ts";
 import { linkedFlushText, linkParameters, packLinks } from "./link.ts";
@@ -207,6 +207,18 @@ begin
 end
 $$;
 `;
+
+/** So long after a lane's last flush no attempt of it is on its way any more: its node has ended, or begins anew. */
+const placesLifeMs = 7 * 86_400_000;
+
+/** Forgets the places of lanes that have ended: each start of a node has its own. How many; raises STORE. */
+export async function forgetPlaces(maintenance: Pick<Connection, "query">): Promise<number> {
+  const text = `with gone as (
+    delete from starling.flushed f where f.at < clock_timestamp() - make_interval(secs => $1::float8 / 1000) returning 1
+  ) select count(*)::int as count from gone`;
+  const [row] = await maintenance.query<{ count: number }>(text, [placesLifeMs]);
+  return row?.count ?? 0;
+}
 
 /** See {@link Store.flush}. */
 export async function flush(pool: Pool, node: NodeId, request: FlushRequest): Promise<WriteResult> {

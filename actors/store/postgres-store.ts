@@ -7,7 +7,7 @@ import { adoptCoordinator, keepCoordinator } from "./coordinator.ts";
 import { countDeadLetters, discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
 import { findParts } from "./find-parts.ts";
-import { flush } from "./flush.ts";
+import { flush, forgetPlaces } from "./flush.ts";
 import { cleanHistory, foldHistory, listUnfolded, readHistoryPages, readHistoryRows, readHorizons } from "./history.ts";
 import { joinAppends } from "./join-appends.ts";
 import { listInhabitants, readLooks } from "./lifetime.ts";
@@ -54,6 +54,8 @@ export interface PostgresStore extends Store, Queries, Histories, Lifetimes, Obi
   /** See `session-life.ts`. */
   forgetSessions(): Promise<number>;
   forgetChannels(): Promise<number>;
+  /** Of lanes that have ended, by `flush.ts`. */
+  forgetPlaces(): Promise<number>;
   /** The coordinator that the cluster's nodes meet at (R22): the one that stands, else `identity`, which stands from now on; null asks. */
   keepCoordinator(identity: string | null): Promise<string | null>;
   /** Lets another coordinator stand. */
@@ -225,6 +227,7 @@ function createStore(parts: {
     },
     forgetSessions: () => maintain(forgetSessions),
     forgetChannels: () => maintain(forgetChannels),
+    forgetPlaces: () => maintain(forgetPlaces),
     keepCoordinator: (identity) => keepCoordinator(control, identity),
     adoptCoordinator: (identity) => adoptCoordinator(control, identity),
     lockExclusively: (options) => lockExclusively(connect, options),

@@ -138,3 +138,19 @@ test("channels of keys and drawn sessions go a day later than those; names and o
   const names = ["c:key:old", "c:drawn:used", "c:name", "s:2"];
   expect(await Promise.all(names.map(kept))).toEqual([0, 2, 1, 1]);
 });
+
+test("the places of lanes are forgotten when none of them can have a flush on its way, and not before", async () => {
+  const fences = fencesOf(await store.acquire(nodeA, [shard1]));
+  const flush = (lane: number, number: number) => store.flush(nodeA, flushOf(fences, { order: { lane, number } }));
+  await flush(1, 1);
+  await flush(2, 1);
+  await admin.script("update starling.flushed set at = at - interval '8 days'");
+  await flush(2, 2);
+  await admin.script("update starling.flushed set at = at - interval '6 days' where lane = 2");
+  expect([await store.forgetPlaces(), await store.forgetPlaces()]).toEqual([1, 0]);
+  expect(await admin.query("select lane, number::int as number from starling.flushed")).toEqual([
+    { lane: 2, number: 2 },
+  ]);
+  // Who comes back after so long goes on where it was.
+  expect(await flush(1, 2)).toEqual({ lost: [] });
+});
