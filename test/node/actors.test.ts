@@ -75,6 +75,17 @@ test("a message that fails for good is an error for who asked, a dead letter, an
   expect(await calls.actors.ask(counter("carol"), { add: 1 })).toEqual({ total: 2 });
 });
 
+test("who asks waits no longer than it said; the message counts all the same, once", async () => {
+  const key = { idempotencyKey: "slow" };
+  const add = { add: 1, tookMs: 1_500 };
+  const beganMs = performance.now();
+  const asked = calls.actors.ask(counter("erin"), add, { ...key, deadlineMs: 300 });
+  await expect(asked).rejects.toMatchObject({ code: "DEADLINE" });
+  expect(performance.now() - beganMs).toBeLessThan(1_300);
+  expect(await calls.actors.ask(counter("erin"), add, key)).toEqual({ total: 1 });
+  expect(await calls.actors.ask(counter("erin"), { add: 0 })).toEqual({ total: 1 });
+});
+
 test("an entity is asked for its values and sent datapoints, and hooks send messages on", async () => {
   const page = { type: "page", eid: "home" };
   expect(await calls.actors.ask(page, null)).toBe(null);

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import {
   BaseModule,
   type CallbackRegistrar,
@@ -19,6 +20,7 @@ interface Counter {
 interface Add {
   readonly add: number;
   readonly fail?: boolean;
+  readonly tookMs?: number;
 }
 
 type Board = Readonly<Record<string, number>>;
@@ -36,10 +38,11 @@ export class Counting extends BaseModule {
 
   private async count(
     { total }: Counter,
-    { add, fail }: Add,
+    { add, fail, tookMs = 0 }: Add,
     { self }: MessageContext,
   ): Promise<MessageAnswer<Counter>> {
     if (fail === true) throw new Error("told to fail");
+    if (tookMs > 0) await setTimeout(tookMs);
     const state = { total: total + add };
     return { state, reply: state, sends: [{ to: { singleton: "board" }, message: { [self]: state.total } }] };
   }
