@@ -110,6 +110,15 @@ describe("imports", () => {
     ).toEqual([]);
   });
 
+  it("is named in the README, with its reason", async () => {
+    const { dependencies, devDependencies } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+    const readme = await readFile(join(root, "README.md"), "utf8");
+    const [, table = ""] = readme.split("comes in by one door");
+    const names = Object.keys({ ...dependencies, ...devDependencies });
+    const isNamed = (name: string) => table.includes(`\`${name}\``) || table.includes(`\`…/${name.split("/")[1]}\``);
+    expect(names.filter((name) => !isNamed(name))).toEqual([]);
+  });
+
   it("of traces is loaded only where there is tracing", () => {
     const early = complaints((source, { target, typeOnly }) => {
       if (typeOnly || !target.startsWith("node/tracing/") || /^(node\/tracing|test)\//.test(source.path)) return null;
