@@ -15,6 +15,7 @@ import type { LocalEngine } from "./local-engine.ts";
 import { createRouter, defaultRouterLimits, type RouterLimits } from "./peers/router.ts";
 import { createSettler } from "./sessions/settler.ts";
 import { type LocalEngineOptions, startLocalEngine } from "./start-local-engine.ts";
+import { stateFormOf } from "./state-form.ts";
 import type { AcquiredShard, Queries, Store } from "./store/store.ts";
 
 export interface EngineOptions extends Omit<LocalEngineOptions, "identity" | "offer"> {
@@ -63,7 +64,10 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       return joined?.membership.self.id ?? options.node;
     },
   };
-  const local = startLocalEngine({ ...options, identity, offer: (parts, listener) => onward?.(parts, listener) });
+  const local = startLocalEngine({
+    ...{ ...options, identity, offer: (parts, listener) => onward?.(parts, listener) },
+    stateForm: () => stateFormOf(joined?.membership.view.nodes ?? []),
+  });
   const owners = createOwnerTable();
   const router = createRouter({
     ...options,

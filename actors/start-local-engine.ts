@@ -10,6 +10,7 @@ import { createFollowers } from "./follow.ts";
 import { createHealth, type Health } from "./health.ts";
 import type { HookCall } from "./hooks/hook-call.ts";
 import type { HookOutcome } from "./hooks/hook-outcome.ts";
+import type { StateForm } from "./lane/entity-state.ts";
 import { noFailPoint, type OnFailPoint, withHookFailPoints } from "./lane/fail-point.ts";
 import { hookGraceMs } from "./lane/hand-off.ts";
 import { createHeld } from "./lane/held-shards.ts";
@@ -43,6 +44,8 @@ export interface LocalEngineOptions {
   /** Brings outbox parts to the owners of their targets, wherever these are; default: all are here. */
   readonly offer?: (parts: readonly Part[], listener: PartListener) => void;
   readonly limits: LaneLimits;
+  /** How records are written; default short: there are no nodes of the version before. */
+  readonly stateForm?: () => StateForm;
   readonly entityShards: number;
   /** Where singletons live; default one shard. */
   readonly systemShards?: number;
@@ -184,6 +187,7 @@ function startLanes(options: LocalEngineOptions, cells: CellSystem, on: LaneList
     ...{ model, hooks: options.hooks, limits: options.limits, counters: options.counters },
     ...{ now: options.wall, monotonic: clock.now, turn: createTurn() },
     shardOf: shardsOf(options),
+    stateForm: options.stateForm ?? (() => "short" as const),
     runHook: withHookFailPoints(tracedBy(options.traces, options.runHook), onFailPoint),
     traces: options.traces,
   };

@@ -18,8 +18,8 @@ import type { Log } from "./log.ts";
 import type { Database } from "./open-database.ts";
 import { version } from "./version.ts";
 
-/** Versions of the protocol between nodes that this one speaks. */
-const linkProtocol = { protocolMin: 1, protocolMax: 1 } as const;
+/** Versions of the protocol between nodes that this one speaks; from 2 on they read short states (`entity-state.ts`). */
+const linkProtocol = { protocolMin: 1, protocolMax: 2 } as const;
 
 export interface ClusterOptions {
   readonly settings: Settings;

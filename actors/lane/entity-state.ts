@@ -6,11 +6,15 @@ import type { StoredEntity } from "../store/store.ts";
 import { bytesOfValue, type Entity, numbersEach } from "./entity.ts";
 import { createLargeRows, isLarge } from "./large-rows.ts";
 
+/** How an attribute is written. Short ones are half as long; nodes of the version before cannot read them. */
+export type StateForm = "long" | "short";
+
 /**
- * The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`; large values are not in it, see
+ * The record as JSON text: `{"attr":{"v","t1","t2","c","n"}, "#ttl":{…}}`, or short `{"attr":[v,t1,n,t2,c], "#ttl":{…}}`, where the
+ * last ones are left out that say the least: n = 1, t2 = t1, c = 1. Both are read, also side by side. Large values are not in it, see
  * store/large-value.ts. Of a `whole` record they are, all that the model of now knows.
  */
-export function writeState(entity: Entity, part: "row" | "whole" = "row"): string {
+export function writeState(entity: Entity, part: "row" | "whole" = "row", form: StateForm = "long"): string {
   const { values, numbers, spec, large, unknown, ttlTokens } = entity;
   const text = createLineText(statePage);
   let marked = large === null || part === "whole" ? "" : large.unknown;
@@ -24,10 +28,11 @@ export function writeState(entity: Entity, part: "row" | "whole" = "row"): strin
     }
     beginMember(text);
     put(text, attribute.id);
-    put(text, '":{"v":');
+    put(text, form === "short" ? '":[' : '":{"v":');
     put(text, typeof value === "string" ? value : (attribute.dataType?.write(value) ?? "null"));
     putUnit(text, comma);
-    putNumbers(text, numbers, index);
+    if (form === "short") putShortNumbers(text, numbers, index);
+    else putNumbers(text, numbers, index);
   }
   if (unknown !== "") {
     put(text, lengthOf(text) === 0 ? "{" : ",");
@@ -67,6 +72,26 @@ function putNumbers(text: LineText, numbers: readonly number[], index: number): 
   putUnit(text, close);
 }
 
+function putShortNumbers(text: LineText, numbers: readonly number[], index: number): void {
+  const first = numbersEach * index;
+  const [t1 = 0, t2 = 0, c = 0, n = 0] = [numbers[first], numbers[first + 1], numbers[first + 2], numbers[first + 3]];
+  const isLong = t2 !== t1 || c !== 1;
+  putTime(text, t1);
+  if (isLong || n !== 1) {
+    putUnit(text, comma);
+    putNumber(text, n);
+  }
+  if (isLong) {
+    putUnit(text, comma);
+    putTime(text, t2);
+  }
+  if (c !== 1) {
+    putUnit(text, comma);
+    put(text, String(c));
+  }
+  putUnit(text, closeList);
+}
+
 function numbersText(numbers: readonly number[], index: number): string {
   const text = createLineText();
   putNumbers(text, numbers, index);
@@ -74,7 +99,7 @@ function numbersText(numbers: readonly number[], index: number): string {
   return takeText(text);
 }
 
-const [newline, comma, one, close] = [10, 44, 49, 125];
+const [newline, comma, one, openList, closeList, close] = [10, 44, 49, 91, 93, 125];
 
 /** Fills an activation from what is stored; attributes that the model no longer has are kept as they stand. */
 export function restoreEntity(entity: Entity, stored: StoredEntity | null): void {
@@ -105,7 +130,7 @@ function bytesOfLoaded({ values, unknown }: Entity, stateLength: number): number
   return held ? bytes + rest : bytes;
 }
 
-const stateField = /^"([^"]+)":\{"v":/;
+const stateField = /^"([^"]+)":(?:\{"v":|\[)/;
 
 /**
  * Reads what {@link writeState} wrote. JSON.parse would lose the text of the values (and int64 beyond 2^53), so each
@@ -124,20 +149,34 @@ function readState(entity: Entity, { state, large }: StoredEntity): void {
     if (head === null) throw new Error(`the stored state of ${entity.spec.id} ${entity.eid} is damaged at ${at}`);
     const start = at + head[0].length;
     const end = endOfValue(state, start);
-    const close = state.indexOf("}", end);
+    const isShort = state.charCodeAt(start - 1) === openList;
+    const close = state.indexOf(isShort ? "]" : "}", end);
     const spec = entity.spec.attributes.get(head[1] ?? "");
     if (spec === undefined) {
       entity.unknown += `${entity.unknown === "" ? "" : ","}${state.slice(at, close + 1)}`;
     } else {
       entity.values[spec.index] = state.slice(start, end);
-      readNumbers(entity, spec, `{${state.slice(end + 1, close)}}`);
+      const numbers = state.slice(end + 1, close);
+      if (isShort) readShortNumbers(entity, spec, numbers);
+      else readNumbers(entity, spec, `{${numbers}}`);
     }
     at = close + 2;
   }
 }
 
-function readNumbers({ numbers }: Entity, spec: AttributeSpec, text: string): void {
+function readNumbers(entity: Entity, spec: AttributeSpec, text: string): void {
   const { t1, t2, c, n } = JSON.parse(text) as { t1: number; t2: number; c: number; n: number };
+  setNumbers(entity, spec, [t1, t2, c, n]);
+}
+
+function readShortNumbers(entity: Entity, spec: AttributeSpec, text: string): void {
+  const [t1 = 0, n = 1, t2 = t1, c = 1] = text.split(",").map(Number);
+  setNumbers(entity, spec, [t1, t2, c, n]);
+}
+
+type Numbers = readonly [t1: number, t2: number, c: number, n: number];
+
+function setNumbers({ numbers }: Entity, spec: AttributeSpec, [t1, t2, c, n]: Numbers): void {
   const first = numbersEach * spec.index;
   numbers[first] = t1;
   numbers[first + 1] = t2;

@@ -1,22 +1,18 @@
 import { type Seq, toSeq } from "../../proto/ids.ts";
 import type { StarlingError } from "../../proto/starling-error.ts";
-import { takeLookAt } from "../lifetimes/lifetime.ts";
-import { takeLinks } from "../links/entity-links.ts";
-import { takeImage } from "../snapshots/tick-image.ts";
 import { openCut, passedMark } from "../snapshots/tick-mark.ts";
-import type { Fence, FlushRequest, ShardProgress, StoredEntity, WriteResult } from "../store/store.ts";
+import type { Fence, FlushRequest, ShardProgress, WriteResult } from "../store/store.ts";
 import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
 import { leaveBacklog, passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import { loseShards, owns } from "./commit.ts";
 import type { Entity } from "./entity.ts";
-import { writeState } from "./entity-state.ts";
 import { isSettled } from "./entry.ts";
 import { flushDueAt } from "./flush-due.ts";
+import { takeRows } from "./flush-rows.ts";
 import { halve, withoutShards } from "./flush-shards.ts";
 import { leaveKeptBack } from "./forget-shard.ts";
 import { type Flush, type Lane, storeDelayMs } from "./lane.ts";
-import { takeLarge } from "./large-rows.ts";
 import { owe, planObligations } from "./obligation.ts";
 import { passDeliveries } from "./outbox.ts";
 import { needsMark, onMarked, planAttempts, planLastAttempt } from "./poison.ts";
@@ -104,9 +100,7 @@ function packFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope):
   const refused = progress.flatMap(({ shard }) => shard.refused.splice(0));
   const news = entities.length + changed.length + letters.length + refused.length + obligations.length;
   if (news === 0 && attempts === undefined) return null;
-  const taken: Taken = { history: [], links: [], obituaries: [], looks: [], images: [] };
-  const rows = entities.map(({ shard, entity }) => takeState(lane, shard, entity, taken));
-  const { history, links, obituaries, looks, images } = taken;
+  const { rows, history, links, obituaries, looks, images } = takeRows(lane, entities);
   if (images.length > 0) lane.world.counters.add("snapshot_images", images.length);
   for (const { shard, progress: next } of changed) {
     shard.savedWatermark = next.watermark;
@@ -179,31 +173,6 @@ function takeDirty(lane: Lane, shards: readonly Shard[], max: number): Flush["en
 function isFlushable({ tombstone, open, mailbox }: Entity): boolean {
   if (!tombstone || open === 0) return true;
   return open === mailbox?.length && mailbox.every((entry) => entry.phase === "waiting");
-}
-
-/** What a flush takes of entities beside their records. */
-type Taken = {
-  readonly [part in "history" | "links" | "obituaries" | "looks" | "images"]: NonNullable<FlushRequest[part]>[number][];
-};
-
-function takeState(lane: Lane, { id: shard }: Shard, entity: Entity, taken: Taken): StoredEntity {
-  const { eid, created, createdAt, flushing: applied, tombstone } = entity;
-  const type = entity.spec.id;
-  if (entity.links !== null) {
-    const links = takeLinks(lane.world.model, entity);
-    if (links !== null) taken.links.push({ shard, type, eid, ...links });
-  }
-  takeImage(entity, { shard, type, eid }, taken);
-  if (entity.history !== null) {
-    taken.history.push({ shard, type, eid, seq: entity.historySeq, body: entity.history });
-    entity.history = null;
-  }
-  const lookAt = takeLookAt(entity);
-  if (lookAt !== undefined) taken.looks.push({ shard, type, eid, at: lookAt });
-  if (tombstone && lane.linkTypes.targets.has(type)) taken.obituaries.push({ shard, type, eid, seq: applied });
-  const state = tombstone ? "{}" : writeState(entity);
-  const large = tombstone ? undefined : takeLarge(entity);
-  return { shard, type, eid, created, createdAt, applied, state, tombstone, large };
 }
 
 /** How far the shard will be processed once the flush at hand is durable (R14). */

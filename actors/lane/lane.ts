@@ -25,6 +25,7 @@ import type {
 import type { Traces } from "../traces.ts";
 import { type AppendPace, createAppendPace } from "./append-pace.ts";
 import type { Entity } from "./entity.ts";
+import type { StateForm } from "./entity-state.ts";
 import type { Entry } from "./entry.ts";
 import type { Gate } from "./gate.ts";
 import type { MessageResult, ReplyListener } from "./message-result.ts";
@@ -136,6 +137,8 @@ export interface LaneWorld {
   readonly now: () => number;
   readonly monotonic: () => number;
   readonly shardOf: (type: string, eid: string) => ShardId;
+  /** How records are written: as all nodes that may own them can read them. */
+  readonly stateForm: () => StateForm;
   /** Shared by the node's lanes: who may open a gate's windows. */
   readonly turn: Turn;
   /** Runs a hook; a promise when it did not end at once. */

@@ -133,26 +133,29 @@ function readPlain({ spec, plain, plainAt }: Pick<ValuesDraft, "spec" | "plain" 
     const attribute = attributes.get(attr);
     if (attribute?.kind !== "plain" || body === null) continue;
     plain[attribute.index] = body;
-    if (plainAt !== null) plainAt[attribute.index] = arrivalOf(state, state.indexOf(`"${attr}":{`) + attr.length + 4);
+    if (plainAt !== null)
+      plainAt[attribute.index] = arrivalOf(state, state.indexOf(`"${attr}":{`) + attr.length + 3 + afterName);
   }
   while (at < state.length - 1 && state.charCodeAt(at + 1) !== hash) {
     const quote = state.indexOf('"', at + 1);
-    const start = quote + 7;
+    const isShort = state.charCodeAt(quote + 2) === openList;
+    const start = quote + (isShort ? '":['.length : '":{"v":'.length);
     const end = endOfValue(state, start);
     const attribute = attributes.get(state.slice(at + 1, quote));
     if (attribute?.kind === "plain") {
       plain[attribute.index] = state.slice(start, end);
-      if (plainAt !== null) plainAt[attribute.index] = arrivalOf(state, end + 1);
+      if (plainAt !== null) plainAt[attribute.index] = arrivalOf(state, end + (isShort ? 1 : afterName));
     }
-    at = state.indexOf("}", end) + 2;
+    at = state.indexOf(isShort ? "]" : "}", end) + 2;
   }
 }
 
-const hash = 35;
+const [hash, openList] = [35, 91];
+const afterName = ',"t1":'.length;
 
-/** Reads `"t1":…` at a place in a state. */
+/** Reads `t1` at a place in a state. */
 function arrivalOf(state: string, at: number): number {
-  return Number.parseFloat(state.slice(at + 5, at + 30));
+  return Number.parseFloat(state.slice(at, at + 25));
 }
 
 function keptRuns(histories: ValuesDraft["histories"], spec: AttributeSpec, atMs: number): Piece[] {

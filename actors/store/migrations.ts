@@ -12,7 +12,7 @@ import { attemptRanges, obligationFunctions } from "./obligation.ts";
 import { partitionFunctions } from "./partition.ts";
 import { queryFunctions } from "./query.ts";
 import { readLogFunctions } from "./read-log.ts";
-import { clusterLockClass, commonFunctions, modelTables, tables, worldTable } from "./schema.ts";
+import { clusterLockClass, commonFunctions, modelTables, shortStates, tables, worldTable } from "./schema.ts";
 import { sessionFunctions, sessionHolders, sessionLife, sessionOpenings } from "./session.ts";
 import { snapshotImageFunctions } from "./snapshot-image.ts";
 import { snapshotIndexFunctions } from "./snapshot-index.ts";
@@ -61,6 +61,7 @@ export const schemaSteps: readonly string[] = [
   confidentPages,
   sessionLife,
   attemptRanges,
+  shortStates,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

@@ -228,3 +228,12 @@ create table starling.world (
   timeline int not null
 );
 `;
+
+/**
+ * In step 12, which no version can start on that reads long states only (`actors/lane/entity-state.ts`). Those that run already are
+ * members: as long as there is one, states are written long.
+ */
+export const shortStates = String.raw`
+comment on column starling.entity.state is
+  'JSON by attribute: {"v", "t1", "t2", "c", "n"}, or short [v, t1, n, t2, c] without what is n = 1, t2 = t1, c = 1 at its end';
+`;

@@ -4,6 +4,7 @@ import { readWhole } from "../../actors/store/load.ts";
 import type { EntityKey } from "../../actors/store/store.ts";
 import { rssPeakMb } from "../support/process-usage.ts";
 import { repository } from "../support/repository.ts";
+import { fieldsOf } from "../support/state-fields.ts";
 import type { Bed } from "./bed.ts";
 import { type Benchmark, type BenchmarkOptions, type Outcome, quantile } from "./benchmark.ts";
 import { flightsMax } from "./flights-file.ts";
@@ -92,7 +93,7 @@ async function compare(connection: Connection, { expected }: FlightsReport): Pro
     if (first.length < firstMax) first.push(`${key.replaceAll("\t", " ")}: ${wanted} expected, ${found} found`);
   };
   for (const { type, eid, state } of await readWhole(connection, rows)) {
-    for (const [attr, { n }] of Object.entries(JSON.parse(state) as Record<string, { readonly n: number }>)) {
+    for (const [attr, { n }] of Object.entries(fieldsOf(state))) {
       const key = `${type}\t${eid}\t${attr}`;
       const wanted = left.get(key) ?? 0;
       left.delete(key);

@@ -175,6 +175,7 @@ function createLanes({ model, hooks, settings }: StageLanesOptions, monotonic: (
       now: Date.now,
       monotonic,
       shardOf: (type, eid) => shardOf("entity", type, eid, settings.entityShards),
+      stateForm: () => "short",
       turn: createTurn(),
       runHook: (hook, call) => runner.run(hook, call),
       post: () => {

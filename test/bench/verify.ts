@@ -1,6 +1,7 @@
 import type { Connection } from "../../actors/store/connection.ts";
 import { readWhole } from "../../actors/store/load.ts";
 import type { EntityKey } from "../../actors/store/store.ts";
+import { fieldsOf } from "../support/state-fields.ts";
 import type { Expectation, ExpectedAttribute } from "./expectation.ts";
 
 /** What a comparison of the database with what was sent has found. */
@@ -134,7 +135,7 @@ function isBefore(a: { readonly shard: number; readonly eid: string }, b: Entity
 
 function compareState(findings: Findings, expectation: Expectation, number: number, row: EntityRow): void {
   if (row.tombstone) report(findings, row.eid, "is deleted");
-  const stored = new Map(Object.entries(JSON.parse(row.state) as Record<string, StoredAttribute>));
+  const stored = new Map(Object.entries(fieldsOf<StoredAttribute>(row.state)));
   for (const expected of expectation.attributesOf(number)) {
     const found = stored.get(expected.attr);
     stored.delete(expected.attr);

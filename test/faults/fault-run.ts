@@ -84,8 +84,8 @@ export async function runFaults(options: FaultRunOptions): Promise<RunResult> {
   signal?.throwIfAborted();
   await using cluster = await startTestCluster({ nodes: nodesCount, configDir: config.folder });
   signal?.throwIfAborted();
-  const { addresses, databaseUrl } = cluster;
-  await using fleet = await startFleet({ addresses, databaseUrl, seed: seed * 1_000 + run });
+  const { addresses, databaseUrls } = cluster;
+  await using fleet = await startFleet({ addresses, databaseUrls, seed: seed * 1_000 + run });
   signal?.throwIfAborted();
   const over = new AbortController();
   const ended = new Promise<never>((_, reject) =>
@@ -105,8 +105,8 @@ async function playRun(
   fleet: Fleet,
 ): Promise<Omit<RunResult, "tookMs">> {
   const { seed, run, plan, folder, loadMs = 30_000, datapoints = 100_000, rate = 4_000 } = options;
-  const { addresses, databaseUrl, shards } = cluster;
-  const epochs = watchEpochs(databaseUrl);
+  const { addresses, databaseUrls, shards } = cluster;
+  const epochs = watchEpochs(databaseUrls);
   const queues = watchQueues(cluster.nodes);
   const loadSeed = seed * 1_000 + run;
   const load = startClusterLoad({ addresses, seed: loadSeed, rate, entityShards: shards.entity });
@@ -199,10 +199,10 @@ async function findOpen(cluster: TestCluster): Promise<string[]> {
 const restingTypes = ["probe", "mirror", "total"];
 
 async function checkEnd(cluster: TestCluster, { load, fleet }: Loads) {
-  await using database = openKillDatabase(cluster.databaseUrl);
+  await using databases = openKillDatabase(cluster.databaseUrls);
   // What the last run has told is processed, too.
   await untilNothing(() => findBacklog(cluster), patienceMs);
-  const facts = await database.facts();
+  const facts = await databases.facts();
   const isResting = ({ type }: { readonly type: string }): boolean => restingTypes.includes(type);
   const verdict = checkClusterFacts({
     ...facts,

@@ -1,8 +1,8 @@
 import { setTimeout } from "node:timers/promises";
-import { createConnection } from "../../actors/store/connection.ts";
 import { unreachable } from "../../proto/unreachable.ts";
 import type { ClusterNode } from "../support/cluster/cluster-node.ts";
 import type { TestCluster } from "../support/cluster/test-cluster.ts";
+import { connectAll } from "../support/databases.ts";
 import type { Fault } from "./fault-plan.ts";
 
 /** A fault that was played. Times of `performance.now()`. */
@@ -15,7 +15,7 @@ export interface PlayedFault {
 }
 
 /** What faults befall. */
-export interface FaultyCluster extends Pick<TestCluster, "nodes" | "databaseUrl" | "restartPostgres"> {
+export interface FaultyCluster extends Pick<TestCluster, "nodes" | "databaseUrls" | "restartPostgres"> {
   readonly network: Pick<TestCluster["network"], "cut" | "heal" | "halfOpen" | "reset">;
   readonly etcd: Pick<TestCluster["etcd"], "kill" | "stop" | "start">;
 }
@@ -135,7 +135,7 @@ async function play(cluster: FaultyCluster, fault: Fault, stage: Stage): Promise
       return await stage.withServer("postgres", () => cluster.restartPostgres(isRude ? "immediate" : "fast", lastsMs));
     case "freeze-in-commit":
       return await stage.withNode(fault, async (node) => {
-        await inCommit(cluster.databaseUrl, cluster.nodes.length, () => node.freeze());
+        await inCommit(cluster.databaseUrls, cluster.nodes.length, () => node.freeze());
         await setTimeout(lastsMs);
         if (node.process !== null) node.thaw();
       });
@@ -157,10 +157,10 @@ async function play(cluster: FaultyCluster, fault: Fault, stage: Stage): Promise
 const commitsWithinMs = 30_000;
 
 /** Holds all commits up, does something when each node has one on its way, and lets them go on. */
-async function inCommit(url: string, nodes: number, run: () => void): Promise<void> {
-  const options = { url, application: "faults", statementTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
-  const blocker = createConnection(options);
-  const watcher = createConnection(options);
+async function inCommit(urls: readonly string[], nodes: number, run: () => void): Promise<void> {
+  const options = { application: "faults", statementTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
+  const blocker = connectAll(urls, options);
+  const watcher = connectAll(urls.slice(0, 1), options); // it sees the sessions of all that are in this PostgreSQL
   const waiting = `select count(distinct application_name)::int as n from pg_stat_activity
     where query like '%append%' and wait_event_type = 'Lock'`;
   try {
@@ -174,7 +174,7 @@ async function inCommit(url: string, nodes: number, run: () => void): Promise<vo
     }
     run();
   } finally {
-    await blocker.close(); // ends the transaction
+    await blocker.close(); // ends the transactions
     await watcher.close();
   }
 }

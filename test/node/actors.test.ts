@@ -7,14 +7,14 @@ import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { connect } from "../../proto/client.ts";
 import { type Calls, openCalls } from "../../proto/client-calls.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
+import type { TestDatabases } from "../support/databases.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 import { run } from "./cli/terminal.ts";
 
 /** A module with a behaviour, a singleton and schedules, on one node with a real PostgreSQL, over restarts. */
 const dataDir = mkdtempSync(join(tmpdir(), "starling-actors-"));
-let database: TestDatabase;
+let databases: TestDatabases;
 let node: Node;
 let calls: Calls;
 
@@ -22,7 +22,7 @@ async function start(): Promise<void> {
   node = await startNode({
     configDir: join(repository, "test/support/actors-config"),
     env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", logLevel: "error" },
+    flags: { dataDir, ...databases.settings, listen: "127.0.0.1:0", logLevel: "error" },
     log: createLog({ level: "error" }),
   });
   calls = await openCalls({ address: node.address });
@@ -34,13 +34,13 @@ async function stop(): Promise<void> {
 }
 
 beforeAll(async () => {
-  database = await testDatabase();
+  databases = await testDatabases();
   await start();
 });
 
 afterAll(async () => {
   await stop();
-  await database.close();
+  await databases.close();
   rmSync(dataDir, { recursive: true, force: true });
 });
 

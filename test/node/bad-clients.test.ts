@@ -49,11 +49,8 @@ function messageOf(datapoints: readonly ClientDatapoint[], number: number): Buff
 
 /** The eids of an entity's raw datapoints that begin so, in order. */
 async function storedOf(prefix: string): Promise<string[]> {
-  const rows = await connection.query<{ eid: string }>(
-    "select eid from starling.raw where starts_with(eid, $1) order by eid",
-    [prefix],
-  );
-  return rows.map(({ eid }) => eid);
+  const text = "select eid from starling.raw where starts_with(eid, $1)";
+  return (await connection.query<{ eid: string }>(text, [prefix])).map(({ eid }) => eid).sort();
 }
 
 const large = points(5, "large", "x".repeat(1_000_000), "string");

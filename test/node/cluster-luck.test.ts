@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Connection, codeOf, createConnection } from "../../actors/store/connection.ts";
+import { type Connection, codeOf } from "../../actors/store/connection.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { openEtcd } from "../../cluster/etcd/etcd.ts";
 import { createMembershipKeys, type MembershipKeys } from "../../cluster/membership/membership-keys.ts";
@@ -12,6 +12,7 @@ import { type ClusterLoad, startClusterLoad } from "../support/cluster/cluster-l
 import type { ClusterNode } from "../support/cluster/cluster-node.ts";
 import { findBacklog, findUnowned, statusOf, untilNothing } from "../support/cluster/liveness.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
+import { type Connections, connectAll } from "../support/databases.ts";
 import { openKillDatabase } from "../support/kill-facts.ts";
 import { seedOfRun } from "../support/random.ts";
 import { repository } from "../support/repository.ts";
@@ -24,7 +25,7 @@ let cluster: TestCluster;
 let load: ClusterLoad;
 let etcd: Coordinator;
 let keys: MembershipKeys;
-let admin: Connection;
+let admin: Connections;
 
 beforeAll(async () => {
   cluster = await startTestCluster({ nodes: 2, shards: { entity: 32, system: 8 } });
@@ -32,7 +33,7 @@ beforeAll(async () => {
   await (await cluster.add("node-c", { env: { NODE_OPTIONS: jumping } })).start();
   etcd = openEtcd({ endpoints: [cluster.etcd.endpoint], clock: systemClock });
   const settings = { application: "luck", statementTimeoutMs: 30_000, connectTimeoutMs: 10_000 };
-  admin = createConnection({ url: cluster.databaseUrl, ...settings });
+  admin = connectAll(cluster.databaseUrls, settings);
   keys = createMembershipKeys(`/starling/${(await statusOf(cluster.addresses[0] ?? "")).clusterId}/`);
   console.log(`cluster luck: seed ${seed}`);
   load = startClusterLoad({ addresses: cluster.addresses, seed, rate: 400, entityShards: cluster.shards.entity });
@@ -75,31 +76,39 @@ function cutFrom({ name }: ClusterNode, party: "etcd" | "postgres"): void {
 
 /** Each transaction that writes takes half a second more, as it commits, whatever it writes. Returns the end of it. */
 async function slowCommits(): Promise<() => Promise<void>> {
+  const ends = await Promise.all(admin.each.map(slowCommitsOf));
+  return async () => void (await Promise.all(ends.map((end) => end())));
+}
+
+async function slowCommitsOf(database: Connection): Promise<() => Promise<void>> {
   const sleep = (text: string) =>
-    admin.script(`create or replace function starling.slow() returns trigger language plpgsql as $$ begin
+    database.script(`create or replace function starling.slow() returns trigger language plpgsql as $$ begin
       if current_setting('luck.slept', true) is distinct from txid_current()::text then
         perform set_config('luck.slept', txid_current()::text, true), ${text};
       end if;
       return null;
     end $$`);
-  const tables = await admin.query<{ name: string }>(`select oid::regclass::text as name from pg_class
+  const tables = await database.query<{ name: string }>(`select oid::regclass::text as name from pg_class
     where relnamespace = 'starling'::regnamespace and relkind in ('r', 'p') and not relispartition`);
   await sleep(`pg_sleep(${commitMs / 1000})`);
   for (const { name } of tables) {
-    await alter(`create constraint trigger slow_disk after insert or update or delete on ${name}
-      deferrable initially deferred for each row execute function starling.slow()`);
+    await alter(
+      database,
+      `create constraint trigger slow_disk after insert or update or delete on ${name}
+      deferrable initially deferred for each row execute function starling.slow()`,
+    );
   }
   return async () => {
     await sleep("1");
-    for (const { name } of tables) await alter(`drop trigger slow_disk on ${name}`);
+    for (const { name } of tables) await alter(database, `drop trigger slow_disk on ${name}`);
   };
 }
 
 /** Changes a table that nodes write to: of two that wait for each other PostgreSQL ends one, which is then tried again. */
-async function alter(text: string): Promise<void> {
+async function alter(database: Connection, text: string): Promise<void> {
   for (;;) {
     try {
-      return await admin.script(text);
+      return await database.script(text);
     } catch (error) {
       if (codeOf(error) !== "40P01") throw error;
     }
@@ -239,8 +248,8 @@ test("nothing was lost, doubled or put out of order on the way", { timeout: test
   expect(await untilNothing(() => findBacklog(cluster), liveWithinMs)).toEqual([]);
   expect(load.errors).toEqual([]);
   expect(cluster.nodes.flatMap(({ mishaps }) => mishaps.filter(({ kind }) => kind === "ended"))).toEqual([]);
-  await using database = openKillDatabase(cluster.databaseUrl);
+  await using databases = openKillDatabase(cluster.databaseUrls);
   const idle = Array.from({ length: 40 }, (_, index) => ({ eid: `idle${index}`, session: "idle", count: 1 }));
-  const verdict = checkClusterFacts({ ...(await database.facts()), sent: [...load.sent(), ...idle] });
+  const verdict = checkClusterFacts({ ...(await databases.facts()), sent: [...load.sent(), ...idle] });
   expect(sentencesOf(verdict).slice(0, 20)).toEqual([]);
 });

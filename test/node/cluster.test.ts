@@ -32,7 +32,7 @@ let epochs: EpochWatch;
 
 beforeAll(async () => {
   cluster = await startTestCluster({ nodes: 3, shards: { entity: 32, system: 8 } });
-  epochs = watchEpochs(cluster.databaseUrl);
+  epochs = watchEpochs(cluster.databaseUrls);
 }, testMs);
 
 afterAll(async () => {
@@ -199,9 +199,9 @@ test("nothing was lost, doubled or put out of order on the way", { timeout: test
   expect(epochs.problems).toEqual([]);
   expect(load.reads.exact).toBeGreaterThan(0);
   expect(cluster.nodes.flatMap(({ mishaps }) => mishaps.filter(({ kind }) => kind === "ended"))).toEqual([]);
-  await using database = openKillDatabase(cluster.databaseUrl);
+  await using databases = openKillDatabase(cluster.databaseUrls);
   const ofFirstTest = firstEids.map((eid) => ({ eid, session: "first", count: firstCount }));
-  const verdict = checkClusterFacts({ ...(await database.facts()), sent: [...load.sent(), ...ofFirstTest] });
+  const verdict = checkClusterFacts({ ...(await databases.facts()), sent: [...load.sent(), ...ofFirstTest] });
   expect(sentencesOf(verdict).slice(0, 20)).toEqual([]);
 });
 

@@ -5,7 +5,7 @@ import { connect } from "../../proto/client.ts";
 import { findUnowned, untilNothing } from "../support/cluster/liveness.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
-import { testDatabase } from "../support/postgres.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 
 /** However a node is stopped, its process ends by itself, and soon: nothing that it has opened is left open. */
@@ -39,14 +39,14 @@ function processAt(at: number): NodeProcess {
 }
 
 test("alone, with a client connected", { timeout: testMs }, async () => {
-  const database = await testDatabase();
+  const databases = await testDatabases();
   const configDir = join(repository, "test/support/cluster-config");
-  const node = await startNodeProcess({ configDir, databaseUrl: database.url });
+  const node = await startNodeProcess({ configDir, ...databases.settings });
   await using client = await connect({ address: node.address, giveUpAfterMs: 100 });
   await client.send([{ type: "probe", eid: "a", attr: "number", v: 1, t1: 1 }]);
   await expectEnd(node);
   await client.close().catch(() => undefined); // its node is gone
-  await database.close();
+  await databases.close();
 });
 
 test("one of several, which no other then suspects, nor misses", { timeout: testMs }, async () => {

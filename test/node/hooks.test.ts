@@ -5,24 +5,24 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
+import type { TestDatabases } from "../support/databases.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 
 /** Hooks of a real node that run in order, fail, hang, and derive without end. */
 const soon = { timeout: 20_000 };
 const dataDir = mkdtempSync(join(tmpdir(), "starling-hooks-"));
 const lines: { readonly msg: string; readonly [field: string]: unknown }[] = [];
-let database: TestDatabase;
+let databases: TestDatabases;
 let node: Node;
 let client: Client;
 
 beforeAll(async () => {
-  database = await testDatabase();
+  databases = await testDatabases();
   node = await startNode({
     configDir: join(repository, "test/support/hooks-config"),
     env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", httpListen: "none", chainMaxDepth: "6" },
+    flags: { dataDir, ...databases.settings, listen: "127.0.0.1:0", httpListen: "none", chainMaxDepth: "6" },
     log: createLog({ destination: { write: (line: string) => void lines.push(JSON.parse(line)) } }),
   });
   client = await connect({ address: node.address, level: "processed" });
@@ -31,7 +31,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await client?.close();
   await node?.close();
-  await database?.close();
+  await databases?.close();
   rmSync(dataDir, { recursive: true, force: true });
 });
 

@@ -6,6 +6,7 @@ import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { planHttpPort } from "../../node/open-http.ts";
 import { type Client, connect } from "../../proto/client.ts";
+import { openDatabases } from "../support/databases.ts";
 import { type ReadSample, readExposition } from "../support/exposition.ts";
 import { watchHealth } from "../support/health-watch.ts";
 import { startTestPostgres, type TestPostgres } from "../support/postgres-server.ts";
@@ -22,11 +23,11 @@ let client: Client;
 
 beforeAll(async () => {
   postgres = await startTestPostgres();
-  const { url } = await postgres.createDatabase();
+  const { settings } = await openDatabases(postgres.createDatabase);
   node = await startNode({
     configDir: join(repository, "test/support/node-config"),
     env: {},
-    flags: { dataDir, databaseUrl: url, listen: "127.0.0.1:0" },
+    flags: { dataDir, ...settings, listen: "127.0.0.1:0" },
     log: createLog({ destination: { write: (line: string) => void messages.push(JSON.parse(line).msg) } }),
   });
   client = await connect({ address: node.address, level: "processed" });

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { checkKillFacts, type KillFacts } from "../support/kill-checker.ts";
-import { type KillDatabase, openKillDatabase } from "../support/kill-facts.ts";
+import { openKillDatabase } from "../support/kill-facts.ts";
 import { startKillLoad } from "../support/kill-load.ts";
 import { freePort, type KillHits, killNodes } from "../support/kill-run.ts";
 import { startNodeProcess } from "../support/node-process.ts";
-import { testDatabase } from "../support/postgres.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { createRandom, seedOfRun } from "../support/random.ts";
 import { repository } from "../support/repository.ts";
 
@@ -28,21 +28,21 @@ test(
     console.log(`kill test: seed ${seed}, ${kills} kills`);
     const random = createRandom(seed);
     const dataDir = await mkdtemp(join(tmpdir(), "starling-kill-"));
-    const database = await testDatabase();
+    const databases = await testDatabases();
     onTestFinished(async () => {
       await rm(dataDir, { recursive: true });
-      await database.close();
+      await databases.close();
     });
     const address = `127.0.0.1:${await freePort()}`;
-    const node = { configDir, dataDir, databaseUrl: database.url, flags: ["--listen", address, ...settings] };
+    const node = { configDir, dataDir, ...databases.settings, flags: ["--listen", address, ...settings] };
     const load = startKillLoad({ address, seed });
     const hits = await killNodes({ node, kills, random, failed: load.failed });
 
-    await using look = openKillDatabase(database.url);
+    await using look = openKillDatabase(databases.urls);
     const last = await startNodeProcess(node);
     onTestFinished(() => last.kill());
     await Promise.race([load.finish(), load.failed]);
-    await expect.poll(() => findUnprocessed(look), { timeout: 120_000, interval: 100 }).toEqual([]);
+    await expect.poll(() => look.openLogs(), { timeout: 120_000, interval: 100 }).toEqual([]);
     expect(await last.stop()).toBe(0);
     const facts = { ...(await look.facts()), sent: load.sent, acknowledged: load.acknowledged };
     console.log(summaryOf(facts, hits));
@@ -51,12 +51,6 @@ test(
   },
   180_000 + kills * 10_000,
 );
-
-/** Shards whose log is not yet processed and delivered to its end. */
-async function findUnprocessed(database: KillDatabase): Promise<unknown[]> {
-  const logs = await database.logs();
-  return logs.filter(({ end, watermark, delivered }) => end !== watermark || end !== delivered);
-}
 
 function summaryOf({ sent, raw, entities, refused }: KillFacts, hits: KillHits): string {
   const table = [...hits].map(([place, count]) => `  ${place.padEnd(28)} ${count}`).join("\n");

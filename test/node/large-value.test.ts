@@ -2,38 +2,34 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Connection, createConnection } from "../../actors/store/connection.ts";
+import type { Connection } from "../../actors/store/connection.ts";
 import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
+import { connectAll, type TestDatabases } from "../support/databases.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 
 /** A real node and an entity that has one large value among small ones. */
 const dataDir = mkdtempSync(join(tmpdir(), "starling-large-"));
 const bytes = 900 * 1024;
 const text = '\u001d\u001e\u001f\\"'.padEnd(bytes, "large ");
-let database: TestDatabase;
+let databases: TestDatabases;
 let admin: Connection;
 let node: Node;
 let client: Client;
 
 beforeEach(async () => {
-  database = await testDatabase();
-  admin = createConnection({
-    url: database.url,
-    application: "test",
-    statementTimeoutMs: 30_000,
-    connectTimeoutMs: 5_000,
-  });
+  databases = await testDatabases();
+  const limits = { statementTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
+  admin = connectAll(databases.urls, { application: "test", ...limits });
   await start();
 });
 
 afterEach(async () => {
   await stop();
   await admin.close();
-  await database.close();
+  await databases.close();
   rmSync(dataDir, { recursive: true, force: true });
 });
 
@@ -41,7 +37,7 @@ async function start(): Promise<void> {
   node = await startNode({
     configDir: join(repository, "test/support/node-config"),
     env: {},
-    flags: { dataDir, databaseUrl: database.url, listen: "127.0.0.1:0", logLevel: "error" },
+    flags: { dataDir, ...databases.settings, listen: "127.0.0.1:0", logLevel: "error" },
     log: createLog({ level: "error" }),
   });
   client = await connect({ address: node.address, level: "processed" });

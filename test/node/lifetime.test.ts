@@ -3,22 +3,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connect } from "../../proto/client.ts";
+import type { TestDatabases } from "../support/databases.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 
 /** The collector of a node on a real PostgreSQL, as often as it can. */
 let dataDir = "";
-let database: TestDatabase;
+let databases: TestDatabases;
 let node: NodeProcess;
 
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "starling-lifetime-"));
-  database = await testDatabase();
+  databases = await testDatabases();
   node = await startNodeProcess({
     configDir: join(repository, "test/support/lifetime-config"),
-    databaseUrl: database.url,
+    ...databases.settings,
     dataDir,
     flags: ["--entity-shards", "8", "--system-shards", "1"],
   });
@@ -26,7 +26,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await node.kill();
-  await database.close();
+  await databases.close();
   await rm(dataDir, { recursive: true });
 });
 

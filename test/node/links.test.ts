@@ -2,26 +2,26 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createConnection } from "../../actors/store/connection.ts";
 import { connect } from "../../proto/client.ts";
 import { freePort } from "../support/cluster/free-port.ts";
+import { connectAll, type TestDatabases } from "../support/databases.ts";
+import { openKillDatabase } from "../support/kill-facts.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { createRandom, seedOfRun } from "../support/random.ts";
 import { repository } from "../support/repository.ts";
 import { run } from "./cli/terminal.ts";
 
 /** Links on a real PostgreSQL, in nodes that are killed. */
 let dataDir = "";
-let database: TestDatabase;
+let databases: TestDatabases;
 let node: NodeProcess;
 let address = "";
 
 const start = () =>
   startNodeProcess({
     configDir: join(repository, "test/support/links-config"),
-    databaseUrl: database.url,
+    ...databases.settings,
     dataDir,
     flags: ["--listen", address, "--entity-shards", "8", "--system-shards", "1", ...shortLives],
   });
@@ -32,13 +32,13 @@ const shortLives = ["--flush-max-entities", "5", "--passivate-after-ms", "200"];
 beforeAll(async () => {
   address = `127.0.0.1:${await freePort()}`;
   dataDir = await mkdtemp(join(tmpdir(), "starling-links-"));
-  database = await testDatabase();
+  databases = await testDatabases();
   node = await start();
 }, 120_000);
 
 afterAll(async () => {
   await node.kill();
-  await database.close();
+  await databases.close();
   await rm(dataDir, { recursive: true });
 });
 
@@ -171,26 +171,21 @@ test("whatever dies, links are what the records tell, and none to what was delet
     node = await start();
   }
   await sending;
-  const connection = createConnection({
-    url: database.url,
-    application: "test",
-    statementTimeoutMs: 30_000,
-    connectTimeoutMs: 5_000,
-  });
-  const rows = async (text: string) => (await connection.query<{ row: string }>(text)).map(({ row }) => row);
-  const open = () =>
-    rows(`select l.shard::text as row from starling.log l left join starling.progress p using (shard)
-    where l.last_seq > least(p.watermark, p.delivered)`);
+  await using look = openKillDatabase(databases.urls);
+  const limits = { statementTimeoutMs: 30_000, connectTimeoutMs: 5_000 };
+  const connection = connectAll(databases.urls, { application: "test", ...limits });
+  const rows = async (text: string) => (await connection.query<{ row: string }>(text)).map(({ row }) => row).sort();
+  const open = () => look.openLogs();
   await expect.poll(open, within).toEqual([]);
   const links = () =>
     rows(`select type || ' ' || eid || ' ' || attr || ' ' || target_type || ' ' || target || ' ' ||
-        case when spans is null then 'plain' else 'observed' end as row from starling.reference order by 1`);
+        case when spans is null then 'plain' else 'observed' end as row from starling.reference`);
   const records = () =>
     rows(`select e.type || ' ' || e.eid || ' ' || a.key || ' ' ||
       case a.key when 'line' then 'line ' else 'stop ' end || (l.v ->> 'eid') || ' plain' as row
     from starling.entity e, jsonb_each(e.state::jsonb) a,
       jsonb_array_elements(case jsonb_typeof(a.value -> 'v') when 'array' then a.value -> 'v' else jsonb_build_array(a.value -> 'v') end) l(v)
-    where e.type = 'bus' and not e.tombstone and a.key in ('line', 'stops') order by 1`);
+    where e.type = 'bus' and not e.tombstone and a.key in ('line', 'stops')`);
   const buried = () => rows("select dead as row from starling.obituary");
   await expect.poll(buried, within).toEqual([]);
   await expect.poll(open, within).toEqual([]);

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { failPointVariable } from "../../node/armed-fail-point.ts";
 import { type Client, connect } from "../../proto/client.ts";
+import type { TestDatabases } from "../support/databases.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
+import { testDatabases } from "../support/postgres.ts";
 
 /** The model of a node changes between two of its runs. */
 interface TypeDraft {
@@ -28,18 +28,18 @@ const site: TypeDraft = { ids: "int", attribs: { total: "{ name: Total, type: pl
 const flags = ["--entity-shards", "4", "--system-shards", "1", "--lanes", "1"];
 
 let folder: string;
-let database: TestDatabase;
+let databases: TestDatabases;
 let running: NodeProcess[];
 
 async function open(): Promise<void> {
   folder = await mkdtemp(join(tmpdir(), "starling-model-"));
-  database = await testDatabase();
+  databases = await testDatabases();
   running = [];
 }
 
 async function close(): Promise<void> {
   for (const node of running) await node.kill();
-  await database.close();
+  await databases.close();
   await rm(folder, { recursive: true });
 }
 
@@ -64,7 +64,7 @@ async function start(types: { device?: TypeDraft; site?: TypeDraft }, env = {}):
   const node = await startNodeProcess({
     configDir: folder,
     dataDir: join(folder, "data"),
-    databaseUrl: database.url,
+    ...databases.settings,
     flags,
     env,
   });

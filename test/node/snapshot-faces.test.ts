@@ -7,38 +7,38 @@ import { runCommandLine } from "../../node/cli/program.ts";
 import { connect } from "../../proto/client.ts";
 import { type Calls, openCalls } from "../../proto/client-calls.ts";
 import { freePort } from "../support/cluster/free-port.ts";
+import type { TestDatabases } from "../support/databases.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
-import { testDatabase } from "../support/postgres.ts";
-import type { TestDatabase } from "../support/postgres-server.ts";
+import { testDatabases } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 import { instantOf, openSnapshotRows, type SnapshotRows } from "../support/snapshot-rows.ts";
 import { createSink, run } from "./cli/terminal.ts";
 
 /** What people see of snapshots: the service and the command line, of a node that makes them. */
 let dataDir = "";
-let database: TestDatabase;
+let databases: TestDatabases;
 let node: NodeProcess;
 let calls: Calls;
 let rows: SnapshotRows;
 
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "starling-faces-"));
-  database = await testDatabase();
+  databases = await testDatabases();
   node = await startNodeProcess({
     configDir: join(repository, "test/support/links-config"),
-    databaseUrl: database.url,
+    ...databases.settings,
     dataDir,
     flags: ["--listen", `127.0.0.1:${await freePort()}`, "--entity-shards", "8", "--system-shards", "1"],
   });
   calls = await openCalls({ address: node.address });
-  rows = openSnapshotRows(database.url);
+  rows = openSnapshotRows(databases.settings.databaseUrl); // with one system shard the first has the runs
 }, 120_000);
 
 afterAll(async () => {
   await calls?.close();
   await rows?.close();
   await node?.kill();
-  await database?.close();
+  await databases?.close();
   await rm(dataDir, { recursive: true });
 });
 

@@ -1,11 +1,12 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { coordinatorShard } from "../../actors/snapshots/snapshot-coordinator.ts";
-import { type Connection, createConnection } from "../../actors/store/connection.ts";
+import type { Connection } from "../../actors/store/connection.ts";
 import { wholeBodyText } from "../../actors/store/snapshot-rows.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { findUnowned, untilNothing } from "../support/cluster/liveness.ts";
 import { startTestCluster, type TestCluster } from "../support/cluster/test-cluster.ts";
+import { type Connections, connectAll } from "../support/databases.ts";
 import { repository } from "../support/repository.ts";
 
 /*
@@ -17,16 +18,15 @@ const lines = 10;
 const buses = 40;
 const lones = 240;
 let cluster: TestCluster;
-let admin: Connection;
+let admin: Connections;
 let client: Client;
 
 beforeAll(async () => {
   const configDir = join(repository, "test/support/snapshot-config");
   const flags = ["--snapshot-page-max", "5"];
   cluster = await startTestCluster({ nodes: 3, configDir, shards, flags });
-  admin = createConnection({
-    ...{ url: cluster.databaseUrl, application: "test", statementTimeoutMs: 30_000, connectTimeoutMs: 10_000 },
-  });
+  const limits = { statementTimeoutMs: 30_000, connectTimeoutMs: 10_000 };
+  admin = connectAll(cluster.databaseUrls, { application: "test", ...limits });
   expect(await untilNothing(() => findUnowned(cluster), 20_000)).toEqual([]);
   client = await connect({ address: cluster.addresses[2] ?? "", level: "processed" });
   const all = (count: number) => Array.from({ length: count }, (_, i) => i);
@@ -54,19 +54,25 @@ interface Run {
   readonly done: number;
 }
 
+/** Where the runs are: the database of their coordinator's shard. */
+function home(): Connection {
+  return admin.each[coordinatorShard(shards.system) % admin.each.length] ?? admin;
+}
+
 /** The newest run, and how many shards are visited. */
 async function newest(): Promise<Run | undefined> {
-  const [run] = await admin.query<Run>(`select r.tick::float8 as tick, r.status, r.phase, r.error,
-    (select count(*)::int from starling.snapshot_mark m where m.tick = r.tick and m.visited) as done
-    from starling.snapshot_run r order by tick desc limit 1`);
-  return run;
+  const text = "select tick::float8 as tick, status, phase, error from starling.snapshot_run order by 1 desc limit 1";
+  const [run] = await home().query<Omit<Run, "done">>(text);
+  if (run === undefined) return undefined;
+  const marks = await admin.query("select from starling.snapshot_mark where tick = $1 and visited", [run.tick]);
+  return { ...run, done: marks.length };
 }
 
 /** Asks for a run, and returns its tick when it has begun. */
 async function begin(): Promise<number> {
   const last = (await newest())?.tick ?? 0;
   const text = "insert into starling.snapshot_request (id, kind, whole) values ($1, 'run', true)";
-  await admin.query(text, [`test ${last}`]);
+  await home().query(text, [`test ${last}`]);
   await expect.poll(async () => (await newest())?.tick, { timeout: 30_000 }).toBe(last + 1);
   return last + 1;
 }
@@ -79,10 +85,13 @@ async function untilEnded(): Promise<Run | undefined> {
 
 /** What readers see, by type; throws if an entity is seen twice. */
 async function visible(): Promise<Map<string, Record<string, unknown>>> {
-  const rows = await admin.query<{ type: string; eid: string; body: string }>(`
-    select s.type, s.eid, ${wholeBodyText("s")}::text as body from starling.snapshot s,
-      (select max(tick) as tick from starling.snapshot_run where status = 'finished') current
-    where s.from_tick <= current.tick and (s.to_tick is null or s.to_tick > current.tick)`);
+  const finished = "select max(tick)::float8 as tick from starling.snapshot_run where status = 'finished'";
+  const [current] = await home().query<{ tick: number | null }>(finished);
+  const rows = await admin.query<{ type: string; eid: string; body: string }>(
+    `select s.type, s.eid, ${wholeBodyText("s")}::text as body from starling.snapshot s
+      where s.from_tick <= $1 and (s.to_tick is null or s.to_tick > $1)`,
+    [current?.tick ?? null],
+  );
   const found = new Map(rows.map(({ type, eid, body }) => [`${type} ${eid}`, JSON.parse(body)]));
   expect(found.size).toBe(rows.length);
   return found;

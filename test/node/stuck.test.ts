@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, test } from "vitest";
 import { type Client, connect } from "../../proto/client.ts";
 import { freePort } from "../support/cluster/free-port.ts";
 import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
-import { testPostgres } from "../support/postgres.ts";
+import { testDatabases, testPostgres } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 
 /** Hooks that never yield: the node ends, and the next one goes on without them (R17). */
@@ -22,14 +22,14 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** A database, and how nodes start on it one after another. */
+/** Databases, and how nodes start on it one after another. */
 async function openPlace(name: string) {
-  const { url } = await (await testPostgres()).createDatabase();
+  const { settings } = await testDatabases();
   const address = `127.0.0.1:${await freePort()}`;
   const start = async (env: Readonly<Record<string, string>> = {}): Promise<NodeProcess> => {
     const node = await startNodeProcess({
       configDir: join(repository, "test/support/stuck-config"),
-      databaseUrl: url,
+      ...settings,
       dataDir: join(folder, name),
       flags: ["--entity-shards", "4", "--system-shards", "1", "--listen", address],
       env,

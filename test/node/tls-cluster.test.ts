@@ -174,7 +174,7 @@ test("nothing was lost, doubled or put out of order on the way", { timeout: test
   expect(load.errors).toEqual([]);
   expect(await untilNothing(() => findBacklog(cluster), within.timeout)).toEqual([]);
   expect(load.reads.exact).toBeGreaterThan(0);
-  await using database = openKillDatabase(cluster.databaseUrl);
-  const verdict = checkClusterFacts({ ...(await database.facts()), sent: load.sent() });
+  await using databases = openKillDatabase(cluster.databaseUrls);
+  const verdict = checkClusterFacts({ ...(await databases.facts()), sent: load.sent() });
   expect(sentencesOf(verdict).slice(0, 20)).toEqual([]);
 });

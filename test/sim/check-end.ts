@@ -1,5 +1,6 @@
 import type { ShardId } from "../../proto/ids.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
+import { fieldsOf } from "../support/state-fields.ts";
 import type { Checker } from "./checker.ts";
 import type { Line } from "./ledger.ts";
 import type { LinkChecks } from "./link-checks.ts";
@@ -224,10 +225,7 @@ class Expected {
   #checkState(life: Life & { readonly shard: ShardId }): void {
     const { shard, type, eid, attributes } = life;
     const stored = this.#database.shards.get(shard)?.entities.get(`${type}\t${eid}`);
-    const found =
-      stored === undefined || stored.tombstone
-        ? "nothing"
-        : write(JSON.parse(stored.state) as Record<string, Attribute>);
+    const found = stored === undefined || stored.tombstone ? "nothing" : write(fieldsOf<Attribute>(stored.state));
     const wanted = life.exists ? write(Object.fromEntries(attributes)) : "nothing";
     if (found !== wanted)
       this.#checker.add(life.exists ? "state" : "deletion", `${type} ${eid} is ${found}, not ${wanted}`);

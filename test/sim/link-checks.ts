@@ -1,5 +1,6 @@
 import type { ShardId } from "../../proto/ids.ts";
 import type { MemoryCommit, MemoryStore } from "../support/memory-store.ts";
+import { fieldsOf } from "../support/state-fields.ts";
 import type { Checker } from "./checker.ts";
 import type { Line } from "./ledger.ts";
 import { linkAttributes } from "./link-load.ts";
@@ -79,7 +80,7 @@ export class LinkChecks {
   check(shard: ShardId, eid: string, logged: readonly Line[]): void {
     const stored = this.#database().shards.get(shard);
     const entity = stored?.entities.get(`item\t${eid}`);
-    const state = entity === undefined || entity.tombstone ? {} : (JSON.parse(entity.state) as Record<string, never>);
+    const state = entity === undefined || entity.tombstone ? {} : fieldsOf(entity.state);
     const rows = (stored?.links.get(`item\t${eid}`) ?? []) as readonly StoredLink[];
     for (const attr of linkAttributes) {
       const own = logged.filter((line) => line.attr === attr);

@@ -4,6 +4,7 @@ import type { Clock } from "../../proto/clock.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
 import type { Random } from "../support/random.ts";
+import { fieldsOf, type StateField } from "../support/state-fields.ts";
 import type { Checker } from "./checker.ts";
 import { actorKeys, forward, nameOf, type Tally, type TallyMessage, tallyType } from "./load.ts";
 import type { SimNode } from "./sim-node.ts";
@@ -114,9 +115,7 @@ export class MessageLoad {
     if (shard === undefined) return;
     const stored = database.shards.get(shard)?.entities.get(`${tallyType}\t${key}`);
     // Long lists have a row of their own.
-    const { state } = JSON.parse(wholeState(stored?.state ?? "{}", stored?.large)) as {
-      readonly state?: { readonly v: Tally };
-    };
+    const { state } = fieldsOf<StateField<Tally>>(wholeState(stored?.state ?? "{}", stored?.large));
     const seen = state?.v.seen ?? [];
     if (seen.join() !== names.join())
       checker.add("message", `the state of ${key} has ${seen.join()}, its log ${names.join()}`);

@@ -87,7 +87,7 @@ export const systemShards = 2;
 /** The shard of the coordinator of snapshot runs. */
 export const coordinatorHome = coordinatorShard(systemShards);
 export const prefix = "/starling/sim/";
-const protocol = { protocolMin: 1, protocolMax: 1 } as const;
+const protocol = { protocolMin: 1, protocolMax: 2 } as const;
 
 export const laneLimits: LaneLimits = {
   appendMaxDatapoints: 200,

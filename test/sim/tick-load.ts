@@ -4,6 +4,7 @@ import type { Clock } from "../../proto/clock.ts";
 import { groupOf, type ShardId, toShardId } from "../../proto/ids.ts";
 import type { MemoryCommit, MemoryStore } from "../support/memory-store.ts";
 import { readMemoryTickPage } from "../support/memory-ticks.ts";
+import { fieldsOf } from "../support/state-fields.ts";
 import type { Checker } from "./checker.ts";
 import { model } from "./load.ts";
 
@@ -162,4 +163,4 @@ export class TickLoad {
 }
 
 const textOf = ({ type, eid, state, rows }: TickRecord): string =>
-  `${type} ${eid} ${state} ${rows.map(({ body }) => body).join()}`;
+  `${type} ${eid} ${JSON.stringify(fieldsOf(state))} ${rows.map(({ body }) => body).join()}`;

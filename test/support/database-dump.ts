@@ -13,7 +13,8 @@ export async function dumpDatabase(connection: Connection): Promise<string> {
     `select relname as name from pg_class
       where relnamespace = 'starling'::regnamespace and relkind in ('r', 'p') and not relispartition order by 1`,
   );
-  const names = ["raw", ...tables.map(({ name }) => name).filter((name) => !leftOut.includes(name))];
+  const found = new Set(tables.map(({ name }) => name)); // of several databases each has them
+  const names = ["raw", ...[...found].filter((name) => !leftOut.includes(name))];
   const each = names.map((name) => `select '${name}' as name, t::text as row from starling.${name} t`);
   const rows = await connection.query<{ name: string; row: string }>(`${each.join(" union all ")} order by 1, 2`);
   return names

@@ -1,31 +1,39 @@
-import { createConnection } from "../../actors/store/connection.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { Connection } from "../../actors/store/connection.ts";
 import { readWhole } from "../../actors/store/load.ts";
 import type { EntityKey } from "../../actors/store/store.ts";
+import { connectAll } from "./databases.ts";
 import type { EntityFact, KillFacts, LogFact, RawFact, StateFact } from "./kill-checker.ts";
 import type { KillDatapoint } from "./kill-model.ts";
+import { fieldsOf } from "./state-fields.ts";
 
-/** The database of a node as a test looks at it. */
+/** The databases of a node as a test looks at them. */
 export interface KillDatabase extends AsyncDisposable {
-  /** The ends of the logs that hold anything. */
-  logs(): Promise<LogFact[]>;
+  /** Logs that are not processed and delivered to their ends. None: there was an instant at which all were. */
+  openLogs(): Promise<LogFact[]>;
   /** All that is stored. */
   facts(): Promise<Omit<KillFacts, "sent" | "acknowledged">>;
 }
 
-/** Opens one connection. */
-export function openKillDatabase(url: string): KillDatabase {
-  const connection = createConnection({
-    url,
-    application: "kill-test",
-    statementTimeoutMs: 60_000,
-    connectTimeoutMs: 10_000,
-  });
-  const read = <Row extends object>(text: string): Promise<Row[]> => connection.query<Row>(text);
+/** Opens one connection to each. */
+export function openKillDatabase(urls: readonly string[]): KillDatabase {
+  const limits = { statementTimeoutMs: 60_000, connectTimeoutMs: 10_000 };
+  const connections = connectAll(urls, { application: "kill-test", ...limits });
+  const read = <Row extends object>(text: string): Promise<Row[]> => connections.query<Row>(text);
   const logs = () => read<LogFact>(logsText);
   return {
-    logs,
+    openLogs: async () => {
+      // Work goes from one database to another behind a reader's back. What two readings in a row agree on was so in
+      // all of them in between, since logs and watermarks only grow.
+      for (let last: LogFact[] | null = null; ; ) {
+        const now = await logs();
+        const open = now.filter(({ end, watermark, delivered }) => end !== watermark || end !== delivered);
+        if (open.length > 0 || urls.length === 1 || isDeepStrictEqual(now, last)) return open;
+        last = now;
+      }
+    },
     facts: async () => {
-      const entities = await readWhole(connection, await read<EntityKey & EntityRow>(entitiesText));
+      const entities = (await Promise.all(connections.each.map(readEntities))).flat();
       const history = await read<{ type: string; eid: string; body: string }>(historyText);
       const refused = await read<{ type: string; eid: string }>(refusedText);
       const letters = await read<{ letter: string }>(lettersText);
@@ -38,7 +46,7 @@ export function openKillDatabase(url: string): KillDatabase {
         logs: await logs(),
       };
     },
-    [Symbol.asyncDispose]: () => connection.close(),
+    [Symbol.asyncDispose]: () => connections.close(),
   };
 }
 
@@ -56,13 +64,17 @@ const refusedText = "select type, eid from starling.refused";
 const lettersText = `
   select format('%s/%s %s %s %s: %s', shard, seq, kind, hook, code, error) as letter from starling.dead_letter`;
 
+async function readEntities(connection: Connection): Promise<(EntityKey & EntityRow)[]> {
+  return await readWhole(connection, await connection.query<EntityKey & EntityRow>(entitiesText));
+}
+
 interface EntityRow {
   readonly applied: number;
   readonly state: string;
 }
 
 function toEntityFact({ type, eid, applied, state }: EntityKey & EntityRow): EntityFact {
-  return { type, eid, applied, state: JSON.parse(state) as Record<string, StateFact> };
+  return { type, eid, applied, state: fieldsOf<StateFact>(state) };
 }
 
 /** The lines of one row: attr, src, t1, t2, c, json. */

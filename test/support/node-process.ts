@@ -28,6 +28,8 @@ export interface NodeProcess {
 export interface NodeProcessOptions {
   readonly configDir: string;
   readonly databaseUrl?: string;
+  /** Further ones, a list. */
+  readonly databaseUrls?: string;
   readonly dataDir?: string;
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
@@ -37,7 +39,7 @@ export interface NodeProcessOptions {
 }
 
 /** Variables that tests read: a node would take them for settings with a slip. */
-const variablesOfTests = { STARLING_SEED: "", STARLING_KILLS: "" };
+const variablesOfTests = { STARLING_SEED: "", STARLING_KILLS: "", STARLING_TEST_DATABASES: "" };
 
 /** The default is beside gRPC's port, which may be another node's in a test. */
 const anyHttpPort = { STARLING_HTTP_LISTEN: "127.0.0.1:0" };
@@ -48,6 +50,7 @@ const main = join(repository, "dist/node/cli/main.js");
 export async function startNodeProcess(options: NodeProcessOptions): Promise<NodeProcess> {
   const flags = [...(options.flags ?? [])];
   if (options.databaseUrl !== undefined) flags.push("--database-url", options.databaseUrl);
+  if (options.databaseUrls !== undefined) flags.push("--database-urls", options.databaseUrls);
   if (options.dataDir !== undefined) flags.push("--data-dir", options.dataDir);
   const child = spawn(
     process.execPath,

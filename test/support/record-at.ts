@@ -1,5 +1,5 @@
 import { applyDatapoint, createEntity } from "../../actors/lane/entity.ts";
-import { restoreEntity, writeState } from "../../actors/lane/entity-state.ts";
+import { restoreEntity, type StateForm, writeState } from "../../actors/lane/entity-state.ts";
 import { takeLarge } from "../../actors/lane/large-rows.ts";
 import type { RecordAt } from "../../actors/snapshots/snapshot-values.ts";
 import type { StoredEntity } from "../../actors/store/store.ts";
@@ -24,6 +24,7 @@ export function recordAt(
   eid: unknown,
   datapoints: readonly Told[],
   at = 0,
+  form: StateForm = "short",
 ): RecordAt & Pick<StoredEntity, "large"> {
   const text = canonicalEid(spec, eid);
   const entity = createEntity(spec, text, readEid(spec, text));
@@ -33,6 +34,6 @@ export function recordAt(
     applyDatapoint(entity, checkDatapointOf(spec, entity.eidValue, told), toSeq(1), at);
   }
   const rows = entity.history === null ? [] : [{ seq: toSeq(1), body: entity.history }];
-  const state = writeState(entity);
+  const state = writeState(entity, "row", form);
   return { eid: text, state, large: takeLarge(entity), rows, pages: [], horizons: new Map() };
 }

@@ -127,6 +127,7 @@ export async function startSimulatedNode(options: SimulationOptions): Promise<Si
     now: () => 1_700_000_000_000 + clock,
     monotonic: () => clock,
     shardOf: (type, eid): ShardId => shardOf("entity", type, eid, options.shards),
+    stateForm: () => "short" as const,
     turn: createTurn(),
     runHook: (hook, call) => {
       const outcome = options.runHook(hook, call);

@@ -15,6 +15,7 @@ import { groupOf, type ShardId, shardId, toNodeId, toSeq } from "../../proto/ids
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { testDatabase } from "./postgres.ts";
+import { fieldsOf, type StateField } from "./state-fields.ts";
 import { testModel } from "./test-model.ts";
 
 /** Shards, entities and nodes that take snapshots of them, over a real PostgreSQL and without an engine. */
@@ -256,7 +257,7 @@ function createTestComputer(hasTasks: boolean): SnapshotComputer {
     compute: async (records) => ({
       values: [],
       snapshots: records.map(({ shard, type, eid, state }) => {
-        const { n } = JSON.parse(state) as { n: { v: number } };
+        const { n } = fieldsOf<StateField<number>>(state);
         return {
           kind: "body" as const,
           shard,
@@ -264,7 +265,7 @@ function createTestComputer(hasTasks: boolean): SnapshotComputer {
           eid,
           due: null,
           confidences: null,
-          body: JSON.stringify({ eid, n: n.v }),
+          body: JSON.stringify({ eid, n: n?.v }),
         };
       }),
       tasks: !hasTasks

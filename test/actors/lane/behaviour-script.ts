@@ -13,6 +13,7 @@ import { shardId, toSeq } from "../../../proto/ids.ts";
 import { shardOf } from "../../../proto/shard-of.ts";
 import { createManualClock } from "../../support/manual-clock.ts";
 import type { MemoryStore } from "../../support/memory-store.ts";
+import { fieldsOf } from "../../support/state-fields.ts";
 import { testModel } from "../../support/test-model.ts";
 
 /**
@@ -151,5 +152,5 @@ type Fields = Readonly<Record<string, { readonly v: unknown; readonly n: number 
 
 async function stateOf(store: MemoryStore, type: string, eid: string): Promise<Fields> {
   const [stored] = await store.load([{ shard: shardOf("entity", type, eid, shards), type, eid }]);
-  return JSON.parse(stored?.state ?? "{}") as Fields;
+  return fieldsOf(stored?.state ?? "{}") as unknown as Fields;
 }

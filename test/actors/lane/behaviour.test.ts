@@ -9,6 +9,7 @@ import { StarlingError } from "../../../proto/starling-error.ts";
 import { copyDurable, createMemoryDurable, type MemoryDurable, writeDurable } from "../../support/memory-durable.ts";
 import { createMemoryStore, type MemoryStore } from "../../support/memory-store.ts";
 import { type SimulatedNode, startSimulatedNode } from "../../support/simulated-node.ts";
+import { fieldsOf } from "../../support/state-fields.ts";
 import { batches, checkStore, createScript, keys, message, script, shards } from "./behaviour-script.ts";
 import { all, expectQuiet, type World as HandOffWorld, startWorld } from "./hand-off-world.ts";
 import { createClient } from "./protocol-client.ts";
@@ -135,7 +136,7 @@ test("a message that runs for long becomes an obligation; after a take-over it i
     const stored = store.shards.get(shard?.id ?? (0 as never));
     expect(stored?.obligations.size).toBe(0);
     const [row] = await store.load([{ shard: shard?.id ?? (0 as never), type: "@tally", eid: "a" }]);
-    expect(JSON.parse(row?.state ?? "").state.v).toEqual({ seen: [2002, 2004] });
+    expect(fieldsOf(row?.state ?? "{}").state?.v).toEqual({ seen: [2002, 2004] });
   }
 });
 
@@ -156,7 +157,7 @@ test("the dead letter of a message is replayed as the message, once, and changes
   await second.run();
   expect(said).toEqual([null]);
   const [row] = await store.load([{ shard: letter.shard, type: "@tally", eid: "a" }]);
-  expect(JSON.parse(row?.state ?? "").state.v).toEqual({ seen: [2002, 2005] });
+  expect(fieldsOf(row?.state ?? "{}").state?.v).toEqual({ seen: [2002, 2005] });
   const third = await start(store, { name: "third", ...mended });
   await third.run();
   expect(await store.deadLetters({ after: "", limit: 9, status: "open" })).toEqual([]);
@@ -194,7 +195,7 @@ test("an outcome that PostgreSQL refuses is the message's failure, and its actor
   await node.run();
   expect(refused).toBeGreaterThan(0);
   const [row] = await memory.load([{ shard: shardOf("entity", "@tally", "a", shards), type: "@tally", eid: "a" }]);
-  expect(JSON.parse(row?.state ?? "").state.v).toEqual({ seen: [2004] });
+  expect(fieldsOf(row?.state ?? "{}").state?.v).toEqual({ seen: [2004] });
   expect(await memory.deadLetters({ after: "", limit: 9, status: "open" })).toMatchObject([{ code: "STORE_REFUSED" }]);
 });
 

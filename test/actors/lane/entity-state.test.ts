@@ -3,6 +3,7 @@ import { applyTtl, createEntity, type Entity } from "../../../actors/lane/entity
 import { restoreEntity, writeState } from "../../../actors/lane/entity-state.ts";
 import { toSeq, toShardId } from "../../../proto/ids.ts";
 import { configModel } from "../../support/config-model.ts";
+import { fieldsOf } from "../../support/state-fields.ts";
 
 const texts = Array.from({ length: 400 }, (_, i) => `text${i}`);
 const model = configModel({ thing: Object.fromEntries(texts.map((id) => [id, "plain string"])) });
@@ -57,6 +58,44 @@ test("a state is JSON, and reads back as it was: narrow, wide, and longer than a
     expect(again.numbers).toEqual(entity.numbers);
     expect(writeState(again)).toBe(state);
   }
+});
+
+test("a short state reads back as it was, and leaves out what says nothing", () => {
+  const values = ['"a"', '[1,"]"]', '{"x":"]}"}', "4", '"5"', "6"];
+  const numbers: readonly (readonly [t1: number, t2: number, c: number, n: number])[] = [
+    [1_700_000_000_123, 1_700_000_000_123, 1, 1],
+    [1_700_000_000_123, 1_700_000_000_123, 1, 7],
+    [1_700_000_000_123, 1_700_000_000_456, 1, 1],
+    [1_700_000_000_123, 1_700_000_000_123, 0.25, 1],
+    [-5.5, 1e15, 0.5, 0],
+    [0, 0, 1, 1],
+  ];
+  const entity = entityWith(values);
+  for (const [index, four] of numbers.entries()) entity.numbers.splice(4 * index, 4, ...four);
+  applyTtl(entity, { base: 1_700_000_000_000 });
+  const state = writeState(entity, "row", "short");
+  expect(JSON.parse(state)).toEqual({
+    text0: ["a", 1_700_000_000_123],
+    text1: [[1, "]"], 1_700_000_000_123, 7],
+    text2: [{ x: "]}" }, 1_700_000_000_123, 1, 1_700_000_000_456],
+    text3: [4, 1_700_000_000_123, 1, 1_700_000_000_123, 0.25],
+    text4: ["5", -5.5, 0, 1e15, 0.5],
+    text5: [6, 0],
+    "#ttl": { base: 1_700_000_000_000 },
+  });
+  const again = restored(state);
+  expect(again.values.slice(0, values.length)).toEqual(values);
+  expect(again.numbers).toEqual(entity.numbers);
+  expect(writeState(again, "row", "short")).toBe(state);
+  expect(fieldsOf(state)).toEqual(fieldsOf(writeState(again)));
+});
+
+test("members of both forms stand side by side, as do attributes that the model has no more", () => {
+  const gone = '"gone":[[1,"]"],5,2],"older":{"v":"}","t1":1,"t2":1,"c":1,"n":1}';
+  const entity = restored(`{"text0":["a",5],${gone},"text1":{"v":"b","t1":6,"t2":7,"c":1,"n":3}}`);
+  expect(entity.values.slice(0, 2)).toEqual(['"a"', '"b"']);
+  expect(entity.numbers.slice(0, 8)).toEqual([5, 5, 1, 1, 6, 7, 1, 3]);
+  expect(writeState(entity, "row", "short")).toBe(`{"text0":["a",5],"text1":["b",6,3,7],${gone}}`);
 });
 
 test("nothing, tokens alone, and attributes that the model has no more", () => {

@@ -26,7 +26,13 @@ function startLane(everyMs: number): { readonly lane: Lane; wait(ms: number): nu
   let now = 10_000;
   const lane = createLane(0, toNodeId("n"), {
     ...{ model, hooks, limits: simulationLimits, counters: createCounters(), turn: createTurn() },
-    ...{ now: () => now, monotonic: () => now, shardOf: () => shard, runHook: () => ({ kind: "answer", tasks: [] }) },
+    ...{
+      now: () => now,
+      monotonic: () => now,
+      shardOf: () => shard,
+      stateForm: () => "short" as const,
+      runHook: () => ({ kind: "answer", tasks: [] }),
+    },
     post: () => {},
   });
   const acquired = createShard(

@@ -5,6 +5,7 @@ import type { CheckedDatapoint, CheckedTask } from "../../../modules/datapoint.t
 import type { Hook, HookTable } from "../../../modules/hook.ts";
 import { shardId, toSeq } from "../../../proto/ids.ts";
 import { shardOf } from "../../../proto/shard-of.ts";
+import { fieldsOf, type StateField } from "../../support/state-fields.ts";
 import { testModel } from "../../support/test-model.ts";
 
 /**
@@ -141,7 +142,7 @@ export async function inspect(store: Store): Promise<Found> {
     const [type = "", eid = ""] = key.split(" ");
     const [stored] = await store.load([{ shard: shardOf("entity", type, eid, shards), type, eid }]);
     if (stored === undefined || stored.tombstone) continue;
-    const fields = JSON.parse(stored.state) as Record<string, { v: number; n: number }>;
+    const fields = fieldsOf<StateField<number>>(stored.state);
     for (const [attr, { v, n }] of Object.entries(fields)) {
       // Answers of different shards may reach a plain attribute in any order: only their number is known.
       state.set(`${key} ${attr}`, attr === "late" ? `${n}` : `${v} of ${n}`);

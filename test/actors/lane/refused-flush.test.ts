@@ -8,6 +8,7 @@ import { shardOf } from "../../../proto/shard-of.ts";
 import { StarlingError } from "../../../proto/starling-error.ts";
 import { createMemoryStore, type MemoryStore } from "../../support/memory-store.ts";
 import { type SimulatedNode, startSimulatedNode } from "../../support/simulated-node.ts";
+import { fieldsOf } from "../../support/state-fields.ts";
 import { createClient } from "./protocol-client.ts";
 import { hook, hooks, model, runHook, shards, task } from "./protocol-script.ts";
 
@@ -37,7 +38,7 @@ async function start(store: Store, name: string, slow: "flush" | null = null): P
 /** What each entity's record says in the store. */
 function written(memory: MemoryStore): Map<string, number> {
   const found = [...memory.shards.values()].flatMap(({ entities }) => [...entities.values()]);
-  return new Map(found.map(({ eid, state }) => [eid, Number(/"late":\{"v":(\d+)/.exec(state)?.[1] ?? state)]));
+  return new Map(found.map(({ eid, state }) => [eid, Number(fieldsOf(state).late?.v ?? state)]));
 }
 
 const isHome = (eid: string): boolean => shardOf("entity", "dst", eid, shards) === home;

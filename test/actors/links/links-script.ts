@@ -16,6 +16,7 @@ import { copyDurable, createMemoryDurable, writeDurable } from "../../support/me
 import type { MemoryStore } from "../../support/memory-store.ts";
 import { createMemoryStore } from "../../support/memory-store.ts";
 import { type SimulatedNode, startSimulatedNode } from "../../support/simulated-node.ts";
+import { fieldsOf } from "../../support/state-fields.ts";
 import { createClient } from "../lane/protocol-client.ts";
 import type { DeathScript } from "../lane/protocol-deaths.ts";
 import { shards } from "../lane/protocol-script.ts";
@@ -181,7 +182,7 @@ export function inspectLinks({ shards: stored }: MemoryStore): string[] {
 }
 
 function plainLinks(type: string, eid: string, state: string): string[] {
-  const fields = JSON.parse(state) as Record<string, { readonly v: unknown }>;
+  const fields = fieldsOf(state);
   return Object.entries(fields).flatMap(([attr, { v }]) => {
     const spec = model.entities.get(type)?.attributes.get(attr);
     if (spec?.relation === null || spec?.kind !== "plain") return [];

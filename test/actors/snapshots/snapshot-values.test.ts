@@ -19,12 +19,15 @@ const model = configModel({
     ports: `observations int; multi_value: true, ${validity}`,
     peers: "plain array<link<host>>",
     flows: "timeseries",
+    tail: "plain string",
   },
   user: { "#": "id_data_type: int", eid: "plain string", note: "plain string" },
 });
 const host = specOf(model, "host");
 const noHooks: SnapshotHooks = { timeseries: new Map(), correlation: [], init: [], finalize: [] };
 const second = 1000;
+/** So long that it has a row of its own. */
+const large = "x".repeat(2_000);
 
 const planAt = (atMs: number): ValuesPlan => planValues("host", noHooks, atMs);
 const at = (atMs: number, told: readonly Told[]) => valuesAt(host, recordAt(host, "h", told), planAt(atMs));
@@ -65,14 +68,15 @@ describe("an entity at an instant", () => {
     expect(() => Object.assign((values.peers as object[])[0] ?? {}, { eid: "c" })).toThrow(TypeError);
   });
 
-  it("is the same again when it was written and read", () => {
+  it.each(["long", "short"] as const)("is the same again when it was written and read, from a %s state", (form) => {
     const plan = { ...planAt(5 * second), part: { newest: null }, master: true };
-    const entity = valuesAt(host, recordAt(host, "h", told, 7), plan);
+    const entity = valuesAt(host, recordAt(host, "h", [...told, { attr: "tail", v: large }], 7, form), plan);
     const again = readEntityAt(host, "h", writeEntityAt(entity));
     expect({ ...again, due: entity.due }).toEqual(entity);
     expect(readMaster(again)).toMatchObject({
       name: { v: 'a "name"', at: 7 },
-      big: { v: 9007199254740993n },
+      big: { v: 9007199254740993n, at: 7 },
+      tail: { v: large, at: 7 },
       load: [{ t1: 0, t2: 10 * second, v: 0.5, c: 0.8 }],
       flows: [{ v: { n: [1] } }],
     });

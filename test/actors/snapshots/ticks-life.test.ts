@@ -6,6 +6,7 @@ import { createMemoryDurable } from "../../support/memory-durable.ts";
 import { createMemoryStore } from "../../support/memory-store.ts";
 import { createRandom, seedOfRun } from "../../support/random.ts";
 import { type SimulatedNode, startSimulatedNode } from "../../support/simulated-node.ts";
+import { fieldsOf } from "../../support/state-fields.ts";
 import { all, failing, play, startWorld } from "../lane/hand-off-world.ts";
 import { createClient } from "../lane/protocol-client.ts";
 import { hook, model, removal, shards, task } from "../lane/protocol-script.ts";
@@ -98,10 +99,10 @@ async function startLife(hooks: HookTable) {
       const states: unknown[] = [];
       for (const shard of all) {
         const page = await store.readTickPage({ shard, tick, after: null, limit: 10, maxBytes: 1e9 }, () => []);
-        states.push(...page.records.map(({ state }) => JSON.parse(state).a.v));
+        states.push(...page.records.map(({ state }) => fieldsOf(state).a?.v));
       }
       const rows = all.flatMap((shard) => [...(durable.shards.get(shard)?.entities.values() ?? [])]);
-      return [states[0] ?? null, rows[0]?.tombstone === false ? JSON.parse(rows[0].state).a.v : null];
+      return [states[0] ?? null, rows[0]?.tombstone === false ? fieldsOf(rows[0].state).a?.v : null];
     },
     /** How often the log has the mark of a tick. */
     marksInLog: (tick: number) => {

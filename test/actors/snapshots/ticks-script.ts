@@ -15,6 +15,7 @@ import type { MemoryDurable, MemoryShard } from "../../support/memory-durable.ts
 import { copyDurable, createMemoryDurable, writeDurable } from "../../support/memory-durable.ts";
 import { createMemoryStore, type MemoryStore } from "../../support/memory-store.ts";
 import { type SimulatedNode, startSimulatedNode } from "../../support/simulated-node.ts";
+import { fieldsOf } from "../../support/state-fields.ts";
 import { createClient } from "../lane/protocol-client.ts";
 import type { DeathScript } from "../lane/protocol-deaths.ts";
 import { batches, type Found, hooks, inspect, model, removalAt, runHook, shards } from "../lane/protocol-script.ts";
@@ -201,7 +202,7 @@ export async function comparePage(
 }
 
 const textOfRecord = ({ type, eid, state, rows }: TickRecord): string =>
-  `${type} ${eid} ${state} ${rows.map(({ body }) => body).join("\n")}`;
+  `${type} ${eid} ${JSON.stringify(fieldsOf(state))} ${rows.map(({ body }) => body).join("\n")}`;
 
 /** What the log makes of an entity. */
 interface Replayed {
@@ -211,7 +212,7 @@ interface Replayed {
 }
 
 const textOfReplayed = ({ entity, history }: Replayed): string =>
-  `${entity.spec.id} ${entity.eid} ${writeState(entity, "whole")} ${history.join("\n")}`;
+  `${entity.spec.id} ${entity.eid} ${JSON.stringify(fieldsOf(writeState(entity, "whole")))} ${history.join("\n")}`;
 
 /** All entities of a shard after the entries up to a seq. */
 function stateAt(shard: MemoryShard, upTo: number): ReadonlyMap<string, Replayed> {

@@ -1,6 +1,6 @@
-import { createConnection } from "../../../actors/store/connection.ts";
+import { connectAll } from "../databases.ts";
 
-/** Reads the table of epochs again and again: a committed epoch never steps back. */
+/** Reads the tables of epochs again and again: a committed epoch never steps back. */
 export interface EpochWatch {
   /** How often a shard changed hands. */
   readonly changes: number;
@@ -17,18 +17,14 @@ interface ShardRow {
 const everyMs = 200;
 
 /** Starts watching. Readings that fail, as when PostgreSQL is away, are left out. */
-export function watchEpochs(url: string): EpochWatch {
-  const connection = createConnection({
-    url,
-    application: "epoch-watch",
-    statementTimeoutMs: 5_000,
-    connectTimeoutMs: 2_000,
-  });
+export function watchEpochs(urls: readonly string[]): EpochWatch {
+  const limits = { statementTimeoutMs: 5_000, connectTimeoutMs: 2_000 };
+  const connections = connectAll(urls, { application: "epoch-watch", ...limits });
   const epochs = new Map<number, number>();
   const state = { changes: 0, problems: [] as string[], closed: false };
   let wake: () => void = () => {};
   const read = async (): Promise<void> => {
-    const rows = await connection.query<ShardRow>("select shard, epoch::float8 as epoch from starling.shard");
+    const rows = await connections.query<ShardRow>("select shard, epoch::float8 as epoch from starling.shard");
     for (const { shard, epoch } of rows) {
       const before = epochs.get(shard) ?? epoch;
       if (epoch < before) state.problems.push(`the epoch of shard ${shard} stepped back from ${before} to ${epoch}`);
@@ -54,7 +50,7 @@ export function watchEpochs(url: string): EpochWatch {
       state.closed = true;
       wake();
       await running;
-      await connection.close();
+      await connections.close();
     },
   };
 }

@@ -1,9 +1,9 @@
 import { setTimeout } from "node:timers/promises";
-import { createConnection } from "../../../actors/store/connection.ts";
 import type { NodeStatus } from "../../../proto/admin-client.ts";
 import { connect } from "../../../proto/client.ts";
 import type { ReachOptions } from "../../../proto/client-dialler.ts";
 import { toStarlingError } from "../../../proto/starling-error.ts";
+import { connectAll } from "../databases.ts";
 import { openKillDatabase } from "../kill-facts.ts";
 import type { TestCluster } from "./test-cluster.ts";
 
@@ -13,7 +13,7 @@ export async function statusOf(address: string, reach: ReachOptions = {}): Promi
   return await client.admin.status();
 }
 
-/** Why not every shard is owned by one living node, as the database says, too; empty: each is. */
+/** Why not every shard is owned by one living node, as the databases say, too; empty: each is. */
 export async function findUnowned(cluster: TestCluster): Promise<string[]> {
   return (await lookAtOwners(cluster)).problems;
 }
@@ -33,17 +33,13 @@ export async function untilEachWasOwned(cluster: TestCluster, withinMs: number):
 }
 
 async function lookAtOwners(cluster: TestCluster): Promise<{ problems: string[]; owned: number[] }> {
-  const connection = createConnection({
-    url: cluster.databaseUrl,
-    application: "liveness",
-    statementTimeoutMs: 5_000,
-    connectTimeoutMs: 2_000,
-  });
+  const limits = { statementTimeoutMs: 5_000, connectTimeoutMs: 2_000 };
+  const connections = connectAll(cluster.databaseUrls, { application: "liveness", ...limits });
   const problems: string[] = [];
   const owned: number[] = [];
   try {
     const text = "select shard, epoch::float8 as epoch, owner from starling.shard order by shard";
-    const rows = await connection.query<{ shard: number; epoch: number; owner: string | null }>(text);
+    const rows = await connections.query<{ shard: number; epoch: number; owner: string | null }>(text);
     const holders = new Map<number, { epoch: number; name: string }[]>();
     for (const { name, address, process } of cluster.nodes) {
       if (process === null) continue;
@@ -54,7 +50,7 @@ async function lookAtOwners(cluster: TestCluster): Promise<{ problems: string[];
       }
     }
     const { entity, system } = cluster.shards;
-    if (rows.length !== entity + system) problems.push(`${rows.length} shards stand in the database`);
+    if (rows.length !== entity + system) problems.push(`${rows.length} shards stand in the databases`);
     for (const { shard, epoch, owner } of rows) {
       const held = holders.get(shard) ?? [];
       if (held.length === 1 && held[0]?.epoch === epoch && owner !== null) {
@@ -67,19 +63,18 @@ async function lookAtOwners(cluster: TestCluster): Promise<{ problems: string[];
   } catch (error) {
     problems.push(toStarlingError(error).message);
   } finally {
-    await connection.close();
+    await connections.close();
   }
   return { problems, owned };
 }
 
 /** Shards whose log is not processed and delivered to its end. */
 export async function findBacklog(cluster: TestCluster): Promise<string[]> {
-  await using database = openKillDatabase(cluster.databaseUrl);
+  await using databases = openKillDatabase(cluster.databaseUrls);
   try {
-    const logs = await database.logs();
-    return logs
-      .filter(({ end, watermark, delivered }) => end !== watermark || end !== delivered)
-      .map((log) => `shard ${log.shard} ends at ${log.end}: watermark ${log.watermark}, delivered ${log.delivered}`);
+    return (await databases.openLogs()).map(
+      (log) => `shard ${log.shard} ends at ${log.end}: watermark ${log.watermark}, delivered ${log.delivered}`,
+    );
   } catch (error) {
     return [toStarlingError(error).message];
   }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { ReachOptions } from "../../../proto/client-dialler.ts";
+import { openDatabases, settingsOf } from "../databases.ts";
 import { startTestEtcd, type TestEtcd } from "../etcd-server.ts";
 import { startTestPostgres } from "../postgres-server.ts";
 import { repository } from "../repository.ts";
@@ -19,7 +20,9 @@ export interface TestCluster extends AsyncDisposable {
   /** Parties: the nodes' names, `etcd`, `postgres`. */
   readonly network: Network;
   readonly etcd: TestEtcd;
-  /** For a test's own connections, without a proxy. */
+  /** For a test's own connections, without a proxy; all of them are in one PostgreSQL. */
+  readonly databaseUrls: readonly string[];
+  /** The first. */
   readonly databaseUrl: string;
   readonly shards: { readonly entity: number; readonly system: number };
   /** How clients reach the nodes. */
@@ -63,7 +66,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
   const configDir = options.configDir ?? join(repository, "test/support/cluster-config");
   const folder = await mkdtemp(join(tmpdir(), "starling-cluster-"));
   let [postgres, etcd] = await Promise.all([startTestPostgres(), startTestEtcd()]);
-  const database = await postgres.createDatabase();
+  const { urls, settings } = await openDatabases(postgres.createDatabase);
   const network = createNetwork(names);
   const nodes: ClusterNode[] = [];
   const shardFlags = ["--entity-shards", `${shards.entity}`, "--system-shards", `${shards.system}`];
@@ -72,7 +75,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
     const open = (from: string | null, to: string, target: () => { path: string } | { host: string; port: number }) =>
       network.open({ from, to, target });
     const toEtcd = await open(name, "etcd", () => addressOf(etcd.endpoint));
-    const toPostgres = await open(name, "postgres", () => ({ path: socketOf(database.url) }));
+    const toPostgres = await open(name, "postgres", () => ({ path: socketOf(settings.databaseUrl) }));
     const toNode = await open(null, name, () => ({ host: "127.0.0.1", port }));
     const address = `127.0.0.1:${toNode.port}`;
     const coordinator = added.isAlone === true ? [] : ["--etcd", `127.0.0.1:${toEtcd.port}`];
@@ -83,7 +86,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
       process: {
         configDir,
         dataDir: join(folder, name),
-        databaseUrl: `postgres://starling@127.0.0.1:${toPostgres.port}/${databaseOf(database.url)}`,
+        ...settingsOf(urls.map((url) => `postgres://starling@127.0.0.1:${toPostgres.port}/${databaseOf(url)}`)),
         flags: [...own, ...coordinator, ...shardFlags, ...flags, ...flagsOf(name), ...(added.flags ?? [])],
         ...(added.env && { env: added.env }),
       },
@@ -99,7 +102,7 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
     await rm(folder, { recursive: true, force: true });
   };
   const cluster: TestCluster = {
-    ...{ nodes, network, etcd, shards, reach, databaseUrl: database.url, add, close },
+    ...{ nodes, network, etcd, shards, reach, databaseUrls: urls, databaseUrl: settings.databaseUrl, add, close },
     get addresses() {
       return nodes.map(({ address }) => address);
     },

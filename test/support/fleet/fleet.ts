@@ -1,9 +1,9 @@
 import { setTimeout } from "node:timers/promises";
-import { createConnection } from "../../../actors/store/connection.ts";
 import { type Client, connect } from "../../../proto/client.ts";
 import type { ReachOptions } from "../../../proto/client-dialler.ts";
 import { toStarlingError } from "../../../proto/starling-error.ts";
 import { untilNothing } from "../cluster/liveness.ts";
+import { connectAll } from "../databases.ts";
 import type { KillDatapoint } from "../kill-model.ts";
 import { createRandom } from "../random.ts";
 import { checkFleetEnd, type FleetFacts, heldAt, referrersAsked, ridesAsked } from "./end-checker.ts";
@@ -44,7 +44,7 @@ export interface StoredFacts {
 export interface FleetOptions {
   readonly addresses: readonly string[];
   /** Without a proxy. */
-  readonly databaseUrl: string;
+  readonly databaseUrls: readonly string[];
   readonly seed: number;
   readonly reach?: ReachOptions;
 }
@@ -53,7 +53,7 @@ const askEveryMs = [500, 2_500] as const;
 
 /** Starts the load, the readers, and somebody who asks for runs beside those of the schedule. */
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
-  const { addresses, databaseUrl, seed, reach = {} } = options;
+  const { addresses, databaseUrls, seed, reach = {} } = options;
   const load = await startFleetLoad(options);
   const reader = startRunReader(options);
   const stop = new AbortController();
@@ -69,29 +69,29 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     },
     settle: async (withinMs) => {
       const late = (what: string) => (found: readonly string[]) => found.slice(0, 5).map((one) => `${what}: ${one}`);
-      await using database = openDatabase(databaseUrl);
+      await using databases = openFleetDatabases(databaseUrls);
       await using client = await connect({ ...reach, addresses, callMs: withinMs });
       const mortals = await untilNothing(async () => {
         const { passing, dropped } = load.sent;
-        return (await database.mortals()).filter((eid) => passing.has(eid) || dropped.has(eid));
+        return (await databases.mortals()).filter((eid) => passing.has(eid) || dropped.has(eid));
       }, withinMs);
       const tick = await client.snapshots.run({ full: seed % 2 === 0 }).catch((error: unknown) => error);
       const asked = typeof tick === "number" ? [] : [`a run could not be asked for: ${toStarlingError(tick).message}`];
       const last = typeof tick === "number" ? tick : Number.MAX_SAFE_INTEGER;
-      const open = await untilNothing(() => database.openUpTo(last), asked.length > 0 ? 0 : withinMs);
+      const open = await untilNothing(() => databases.openUpTo(last), asked.length > 0 ? 0 : withinMs);
       await reader.finish();
       return [...late("there after their time")(mortals), ...asked, ...late("a run is not done")(open)];
     },
     check: async (facts) => {
       await using client = await connect({ ...reach, addresses });
-      await using database = openDatabase(databaseUrl);
+      await using databases = openFleetDatabases(databaseUrls);
       const runs = [...reader.runs.values()].sort((a, b) => a.tick - b.tick);
       const problems = [
         ...load.errors,
         ...reader.problems,
         ...runs.flatMap((run) => checkRun(run, load.sent).slice(0, 8)),
         ...checkSequence(runs),
-        ...checkFleetEnd(await readFacts(client, { load, runs, facts, database }), load.sent),
+        ...checkFleetEnd(await readFacts(client, { load, runs, facts, databases }), load.sent),
       ];
       const { told, refused, failed } = reader;
       return { problems, runs: { finished: runs.length, failed: failed.size, told, refused } };
@@ -110,7 +110,7 @@ async function askForRuns({ addresses, seed, reach = {} }: FleetOptions, signal:
   }
 }
 
-interface FleetDatabase extends AsyncDisposable {
+interface FleetDatabases extends AsyncDisposable {
   /** Guests and badges. */
   mortals(): Promise<string[]>;
   /** Runs that are not over, with the shards that they wait for, and tasks that are on their way, of ticks up to this one. */
@@ -118,37 +118,47 @@ interface FleetDatabase extends AsyncDisposable {
   references(): Promise<FleetFacts["references"]>;
 }
 
-function openDatabase(url: string): FleetDatabase {
+function openFleetDatabases(urls: readonly string[]): FleetDatabases {
   const times = { statementTimeoutMs: 20_000, connectTimeoutMs: 5_000 };
-  const connection = createConnection({ url, application: "fleet", ...times });
+  const connections = connectAll(urls, { application: "fleet", ...times });
   return {
     mortals: async () => {
       const text = "select eid from starling.entity where type in ('guest', 'badge') and not tombstone";
-      return (await connection.query<{ eid: string }>(text)).map(({ eid }) => eid);
+      return (await connections.query<{ eid: string }>(text)).map(({ eid }) => eid);
     },
     openUpTo: async (tick) => {
-      const text = `select format('run %s in phase %s waits for %s', r.tick, r.phase, (
-            select string_agg(format('shard %s of %s epoch %s %s', s.shard, s.owner, s.epoch,
-                case when m.shard is null then 'without a mark' else format('at %s/%s', m.seq, m.eid) end), ', ')
-              from starling.shard s left join starling.snapshot_mark m on m.shard = s.shard and m.tick = r.tick
-              where m.done is not true)) as open
-          from starling.snapshot_run r where r.tick <= $1 and r.status = 'running'
-        union all select format('tasks of run %s in shard %s', tick, shard) from starling.snapshot_task where tick <= $1`;
-      return (await connection.query<{ open: string }>(text, [tick])).map(({ open }) => open);
+      const running =
+        "select tick, phase from starling.snapshot_run where tick <= $1 and status = 'running' order by tick";
+      const runs = await connections.query<{ tick: string; phase: string }>(running, [tick]);
+      const waiting = await Promise.all(runs.map((run) => connections.query<{ text: string }>(waitsText, [run.tick])));
+      // A run that has ended wrote its tasks before: these are asked for last.
+      const left = "select format('tasks of run %s in shard %s', tick, shard) as text from starling.snapshot_task";
+      const tasks = await connections.query<{ text: string }>(`${left} where tick <= $1`, [tick]);
+      const waits = waiting.map((shards) => shards.map(({ text }) => text).join(", "));
+      return [
+        ...runs.map((run, at) => `run ${run.tick} in phase ${run.phase} waits for ${waits[at]}`),
+        ...tasks.map(({ text }) => text),
+      ];
     },
-    references: () => connection.query("select eid, attr, target from starling.reference where type = 'bus'"),
-    [Symbol.asyncDispose]: () => connection.close(),
+    references: () => connections.query("select eid, attr, target from starling.reference where type = 'bus'"),
+    [Symbol.asyncDispose]: () => connections.close(),
   };
 }
+
+const waitsText = `
+  select format('shard %s of %s epoch %s %s', s.shard, s.owner, s.epoch,
+      case when m.shard is null then 'without a mark' else format('at %s/%s', m.seq, m.eid) end) as text
+    from starling.shard s left join starling.snapshot_mark m on m.shard = s.shard and m.tick = $1
+    where m.done is not true order by s.shard`;
 
 interface FactSources {
   readonly load: FleetLoad;
   readonly runs: readonly ToldRun[];
   readonly facts: StoredFacts;
-  readonly database: FleetDatabase;
+  readonly databases: FleetDatabases;
 }
 
-async function readFacts(client: Client, { load, runs, facts, database }: FactSources): Promise<FleetFacts> {
+async function readFacts(client: Client, { load, runs, facts, databases }: FactSources): Promise<FleetFacts> {
   const referrers = new Map<string, string[]>();
   const ask = async (key: string, query: { type: string; eid: string; at?: number }): Promise<void> => {
     const { links } = await client.entities.links({ ...query, reverse: true, limit: 1_000 });
@@ -161,7 +171,7 @@ async function readFacts(client: Client, { load, runs, facts, database }: FactSo
   for (const eid of referrersAsked.stops) {
     for (const n of ridesAsked) await ask(`${eid} ${n}`, { type: "stop", eid, at: heldAt(load.beginsAt, n) });
   }
-  const [mortals, references] = await Promise.all([database.mortals(), database.references()]);
+  const [mortals, references] = await Promise.all([databases.mortals(), databases.references()]);
   return { runs, referrers, references, mortals, told: tasksIn(facts.raw), kept: tasksIn(facts.history) };
 }
 
