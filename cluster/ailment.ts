@@ -14,6 +14,7 @@ export interface AilmentOptions {
 export interface Ailment {
   readonly state: "ailing" | "well";
   report(now: "trouble" | "fine"): void;
+  /** From now on nothing is told, whatever is reported: what is cut off as a node ends fails, too. */
   close(): void;
 }
 
@@ -22,6 +23,7 @@ export function createAilment(options: AilmentOptions): Ailment {
   const { clock, onChange, ailingAfterMs = 2000, wellAfterMs = 5000 } = options;
   let state: Ailment["state"] = "well";
   let reported: "trouble" | "fine" = "fine";
+  let status: "open" | "closed" = "open";
   let cancel = (): void => {};
   const turnAfter = (ms: number, next: Ailment["state"]): void => {
     cancel();
@@ -35,13 +37,16 @@ export function createAilment(options: AilmentOptions): Ailment {
       return state;
     },
     report: (now) => {
-      if (now === reported) return;
+      if (now === reported || status === "closed") return;
       reported = now;
       if (now === "trouble" && state === "well") turnAfter(ailingAfterMs, "ailing");
       else if (now === "fine" && state === "ailing") turnAfter(wellAfterMs, "well");
       // It was over before it counted, or began again before it was over.
       else cancel();
     },
-    close: () => cancel(),
+    close: () => {
+      status = "closed";
+      cancel();
+    },
   };
 }

@@ -170,11 +170,15 @@ function readNumbers(entity: Entity, spec: AttributeSpec, text: string): void {
 }
 
 function readShortNumbers(entity: Entity, spec: AttributeSpec, text: string): void {
-  const [t1 = 0, n = 1, t2 = t1, c = 1] = text.split(",").map(Number);
-  setNumbers(entity, spec, [t1, t2, c, n]);
+  setNumbers(entity, spec, shortNumbers(text));
 }
 
 type Numbers = readonly [t1: number, t2: number, c: number, n: number];
+
+function shortNumbers(text: string): Numbers {
+  const [t1 = 0, n = 1, t2 = t1, c = 1] = text.split(",").map(Number);
+  return [t1, t2, c, n];
+}
 
 function setNumbers({ numbers }: Entity, spec: AttributeSpec, [t1, t2, c, n]: Numbers): void {
   const first = numbersEach * spec.index;
@@ -183,6 +187,27 @@ function setNumbers({ numbers }: Entity, spec: AttributeSpec, [t1, t2, c, n]: Nu
   numbers[first + 2] = c;
   numbers[first + 3] = n;
 }
+
+/** A whole record's state with all its attributes long, as clients get them; values as they stand. */
+export function longState(state: string): string {
+  const members: string[] = [];
+  let at = 1;
+  while (at < state.length - 1 && !state.startsWith('"#', at)) {
+    const colon = state.indexOf('":', at + 1) + 1;
+    const isShort = state.charCodeAt(colon + 1) === openList;
+    const start = colon + (isShort ? ":[" : ':{"v":').length;
+    const end = endOfValue(state, start);
+    const close = state.indexOf(isShort ? "]" : "}", end);
+    const [t1, t2, c, n] = isShort ? shortNumbers(state.slice(end + 1, close)) : none;
+    const long = `{"v":${state.slice(start, end)},"t1":${t1},"t2":${t2},"c":${c},"n":${n}}`;
+    members.push(isShort ? `${state.slice(at, colon + 1)}${long}` : state.slice(at, close + 1));
+    at = close + 2;
+  }
+  if (at < state.length - 1) members.push(state.slice(at, -1));
+  return `{${members.join(",")}}`;
+}
+
+const none: Numbers = [0, 0, 1, 0];
 
 /** Reads what the mark names, `"attr":{…}` each; the values come beside the state. */
 function readLarge(entity: Entity, marked: string, large: readonly LargeValue[] = []): void {

@@ -1,6 +1,7 @@
 import type { Engine, LogPlace, OwnedRecord } from "../../actors/engine.ts";
 import { observedAt } from "../../actors/history/history-at.ts";
 import { type Histories, type HistoryPart, readHistories } from "../../actors/history/history-read.ts";
+import { longState } from "../../actors/lane/entity-state.ts";
 import type { Part } from "../../actors/lane/part.ts";
 import { splitBatch } from "../../actors/sessions/batch.ts";
 import { type CallChannel, type CallSession, replyOf } from "../../actors/sessions/call-session.ts";
@@ -116,7 +117,8 @@ async function listRecords({ engine, model }: EntitiesOptions, request: ListRequ
 
 function storedRecordOf(row: StoredEntity) {
   const token = wireToken({ shard: row.shard, epoch: toEpoch(0), seq: row.applied });
-  return { type: row.type, eid: row.eid, createdAt: row.createdAt, attributesJson: row.state, token, ttlJson: "{}" };
+  const { type, eid, createdAt } = row;
+  return { type, eid, createdAt, attributesJson: longState(row.state), token, ttlJson: "{}" };
 }
 
 async function* rawDatapoints({ engine, model }: EntitiesOptions, request: RawRequest, signal: AbortSignal) {

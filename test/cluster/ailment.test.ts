@@ -36,3 +36,14 @@ test("it is over when everything has succeeded for five seconds, counted anew af
   expect(ailment.state).toBe("well");
   expect(clock.timers).toBe(0);
 });
+
+test("after its end nothing is told, and nothing waits", async () => {
+  const { clock, told, ailment } = watched();
+  ailment.report("trouble");
+  ailment.close();
+  ailment.report("fine");
+  ailment.report("trouble");
+  expect(clock.timers).toBe(0);
+  await clock.advance(10_000);
+  expect(told).toEqual([]);
+});

@@ -21,7 +21,7 @@ interface ClosedSession {
   readonly lastNumber: number;
 }
 
-const senders = 3;
+const senders = 2;
 const patienceMs = 3000;
 
 /** Sessions that are closed in order, of each sender one after another, and that somebody uses again later (R11). */
@@ -56,14 +56,14 @@ export class ClosedSessions {
     let number = 0;
     new SimClient({
       ...{ name, level, clock, random: random.next, ...(isNamed ? {} : { session: "" }) },
-      paceMs: () => 50 + 500 * random.next(),
+      paceMs: () => 50 + 400 * random.next(),
       next: () => (number === lastNumber ? null : this.#draw(name, ++number)),
       connect: (listener) => node()?.stream(listener) ?? null,
       onAcked: (batch, outcome) => checker.onAcked(batch, outcome, said),
       onError: (text) => checker.add("client", text),
       onBound: (text) => checker.add("bounds", text),
       onClosed: (id) => {
-        clock.after(10 + 1500 * random.next() ** 2, () => this.#useAgain({ id, name, lastNumber }));
+        clock.after(10 + 1000 * random.next() ** 2, () => this.#useAgain({ id, name, lastNumber }));
         this.#next();
       },
     });

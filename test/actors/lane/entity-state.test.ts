@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { applyTtl, createEntity, type Entity } from "../../../actors/lane/entity.ts";
-import { restoreEntity, writeState } from "../../../actors/lane/entity-state.ts";
+import { longState, restoreEntity, writeState } from "../../../actors/lane/entity-state.ts";
 import { toSeq, toShardId } from "../../../proto/ids.ts";
 import { configModel } from "../../support/config-model.ts";
 import { fieldsOf } from "../../support/state-fields.ts";
@@ -87,6 +87,8 @@ test("a short state reads back as it was, and leaves out what says nothing", () 
   expect(again.values.slice(0, values.length)).toEqual(values);
   expect(again.numbers).toEqual(entity.numbers);
   expect(writeState(again, "row", "short")).toBe(state);
+  expect(longState(state)).toBe(writeState(again));
+  expect(longState(writeState(again))).toBe(writeState(again));
   expect(fieldsOf(state)).toEqual(fieldsOf(writeState(again)));
 });
 
@@ -95,7 +97,10 @@ test("members of both forms stand side by side, as do attributes that the model 
   const entity = restored(`{"text0":["a",5],${gone},"text1":{"v":"b","t1":6,"t2":7,"c":1,"n":3}}`);
   expect(entity.values.slice(0, 2)).toEqual(['"a"', '"b"']);
   expect(entity.numbers.slice(0, 8)).toEqual([5, 5, 1, 1, 6, 7, 1, 3]);
-  expect(writeState(entity, "row", "short")).toBe(`{"text0":["a",5],"text1":["b",6,3,7],${gone}}`);
+  const state = writeState(entity, "row", "short");
+  expect(state).toBe(`{"text0":["a",5],"text1":["b",6,3,7],${gone}}`);
+  expect(JSON.parse(longState(state))).toEqual(fieldsOf(state));
+  expect(longState("{}")).toBe("{}");
 });
 
 test("nothing, tokens alone, and attributes that the model has no more", () => {
