@@ -65,8 +65,12 @@ export interface ScheduleState {
   readonly last: number;
 }
 
-/** What it is told: deadlines that are due, or, by itself, to run one. */
+/**
+ * What it is told: to begin, if it has not; deadlines that are due; or, by itself, to run one. Who tells it to begin may know less
+ * than it does: an earlier telling may be on its way still.
+ */
 export type ScheduleMessage =
+  | { readonly kind: "begin"; readonly deadlines: readonly []; readonly upTo: number }
   | { readonly kind: "due"; readonly deadlines: readonly number[]; readonly upTo: number }
   | { readonly kind: "run"; readonly scheduled: number };
 
@@ -82,6 +86,7 @@ export function scheduleBehaviour(name: string, callback: ScheduleCallback): Beh
     receive: async function (this: unknown, state, told, ctx) {
       const message = told as ScheduleMessage;
       if (message.kind === "run") return { tasks: await runOnce.call(this, callback, message.scheduled, ctx) };
+      if (message.kind === "begin" && state !== null) return {};
       const last = Math.max(message.upTo, state?.last ?? message.upTo);
       const due = state === null ? [] : message.deadlines.filter((deadline) => deadline > state.last);
       return { state: { last }, sends: due.map((scheduled) => ({ to: self, message: { kind: "run", scheduled } })) };

@@ -177,7 +177,13 @@ function createClusterTimer(
     if (status === "away") last = await read();
     status = "here";
     const now = wall();
-    const due = last === null ? { deadlines: [], upTo: now } : planDue(next, last, now, catchUp);
+    if (last === null) {
+      // From where it began the state says, when that is there.
+      status = "away";
+      if (owns(shard)) await tell({ kind: "begin", deadlines: [], upTo: now });
+      return;
+    }
+    const due = planDue(next, last, now, catchUp);
     if (due === null || !owns(shard)) return;
     await tell({ kind: "due", ...due });
     options.counters.add("schedule_deadlines", due.deadlines.length);

@@ -9,9 +9,10 @@ import { createNextDeadline } from "../../../actors/schedules/schedule-cron.ts";
 import { planDue, type ScheduleDriver, startScheduleDriver } from "../../../actors/schedules/schedule-driver.ts";
 import { CallSession, defaultCallLimits } from "../../../actors/sessions/call-session.ts";
 import { startLocalEngine } from "../../../actors/start-local-engine.ts";
+import type { MessageContext } from "../../../modules/behaviour.ts";
 import { modelWithBehaviours } from "../../../modules/behaviour-model.ts";
 import { createRegistrar } from "../../../modules/registrar.ts";
-import type { CatchUp, ScheduleOptions, ScheduleRun } from "../../../modules/schedule.ts";
+import { type CatchUp, type ScheduleOptions, type ScheduleRun, scheduleBehaviour } from "../../../modules/schedule.ts";
 import { type ShardId, shardId, toNodeId } from "../../../proto/ids.ts";
 import { createManualClock, type ManualClock } from "../../support/manual-clock.ts";
 import { createMemoryStore, type MemoryStore } from "../../support/memory-store.ts";
@@ -156,6 +157,22 @@ describe("a schedule of the cluster", () => {
     await pass(3 * 60_000 + 5000);
     expect(node.ran).toEqual(minutes(1, 2, 3));
     expect(await recorded()).toEqual(minutes(1, 2, 3));
+  });
+
+  test("begins once, however late the first telling takes effect: no deadline behind it is passed over", async () => {
+    const node = await start(cluster("all"), all);
+    await pass(2_000);
+    // A telling that was sent twice, or by a node that had not read of the first one.
+    const late = { state: { last: epoch + 60_000 } };
+    const told = { kind: "begin", deadlines: [], upTo: epoch + 240_000 };
+    const { receive } = scheduleBehaviour("schedule/test/minutely", () => []);
+    expect(await receive(late.state, told, {} as MessageContext)).toEqual({});
+    expect(await receive(null, told, {} as MessageContext)).toMatchObject({
+      state: { last: epoch + 240_000 },
+      sends: [],
+    });
+    await pass(3 * 60_000);
+    expect(node.ran).toEqual(minutes(1, 2, 3));
   });
 
   test.each<[CatchUp, number[]]>([
