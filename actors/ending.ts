@@ -18,7 +18,7 @@ export interface EndingWait {
   readonly text: string;
   /** Less than the whole. */
   readonly withinMs?: number;
-  /** Whose silence ends it; default: any database's. */
+  /** Whose silence ends it; default: whichever is first. */
   readonly database?: number;
 }
 
