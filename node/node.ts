@@ -228,14 +228,16 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     log,
   });
   snapshots = runs;
-  const upkeep = [openUpkeep({ config, database, calls, engine: serving, counters, log }), () => runs.close()];
-  opened.push(async () => {
-    ending.begin();
+  // What is with the store happens as a whole or not at all.
+  const whileAnswered = (end: Closing): Closing => {
     const text = "what the node does by itself has not ended";
-    // What is with the store happens as a whole or not at all.
-    const ended = ending.wait(Promise.all(upkeep.map((end) => end())), { text });
-    await ended.catch((error: unknown) => log.warn({ problem: String(error) }, text));
-  });
+    return async () => {
+      ending.begin();
+      await ending.wait(end(), { text }).catch((error: unknown) => log.warn({ problem: String(error) }, text));
+    };
+  };
+  opened.push(whileAnswered(() => runs.close()));
+  opened.push(whileAnswered(openUpkeep({ config, database, calls, engine: serving, counters, log })));
   const { name } = membership.self;
   const httpAddress = http.address;
   log.info(

@@ -99,7 +99,7 @@ function numbersText(numbers: readonly number[], index: number): string {
   return takeText(text);
 }
 
-const [newline, comma, one, openList, closeList, close] = [10, 44, 49, 91, 93, 125];
+const [newline, comma, one, closeList, close] = [10, 44, 49, 93, 125];
 
 /** Fills an activation from what is stored; attributes that the model no longer has are kept as they stand. */
 export function restoreEntity(entity: Entity, stored: StoredEntity | null): void {
@@ -130,7 +130,27 @@ function bytesOfLoaded({ values, unknown }: Entity, stateLength: number): number
   return held ? bytes + rest : bytes;
 }
 
-const stateField = /^"([^"]+)":(?:\{"v":|\[)/;
+/** One attribute of a state: where its value begins and ends, and where its last bracket stands. */
+export interface StateMember {
+  readonly attr: string;
+  readonly isShort: boolean;
+  readonly start: number;
+  readonly end: number;
+  readonly close: number;
+}
+
+const [shortHead, longHead] = ['":[', '":{"v":'];
+
+/** The member that begins at a place; null: there is none of an attribute. No attribute's name begins with #. */
+export function memberAt(state: string, at: number): StateMember | null {
+  if (state.startsWith('"#', at)) return null;
+  const quote = state.indexOf('"', at + 1);
+  const isShort = state.startsWith(shortHead, quote);
+  if (!isShort && !state.startsWith(longHead, quote)) return null;
+  const start = quote + (isShort ? shortHead : longHead).length;
+  const end = endOfValue(state, start);
+  return { attr: state.slice(at + 1, quote), isShort, start, end, close: state.indexOf(isShort ? "]" : "}", end) };
+}
 
 /**
  * Reads what {@link writeState} wrote. JSON.parse would lose the text of the values (and int64 beyond 2^53), so each
@@ -145,13 +165,10 @@ function readState(entity: Entity, { state, large }: StoredEntity): void {
       entity.ttlTokens = JSON.parse(state.slice(at + 7, -1)) as Record<string, number>;
       return;
     }
-    const head = stateField.exec(state.slice(at, at + 300));
-    if (head === null) throw new Error(`the stored state of ${entity.spec.id} ${entity.eid} is damaged at ${at}`);
-    const start = at + head[0].length;
-    const end = endOfValue(state, start);
-    const isShort = state.charCodeAt(start - 1) === openList;
-    const close = state.indexOf(isShort ? "]" : "}", end);
-    const spec = entity.spec.attributes.get(head[1] ?? "");
+    const member = memberAt(state, at);
+    if (member === null) throw new Error(`the stored state of ${entity.spec.id} ${entity.eid} is damaged at ${at}`);
+    const { attr, isShort, start, end, close } = member;
+    const spec = entity.spec.attributes.get(attr);
     if (spec === undefined) {
       entity.unknown += `${entity.unknown === "" ? "" : ","}${state.slice(at, close + 1)}`;
     } else {
@@ -192,22 +209,17 @@ function setNumbers({ numbers }: Entity, spec: AttributeSpec, [t1, t2, c, n]: Nu
 export function longState(state: string): string {
   const members: string[] = [];
   let at = 1;
-  while (at < state.length - 1 && !state.startsWith('"#', at)) {
-    const colon = state.indexOf('":', at + 1) + 1;
-    const isShort = state.charCodeAt(colon + 1) === openList;
-    const start = colon + (isShort ? ":[" : ':{"v":').length;
-    const end = endOfValue(state, start);
-    const close = state.indexOf(isShort ? "]" : "}", end);
-    const [t1, t2, c, n] = isShort ? shortNumbers(state.slice(end + 1, close)) : none;
-    const long = `{"v":${state.slice(start, end)},"t1":${t1},"t2":${t2},"c":${c},"n":${n}}`;
-    members.push(isShort ? `${state.slice(at, colon + 1)}${long}` : state.slice(at, close + 1));
+  for (let member = memberAt(state, at); member !== null; member = memberAt(state, at)) {
+    const { attr, isShort, start, end, close } = member;
+    const [t1, t2, c, n] = isShort ? shortNumbers(state.slice(end + 1, close)) : [];
+    const long = `"${attr}":{"v":${state.slice(start, end)},"t1":${t1},"t2":${t2},"c":${c},"n":${n}}`;
+    members.push(isShort ? long : state.slice(at, close + 1));
     at = close + 2;
   }
+  // What is of no attribute comes last.
   if (at < state.length - 1) members.push(state.slice(at, -1));
   return `{${members.join(",")}}`;
 }
-
-const none: Numbers = [0, 0, 1, 0];
 
 /** Reads what the mark names, `"attr":{…}` each; the values come beside the state. */
 function readLarge(entity: Entity, marked: string, large: readonly LargeValue[] = []): void {

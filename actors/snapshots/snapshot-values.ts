@@ -8,7 +8,7 @@ import { type FoundHistory, type HistoryPart, mergeHistories } from "../history/
 import { historyRuleOf } from "../history/history-rule.ts";
 import { compareStarts, confidenceOf, mergeRuns, observe, type Piece, wholeRuns } from "../history/history-run.ts";
 import { currentValues, keepNewest, nextChange } from "../history/history-value.ts";
-import { endOfValue } from "../lane/entity-state.ts";
+import { memberAt } from "../lane/entity-state.ts";
 import { type LargeValue, splitState } from "../store/large-value.ts";
 
 /** What is stored of one entity, as it was at its shard's mark. */
@@ -137,20 +137,19 @@ function readPlain({ spec, plain, plainAt }: Pick<ValuesDraft, "spec" | "plain" 
       plainAt[attribute.index] = arrivalOf(state, state.indexOf(`"${attr}":{`) + attr.length + 3 + afterName);
   }
   while (at < state.length - 1 && state.charCodeAt(at + 1) !== hash) {
-    const quote = state.indexOf('"', at + 1);
-    const isShort = state.charCodeAt(quote + 2) === openList;
-    const start = quote + (isShort ? '":['.length : '":{"v":'.length);
-    const end = endOfValue(state, start);
-    const attribute = attributes.get(state.slice(at + 1, quote));
+    const member = memberAt(state, at);
+    if (member === null) throw new Error(`a stored state of ${spec.id} is damaged at ${at}`);
+    const { attr, isShort, start, end, close } = member;
+    const attribute = attributes.get(attr);
     if (attribute?.kind === "plain") {
       plain[attribute.index] = state.slice(start, end);
       if (plainAt !== null) plainAt[attribute.index] = arrivalOf(state, end + (isShort ? 1 : afterName));
     }
-    at = state.indexOf(isShort ? "]" : "}", end) + 2;
+    at = close + 2;
   }
 }
 
-const [hash, openList] = [35, 91];
+const hash = 35;
 const afterName = ',"t1":'.length;
 
 /** Reads `t1` at a place in a state. */

@@ -101,6 +101,8 @@ test("members of both forms stand side by side, as do attributes that the model 
   expect(state).toBe(`{"text0":["a",5],"text1":["b",6,3,7],${gone}}`);
   expect(JSON.parse(longState(state))).toEqual(fieldsOf(state));
   expect(longState("{}")).toBe("{}");
+  const tokens = '"#ttl":{"v":5}}';
+  expect(longState(`{"text0":["a",5],${tokens}`)).toBe(`{"text0":{"v":"a","t1":5,"t2":5,"c":1,"n":1},${tokens}`);
 });
 
 test("nothing, tokens alone, and attributes that the model has no more", () => {
