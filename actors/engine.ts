@@ -26,6 +26,8 @@ export interface Engine {
   /** A stream serves the session, of its `opening`th opening: those of earlier ones on other nodes are to end. */
   tellSession(session: SessionId, opening: number): void;
   closeSession(session: SessionId): Promise<void>;
+  /** Those that are closed, on whatever node. */
+  findClosed(sessions: readonly SessionId[]): Promise<SessionId[]>;
   /** As {@link Settler.settle}. */
   settle: Settler["settle"];
   /** The record as its owner has it; with a token at least that state, or BEHIND. Null: no such entity. */

@@ -34,6 +34,7 @@ export interface LocalEngine {
   openSession(session: string, opening: SessionOpening): Promise<StoredSession>;
   useSession(session: SessionId): Promise<void>;
   closeSession(session: SessionId): Promise<void>;
+  findClosed(sessions: readonly SessionId[]): Promise<SessionId[]>;
   follow(filter: { type: string; eid: string | null; attr: string | null }, signal: AbortSignal): AsyncIterable<RawRow>;
   /** Replays an open dead letter of a shard that is here (R20). Raises MOVED. */
   replayDeadLetter(id: string): Promise<StoredDeadLetter>;

@@ -140,6 +140,7 @@ export function startLocalEngine(options: LocalEngineOptions): LocalEngine {
     },
     useSession: (session) => store.useSession(session),
     closeSession: (session) => store.closeSession(session),
+    findClosed: (sessions) => store.findClosed(sessions),
     follow: (filter, signal) => followers.follow(filter, signal),
     flushedUpTo: () => flushedUpTo(lanes.all, clock, options.wall),
     held: createHeld(lanes.all),

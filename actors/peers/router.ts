@@ -126,6 +126,7 @@ export function createRouter(options: RouterOptions): Router {
     useSession: (session) => local.useSession(session),
     tellSession: (session, opening) => peers.tellSession(session, opening),
     closeSession: (session) => local.closeSession(session),
+    findClosed: (sessions) => local.findClosed(sessions),
     get,
     reply,
     replayDeadLetter,

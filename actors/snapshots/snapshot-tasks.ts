@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import type { CheckedTask } from "../../modules/datapoint.ts";
 import type { Model } from "../../modules/model.ts";
 import type { Clock } from "../../proto/clock.ts";
@@ -64,6 +65,8 @@ export function createSnapshotTaskSender(options: SnapshotTaskSenderOptions): Se
       counters.add("snapshot_tasks_lost");
       log.error({ tick: row.tick, problem: wrong.message }, "tasks of snapshot hooks no longer fit the model");
     }
+    // Each part on its way listens to it.
+    setMaxListeners(0, signal);
     const fitting = tasks.flatMap((task) => (task instanceof StarlingError ? [] : [task]));
     await Promise.all(partsOf(options, row, fitting).map((part) => sendPart(options, part, signal)));
     counters.add("snapshot_tasks_sent", fitting.length);

@@ -14,8 +14,8 @@ import { StarlingError } from "../../proto/starling-error.ts";
  *    session never begins, and no deadline of the package ends that. Here a client has one session, and the next a new client.
  *
  * And one of networks: a connection that lost bytes on the way is silent for ever at both ends. A statement that has no
- * answer after a while is looked for in the server by a connection of its own: where it does not run, twice in a row, its
- * connection is destroyed, and the outcome is STORE. Slow statements run on.
+ * answer after a while is looked for in the server by a connection of its own: where its backend waits for this side or has gone,
+ * twice in a row, the connection is destroyed, and the outcome is STORE. Slow statements run on.
  */
 
 /** A value that goes to PostgreSQL; rows of bulk data are packed into one text (see pack.ts). */
@@ -195,6 +195,15 @@ function beginSession(place: Place, options: ConnectionOptions, onGone: (session
   return session;
 }
 
+/**
+ * Of a backend: whether it waits for its client, also in the middle of a statement that is prepared and not executed; null: there is
+ * no such backend. A server that is asked through another program knows the backends by other numbers than that program says.
+ */
+const lookText = `
+select pg_backend_pid() as own, (
+  select state like 'idle%' or coalesce(wait_event = 'ClientRead', false) from pg_stat_activity where pid = $1
+) as waits`;
+
 /** Whether the server runs a statement of a backend, or cannot say. Nobody wants to know any more once it is aborted. */
 async function isRunning(
   { settings, target, host }: Place,
@@ -214,8 +223,9 @@ async function isRunning(
   const timer = setTimeout(giveUp, silentMs);
   signal.addEventListener("abort", giveUp, { once: true });
   try {
-    const rows = await probe.unsafe("select 1 from pg_stat_activity where pid = $1 and state like 'idle%'", [pid]);
-    return rows.length === 0;
+    const asking = probe.unsafe<{ own: number; waits: boolean | null }[]>(lookText, [pid]).execute();
+    const [row] = await asking;
+    return row?.waits === null ? row.own !== backendOf(asking) : row?.waits !== true;
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", giveUp);
@@ -281,7 +291,7 @@ function watchSilence<T>(
   const ended = new AbortController();
   const look = async (): Promise<void> => {
     // The package knows the backend as soon as it has sent the statement; connecting has a deadline of its own.
-    const pid = (statement as { readonly state?: { readonly pid: number | null } | null }).state?.pid ?? null;
+    const pid = backendOf(statement);
     // A server that cannot be asked says nothing about the statement.
     const found = pid === null || (await runs(pid, ended.signal).catch(() => true));
     if (ended.signal.aborted) return;
@@ -293,6 +303,11 @@ function watchSilence<T>(
     ended.abort();
     clearTimeout(timer);
   });
+}
+
+/** The backend that a statement of the package was sent to, by the number that the package was told; null: none yet. */
+function backendOf(statement: Promise<unknown>): number | null {
+  return (statement as { readonly state?: { readonly pid: number | null } | null }).state?.pid ?? null;
 }
 
 async function withDeadline<T>(work: Promise<T>, ms: number, giveUp: () => void): Promise<T> {

@@ -19,7 +19,7 @@ import { createPartitions, dropPartitions, type Partitions } from "./partition.t
 import { createPostgresSnapshots } from "./postgres-snapshots.ts";
 import { countEntities, findRaw, listEntities } from "./query.ts";
 import { readChannel, readLog } from "./read-log.ts";
-import { closeSession, openSession, useSession } from "./session.ts";
+import { closeSession, findClosed, openSession, useSession } from "./session.ts";
 import { forgetChannels, forgetSessions } from "./session-life.ts";
 import { indexSnapshots } from "./snapshot-index.ts";
 import type { SnapshotQueries } from "./snapshot-queries.ts";
@@ -193,6 +193,7 @@ function createStore(parts: {
     readChannel: (shard, channel) => readChannel(reads, shard, channel),
     openSession: (session, opening) => openSession(control, session, opening),
     closeSession: (session) => closeSession(control, session),
+    findClosed: (sessions) => findClosed(control, sessions),
     useSession: (session) => useSession(control, session),
     list: (request) => listEntities(reads, request),
     count: (type) => countEntities(reads, type),

@@ -176,6 +176,14 @@ export async function closeSession(control: Pool, session: SessionId): Promise<v
   await control.query("select starling.close_session_1($1)", [session]);
 }
 
+/** See {@link Store.findClosed}. No id holds a control character (`problemOfSessionName`). */
+export async function findClosed(control: Pool, sessions: readonly SessionId[]): Promise<SessionId[]> {
+  const text = String.raw`select session from starling.session
+    where closed and session = any(string_to_array($1, e'\x1f'))`;
+  const rows = await control.query<{ session: string }>(text, [sessions.join("\x1f")]);
+  return rows.map(({ session }) => toSessionId(session));
+}
+
 /** See {@link Store.useSession}. */
 export async function useSession(control: Pool, session: SessionId): Promise<void> {
   await control.query("select starling.use_session_1($1)", [session]);

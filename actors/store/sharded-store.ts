@@ -103,6 +103,7 @@ export function createShardedStore<S extends Store & Queries>(
     readChannel: (shard, channel) => storeOf(shard).readChannel(shard, channel),
     openSession: (session, opening) => first.openSession(session, opening),
     closeSession: (session) => first.closeSession(session),
+    findClosed: (sessions) => first.findClosed(sessions),
     useSession: (session) => first.useSession(session),
     raw: (request) => storeOf(request.shard).raw(request),
     historyRows: (keys, max) => each(keys, (store, part) => store.historyRows(part, max)),

@@ -47,6 +47,8 @@ export interface Store extends TickReads {
   /** Notes that a session is in use. */
   useSession(session: SessionId): Promise<void>;
   closeSession(session: SessionId): Promise<void>;
+  /** Those that are closed. */
+  findClosed(sessions: readonly SessionId[]): Promise<SessionId[]>;
 }
 
 export interface Fence {

@@ -5,6 +5,7 @@ import { type BatchMeter, createBatchMeter } from "../../actors/sessions/batch-m
 import { type CallSession, replyOf } from "../../actors/sessions/call-session.ts";
 import type { StreamLimits } from "../../actors/sessions/stream.ts";
 import { looseOf, type WireDatapoint } from "../../actors/sessions/wire-datapoint.ts";
+import { closedSession } from "../../actors/store/session.ts";
 import type { LooseDatapoint } from "../../modules/datapoint.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { AckLevel, type Ingest, type SendRequest } from "../../proto/gen/starling_pb.ts";
@@ -24,6 +25,7 @@ export interface IngestOptions {
   readonly helloMs: number;
   readonly stalledMs: number;
   readonly useEveryMs: number;
+  readonly lookEveryMs: number;
   readonly maxStreams: number;
 }
 
@@ -39,6 +41,7 @@ export class IngestService {
   readonly #bySession = new Map<SessionId, { readonly stream: IngestSession; readonly opening: number }>();
   #addresses: readonly string[] | null = null;
   #closed: StarlingError | null = null;
+  #cancelLook: (() => void) | null = null;
 
   constructor(options: IngestOptions) {
     this.#options = options;
@@ -71,6 +74,26 @@ export class IngestService {
     served.stream.cut(new StarlingError("SESSION_TAKEN", text));
   }
 
+  /** Time and again, as long as there are streams. */
+  #planLook(): void {
+    const { clock, lookEveryMs } = this.#options;
+    this.#cancelLook ??= clock.after(lookEveryMs, () => {
+      this.#cancelLook = null;
+      void this.#look();
+    });
+  }
+
+  /** Ends the streams whose sessions another connection has closed (R11): it may have had them longer than anybody knows here. */
+  async #look(): Promise<void> {
+    // A database that does not answer is asked the next time.
+    for (const session of await this.#options.engine.findClosed([...this.#bySession.keys()]).catch(() => [])) {
+      const stream = this.#bySession.get(session)?.stream;
+      // Who closes its session hears so itself.
+      if (stream?.isSealing === false) stream.cut(closedSession(session));
+    }
+    if (this.#bySession.size > 0) this.#planLook();
+  }
+
   /** Ends every stream, also those that come later; clients resume elsewhere. */
   close(error: StarlingError): void {
     this.#closed = error;
@@ -97,11 +120,15 @@ export class IngestService {
         other?.stream.cut(taken);
         // Not before: who greeted may have gone long since, and be served elsewhere.
         engine.tellSession(opened, opening);
+        this.#planLook();
         if (this.#addresses !== null) stream.leave(this.#addresses);
       },
       onEnd: () => {
         this.#streams.delete(stream);
         if (session !== null && this.#bySession.get(session)?.stream === stream) this.#bySession.delete(session);
+        if (this.#bySession.size > 0) return;
+        this.#cancelLook?.();
+        this.#cancelLook = null;
       },
     });
     this.#streams.add(stream);

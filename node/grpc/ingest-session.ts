@@ -81,6 +81,11 @@ export class IngestSession {
     return this.#open.size > 0 || this.#unsent > 0 || settling !== null || status === "opening" || status === "sealing";
   }
 
+  /** Whether its client has closed the session, and is not told yet that it is. */
+  get isSealing(): boolean {
+    return this.#state.status === "sealing";
+  }
+
   /** Tells the client where to go; what is in flight goes on. */
   leave(addresses: readonly string[]): void {
     this.#dispatch({ kind: "leaving", addresses });

@@ -80,6 +80,8 @@ export interface GrpcLimits {
   readonly stalledMs: number;
   /** How often the session of an open stream is noted to be in use. */
   readonly useEveryMs: number;
+  /** How often it is asked whether the sessions of open streams were opened again or closed elsewhere. */
+  readonly lookEveryMs: number;
   /** How long `close` waits for what is in hand. */
   readonly closeGraceMs: number;
 }
@@ -105,6 +107,7 @@ export const defaultGrpcLimits: GrpcLimits = {
   helloMs: 10_000,
   stalledMs: 60_000,
   useEveryMs: 3_600_000,
+  lookEveryMs: 5_000,
   closeGraceMs: 5_000,
 };
 

@@ -192,8 +192,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
     startLinkKeeper({ ...upkeep, obituaries: store, news: () => written.value }),
     startCollector({ ...upkeep, lifetimes: store, patienceMs: 200, next: (after) => after + collectEveryMs }),
   ];
-  const { helloMs, stalledMs, useEveryMs, maxStreams } = limits;
-  const ingest = new IngestService({ engine, clock, limits, calls, helloMs, stalledMs, useEveryMs, maxStreams });
+  const ingest = new IngestService({ ...limits, engine, clock, limits, calls });
   engine.onSessionTaken((session, opening) => ingest.take(session, opening));
 
   const ids: NodeId[] = [first];

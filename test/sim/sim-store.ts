@@ -59,6 +59,7 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries & Obi
     openSession: wrap("openSession", database.openSession),
     closeSession: wrap("closeSession", database.closeSession),
     useSession: wrap("useSession", database.useSession),
+    findClosed: wrap("findClosed", database.findClosed),
     list: wrap("list", database.list),
     count: wrap("count", database.count),
     raw: wrap("raw", database.raw),

@@ -184,6 +184,7 @@ export function createFakeEngine(world: FakeWorld = createFakeWorld(), entitySha
     },
     useSession: async () => {},
     tellSession: () => {},
+    findClosed: async (sessions) => sessions.filter((session) => world.sessions.get(session)?.closed === true),
     closeSession: async (session) => {
       world.sessions.set(session, { session, named: false, closed: true, opening: 1, number: 1 });
     },

@@ -7,7 +7,10 @@ export function createMemorySessions({
   sessions,
   holders,
   hashes,
-}: Pick<MemoryDurable, "sessions" | "holders" | "hashes">): Pick<Store, "openSession" | "closeSession" | "useSession"> {
+}: Pick<MemoryDurable, "sessions" | "holders" | "hashes">): Pick<
+  Store,
+  "openSession" | "closeSession" | "useSession" | "findClosed"
+> {
   return {
     openSession: async (session, { named, holder, hash, begins }) => {
       if (!begins && !sessions.has(session)) throw closedSession(session);
@@ -28,6 +31,7 @@ export function createMemorySessions({
       const known = sessions.get(session) ?? { session, named: false, opening: 0, number: 1 };
       sessions.set(session, { ...known, closed: true });
     },
+    findClosed: async (asked) => asked.filter((session) => sessions.get(session)?.closed === true),
     useSession: async () => {},
   };
 }

@@ -8,6 +8,8 @@ export interface RawStream {
   readonly stream: ClientStream;
   readonly acks: Ack[];
   readonly problems: StarlingError[];
+  /** Null: without a problem. */
+  readonly ends: (StarlingError | null)[];
   send(number: number, predecessor: number | null, eid: string): void;
   readonly welcomed: Promise<Welcome>;
   close(): void;
@@ -23,6 +25,7 @@ export function openRawStream(
   const dialled = dial(address);
   const acks: Ack[] = [];
   const problems: StarlingError[] = [];
+  const ends: (StarlingError | null)[] = [];
   let welcome: (one: Welcome) => void = () => {};
   const welcomed = new Promise<Welcome>((resolve) => {
     welcome = resolve;
@@ -34,6 +37,7 @@ export function openRawStream(
     onLeaving: () => {},
     onDrain: () => {},
     onEnd: (error) => {
+      ends.push(error);
       if (error !== null) problems.push(error);
     },
   });
@@ -41,5 +45,5 @@ export function openRawStream(
     for (const batch of encodeBatches([{ type: "thing", eid, attr: "name", v: "x" }], false))
       stream.write(encodeBatchMessage(batch, number, predecessor));
   };
-  return { stream, acks, problems, send, welcomed, close: () => dialled.grpc.close() };
+  return { stream, acks, problems, ends, send, welcomed, close: () => dialled.grpc.close() };
 }

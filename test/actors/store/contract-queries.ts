@@ -19,6 +19,10 @@ export function describeQueries(current: () => Store & Queries): void {
     expect(await open(session, true)).toEqual({ ...stored, closed: true, opening: 3 });
     await store.closeSession(toSessionId("never opened"));
     expect((await open(toSessionId("never opened"), false)).closed).toBe(true);
+    await open(toSessionId("s-2, s-3"), true);
+    const ids = ["s-2, s-3", "s-1", "unknown", "never opened"].map(toSessionId);
+    expect((await store.findClosed(ids)).toSorted()).toEqual(["never opened", "s-1"]);
+    expect(await store.findClosed([])).toEqual([]);
   });
 
   it("knows no session that did not begin", async () => {

@@ -43,6 +43,29 @@ test("a statement whose bytes were lost ends long before its deadline, and the n
   }
 }, 60_000);
 
+test("a statement that is prepared when bytes are lost, and never executed, ends as soon", async () => {
+  const began = performance.now();
+  const [row] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid");
+  network.cut("postgres", "node", "lost");
+  // With parameters, and for the first time here: the package waits for their types, and the server for their values.
+  const lost = connection.query("select $1::int as four", [4]);
+  lost.catch(() => {}); // looked at below
+  setTimeout(() => network.heal("postgres", "node"), 500);
+  await expect(lost).rejects.toMatchObject({ code: "STORE" });
+  expect(performance.now() - began).toBeLessThan(15_000);
+  expect(await connection.query("select $1::int as four", [4])).toEqual([{ four: 4 }]);
+  expect(await connection.query("select pg_backend_pid() as pid")).not.toEqual([row]);
+}, 60_000);
+
+test("a statement whose backend has gone ends as soon", async () => {
+  expect(await connection.query("select 5 as five")).toEqual([{ five: 5 }]);
+  const began = performance.now();
+  network.halfOpen("postgres", "node");
+  await expect(connection.query("select 6 as six")).rejects.toMatchObject({ code: "STORE" });
+  expect(performance.now() - began).toBeLessThan(15_000);
+  expect(await connection.query("select 6 as six")).toEqual([{ six: 6 }]);
+}, 60_000);
+
 test("a statement that is slow is waited for", async () => {
   const [row] = await connection.query<{ pid: number }>("select pg_backend_pid() as pid from pg_sleep(6)");
   expect(await connection.query("select pg_backend_pid() as pid")).toEqual([row]);

@@ -282,7 +282,7 @@ describe("a stream", () => {
     raw.send(1, null, "a");
     // By now the rests are long: a timer that stayed would be seen.
     await until(() => engine.stats.offers > 5, "retries");
-    await until(() => engine.offered.length === 0 && clock.timers === 2, "a rest, beside the note of its use");
+    await until(() => engine.offered.length === 0 && clock.timers === 3, "a rest, beside two of its session");
     raw.stream.cancel();
     const cancelled = performance.now();
     await until(() => clock.timers === 0, "no timers");

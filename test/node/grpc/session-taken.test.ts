@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from "vitest";
 import { type SessionId, toSessionId } from "../../../proto/ids.ts";
+import { StarlingError } from "../../../proto/starling-error.ts";
 import { createFakeEngine } from "../../support/fake-engine.ts";
 import { startEdge, until } from "../../support/grpc-edge.ts";
 import { openRawStream, type RawStream } from "../../support/raw-stream.ts";
@@ -15,12 +16,19 @@ afterEach(async () => {
 async function start() {
   const engine = createFakeEngine();
   const told: string[] = [];
+  const closed: SessionId[] = [];
+  const looks: string[] = [];
   const opened: ((opening: number) => void)[] = [];
   const { openSession } = engine;
   Object.assign(engine, {
     openSession: async (...asked: Parameters<typeof openSession>) => {
       const stored = await openSession(...asked);
       return { ...stored, opening: await new Promise<number>((resolve) => opened.push(resolve)) };
+    },
+    findClosed: async (asked: readonly SessionId[]) => {
+      looks.push(asked.join());
+      if (looks.length === 1) throw new StarlingError("STORE", "the connection was reset");
+      return closed;
     },
     tellSession: (session: string, opening: number) => told.push(`${session} ${opening}`),
   });
@@ -29,9 +37,12 @@ async function start() {
     take = listener;
     return () => {};
   };
-  const server = await startEdge(engine, { onSessionTaken });
+  const server = await startEdge(engine, { onSessionTaken, limits: { lookEveryMs: 10 } });
   closers.push(() => server.close());
-  return { address: server.address, opened, told, take: (opening: number) => take(toSessionId("s"), opening) };
+  return {
+    ...{ engine, address: server.address, opened, told, closed, looks },
+    take: (opening: number) => take(toSessionId("s"), opening),
+  };
 }
 
 function openStream(address: string): RawStream {
@@ -88,3 +99,41 @@ test("another node takes a session with a newer opening, and is told of it with 
   await until(() => stream.problems[0]?.code === "SESSION_TAKEN", "a problem");
   expect(told).toEqual(["s 2", "s 2"]);
 });
+
+test("a stream ends when another connection, wherever it is, has closed its session", async () => {
+  const { address, opened, closed, looks } = await start();
+  const stream = openStream(address);
+  await until(() => opened.length === 1, "its greeting");
+  opened[0]?.(2);
+  await stream.welcomed;
+  // Also after one that failed.
+  await until(() => looks.length > 3, "questions");
+  expect([new Set(looks), stream.problems]).toEqual([new Set(["s"]), []]);
+  closed.push(toSessionId("s"));
+  await until(() => stream.problems[0]?.code === "SESSION_CLOSED", "a problem");
+});
+
+test("who closes its session hears so, though the node finds it closed before", async () => {
+  const { engine, address, opened, closed, looks } = await start();
+  const { promise, close } = createCloser();
+  Object.assign(engine, { closeSession: () => promise });
+  const stream = openStream(address);
+  await until(() => opened.length === 1, "its greeting");
+  opened[0]?.(1);
+  await stream.welcomed;
+  stream.stream.closeSession();
+  closed.push(toSessionId("s"));
+  const before = looks.length;
+  await until(() => looks.length > before + 3, "questions");
+  close();
+  await until(() => stream.ends.length === 1, "its end");
+  expect(stream.ends).toEqual([null]);
+});
+
+function createCloser() {
+  let close = () => {};
+  const promise = new Promise<void>((resolve) => {
+    close = resolve;
+  });
+  return { promise, close };
+}
