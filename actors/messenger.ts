@@ -50,15 +50,10 @@ export interface Messenger {
   ask(to: unknown, message: unknown, options: MessageOptions): Promise<string>;
 }
 
-const keyMaxLength = 200;
-
 /** A messenger over an engine. */
 export function createMessenger(options: MessengerOptions): Messenger {
   const { engine, calls, model, clock } = options;
   const send = async (task: CheckedTask, call: MessageOptions): Promise<LogPlace> => {
-    if (call.idempotencyKey.length > keyMaxLength) {
-      throw new StarlingError("TOO_LARGE", `an idempotency key has at most ${keyMaxLength} characters`);
-    }
     const message = writeMessage(task);
     const options = { ...call, level: "durable", hash: message.hash } as const;
     const batch = await calls.send((channel) => splitMessage(engine, message, channel), options);

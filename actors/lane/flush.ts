@@ -24,9 +24,9 @@ import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
  * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they
  * gained, and how far each shard is processed. An entity's changes commit together with its applied seq (R14).
  *
- * One flush is in PostgreSQL. While flushes are not to rest, and more waits than the next one takes, that one is packed
- * meanwhile, so that PostgreSQL need not wait for it. It counts what it follows as written: so it is sent only when that is
- * durable, and a shard that is lost leaves it, since the first may have gone without that shard.
+ * At most one flush is in PostgreSQL. Under load the next one is packed meanwhile, so that PostgreSQL need not wait for it. It counts
+ * what the first one writes as written: so it is sent only when that is durable, and without shards that were lost since, as the first
+ * may have gone without them.
  *
  * What PostgreSQL refuses, it refuses each time (R4). Such a flush is divided until the shard at fault stands alone; that one is
  * kept back, so that it does not stop the others: nothing more of it is flushed here. Its log goes on until its bound is reached,
@@ -54,8 +54,7 @@ function packLane(lane: Lane, attempts: FlushRequest["attempts"]): Flush | null 
   for (const shard of [...lane.dirty, ...lane.touched]) if (shard.keptBack !== null) passOver(lane, shard);
   // Of copies: a set visits again what is put back while it is walked through.
   const dirty = [...lane.dirty];
-  const max = lane.world.limits.flushMaxEntities;
-  const flush = packFlush(lane, { scope: "lane", dirty, max, touched: lane.touched, attempts });
+  const flush = packFlush(lane, { scope: "lane", dirty, room: roomOf(lane), touched: lane.touched, attempts });
   const isLeft = lane.dirtyEntities > 0 || lane.touched.size > 0;
   lane.flushRestsTo = flush === null && isLeft ? lane.now + napMs : 0;
   return flush;
@@ -64,11 +63,11 @@ function packLane(lane: Lane, attempts: FlushRequest["attempts"]): Flush | null 
 /** Flushes shards that are being given up, and no others: of sealed ones all that is left. */
 export function flushLeaving(lane: Lane, shards: readonly Shard[]): void {
   const sealed = shards.every(isSealed);
-  const max = sealed ? Number.POSITIVE_INFINITY : lane.world.limits.flushMaxEntities;
+  const room = sealed ? boundless : roomOf(lane);
   const dirty = shards.filter((shard) => lane.dirty.has(shard));
   const marks = sealed ? shards.flatMap((shard) => planLastAttempt(shard) ?? []) : [];
   const attempts = marks.length > 0 ? marks : undefined;
-  const flush = packFlush(lane, { scope: "leaving", dirty, max, touched: new Set(shards), attempts });
+  const flush = packFlush(lane, { scope: "leaving", dirty, room, touched: new Set(shards), attempts });
   if (flush !== null) send(lane, flush);
 }
 
@@ -80,17 +79,29 @@ function isHeld({ leaving }: Lane): boolean {
 
 interface Scope {
   readonly scope: Flush["scope"];
-  /** Shards of which entities are taken, at most `max` of them; and shards whose progress is written. */
+  /** Shards of which entities are taken as far as there is room; and shards whose progress is written. */
   readonly dirty: readonly Shard[];
-  readonly max: number;
+  readonly room: Room;
   readonly touched: ReadonlySet<Shard>;
   readonly attempts: FlushRequest["attempts"];
 }
 
+/** For entities, and for their bytes in memory: what PostgreSQL is sent is of about that size. One entity always has room. */
+interface Room {
+  readonly entities: number;
+  readonly bytes: number;
+}
+
+const boundless: Room = { entities: Number.POSITIVE_INFINITY, bytes: Number.POSITIVE_INFINITY };
+
+function roomOf({ world }: Lane): Room {
+  return { entities: world.limits.flushMaxEntities, bytes: world.limits.flushMaxBytes };
+}
+
 /** Null: there is nothing to flush. */
-function packFlush(lane: Lane, { scope, dirty, max, touched, attempts }: Scope): Flush | null {
+function packFlush(lane: Lane, { scope, dirty, room, touched, attempts }: Scope): Flush | null {
   const since = Math.min(lane.now, ...dirty.map(({ dirtySince }) => dirtySince));
-  const entities = takeDirty(lane, dirty, max);
+  const entities = takeDirty(lane, dirty, room);
   const progress = [...touched].map((shard) => planProgress(lane, shard));
   for (const { shard } of progress) lane.touched.delete(shard);
   const obligations = progress.flatMap(({ shard }) => planObligations(lane, shard));
@@ -140,17 +151,20 @@ function sendNext(lane: Lane): void {
 }
 
 /** Shard by shard: then a shard's watermark moves past all that it has applied, and its rows lie side by side. */
-function takeDirty(lane: Lane, shards: readonly Shard[], max: number): Flush["entities"][number][] {
+function takeDirty(lane: Lane, shards: readonly Shard[], room: Room): Flush["entities"][number][] {
   const taken: Flush["entities"][number][] = [];
+  let bytes = 0;
+  const isFull = (): boolean => taken.length >= room.entities || bytes >= room.bytes;
   for (const shard of shards) {
-    if (taken.length >= max) break;
+    if (isFull()) break;
     const before = taken.length;
     const rest: Entity[] = [];
     for (const entity of shard.dirty) {
-      if (taken.length >= max || !isFlushable(entity)) {
+      if (isFull() || !isFlushable(entity)) {
         rest.push(entity);
         continue;
       }
+      bytes += entity.bytes;
       entity.dirtySeq = toSeq(0);
       entity.flushing = entity.applied;
       taken.push({ shard, entity, applied: entity.applied });
@@ -160,7 +174,7 @@ function takeDirty(lane: Lane, shards: readonly Shard[], max: number): Flush["en
     lane.dirtyEntities -= taken.length - before;
     lane.touched.add(shard);
     // What did not fit comes first in the next flush; what cannot be flushed yet lets others go first.
-    const full = rest.length > 0 && taken.length >= max;
+    const full = rest.length > 0 && isFull();
     if (!full) lane.dirty.delete(shard);
     if (rest.length > 0) lane.dirty.add(shard);
     const { handOff } = shard;

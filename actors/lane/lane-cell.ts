@@ -148,9 +148,9 @@ function createPerformer(
   const { store, identity, onFailPoint } = world;
   const { after } = timers;
   const flushAfter = timers.slot();
-  /** Runs a store call and posts what came of it. Never rejects. */
+  /** Runs a store call and posts what came of it; what the store did not raise is a bug, INTERNAL. Never rejects. */
   const call = <T>(delayMs: number, run: () => Promise<T>, ok: (value: T) => void, fail: (e: StarlingError) => void) =>
-    after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error, "STORE"))));
+    after(delayMs, () => void run().then(ok, (error: unknown) => fail(toStarlingError(error))));
   const timed = createTimer(lane.world.counters, world.clock);
   const deliver = createDeliverer({ owns: (shard) => owns(lane, shard), offer: world.offer, onFailPoint, post, after });
   return (effect) => {

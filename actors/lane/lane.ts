@@ -154,6 +154,7 @@ export interface LaneLimits {
   readonly appendMaxDatapoints: number;
   readonly flushIntervalMs: number;
   readonly flushMaxEntities: number;
+  readonly flushMaxBytes: number;
   readonly lagMaxEntries: number;
   readonly lagMaxBytes: number;
   readonly backlogMaxBytes: number;
@@ -298,7 +299,6 @@ export type Effect =
   /** Abort the hooks that run for a shard. */
   | { readonly kind: "abandon"; readonly shard: ShardId }
   | { readonly kind: "given-up"; readonly shard: ShardId; readonly fence: Fence | null; readonly reply: GiveUpReply }
-  /** The store fails, or (null) works again. */
   /** How work with the store goes; null: well. */
   | { readonly kind: "health"; readonly work: "append" | "flush" | "load"; readonly problem: StarlingError | null }
   /** Everything in hand is flushed: the lane has nothing more to do. */

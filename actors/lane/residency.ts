@@ -55,6 +55,9 @@ export function onLoadFailed(lane: Lane, wanted: readonly LoadWanted[], error: S
   lane.effects.push({ kind: "load", wanted, delayMs: 250 });
 }
 
+/** Who asks gives up after a while; what it asked for waits on, for as long as PostgreSQL does not answer. */
+const parkedGetsMax = 10_000;
+
 /** Answers a read of one record from its owner's memory (R24); activates the entity when it is not resident. */
 export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>): void {
   const { key, atLeast, reply } = message;
@@ -65,6 +68,9 @@ export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>
   const spec = lane.world.model.entities.get(key.type);
   if (spec === undefined) return answer(lane, reply, new StarlingError("UNKNOWN_TYPE", `no entity type ${key.type}`));
   const known = shard.entities[spec.index]?.get(key.eid);
+  if ((known === undefined || known.status === "loading") && lane.parkedGets.length >= parkedGetsMax) {
+    return answer(lane, reply, new StarlingError("BUSY", `${parkedGetsMax} reads wait for their records already`));
+  }
   const entity = known ?? entityOf(shard, spec, key.eid, message.eidValue);
   if (known === undefined) lane.toLoad.push({ shard, entity });
   if (entity.status === "loading") {

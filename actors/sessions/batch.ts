@@ -160,7 +160,7 @@ function addDatapoint(split: Split, index: number, entity: EntitySpec, datapoint
     return;
   }
   const part = openPart(split, hash % split.options.entityShards);
-  // Most tasks have one: a list that grows from nothing would take place for seventeen.
+  // Most tasks have one datapoint: a list that is empty at first takes room for seventeen.
   const datapoints = [datapoint];
   split.opened[index] = { entity, eid, eidValue, datapoints, ttlTokens: null, delete: false, cause: null, link: null };
   part.bytes += taskItemBytes + eid.length + taskItemBytes + datapoint.json.length;

@@ -10,6 +10,7 @@ import { keyPrefix } from "../store/session-life.ts";
 import { newestTokens } from "./acks.ts";
 import type { SplitBatch } from "./batch.ts";
 import { type BatchMeter, createBatchMeter } from "./batch-meter.ts";
+import { isOdd, nameMaxLength } from "./name.ts";
 import {
   acceptedOf,
   createSessionState,
@@ -78,6 +79,7 @@ export class CallSession {
   async send(split: (channel: CallChannel) => SplitBatch, call: CallOptions): Promise<OpenBatch> {
     const { clock, maxCalls } = this.#options;
     if (this.#status === "closed") throw new StarlingError("UNAVAILABLE", "the node is stopping");
+    refuseKey(call.idempotencyKey);
     if (this.#calls >= maxCalls) throw busy(`${maxCalls} calls`);
     this.#calls += 1;
     const opening = this.#runOf(call);
@@ -160,9 +162,16 @@ export class CallSession {
   #dispatch(run: Run, message: SessionMessage, waiter: Waiter | null): void {
     run.queue.push({ message, waiter });
     if (run.queue.length > 1) return;
-    for (let next = run.queue[0]; next !== undefined; next = run.queue[0]) {
-      this.#perform(run, next.message, next.waiter);
-      run.queue.shift();
+    try {
+      for (let next = run.queue[0]; next !== undefined; next = run.queue[0]) {
+        this.#perform(run, next.message, next.waiter);
+        run.queue.shift();
+      }
+    } catch (bug) {
+      // Calls to come do not suffer for it.
+      run.queue.length = 0;
+      this.#retire(run);
+      throw bug;
     }
   }
 
@@ -226,6 +235,12 @@ export class CallSession {
     for (const batch of run.waiters.keys()) this.#meter.closed(batch);
     this.#runs.delete(run);
   }
+}
+
+function refuseKey(key: string): void {
+  const text = `an idempotency key has at most ${nameMaxLength} characters`;
+  if (key.length > nameMaxLength) throw new StarlingError("TOO_LARGE", text);
+  if (isOdd(key)) throw new StarlingError("INVALID_ARGUMENT", "an idempotency key holds a control character");
 }
 
 /** What a call is answered, on the wire. */

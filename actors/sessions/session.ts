@@ -283,12 +283,17 @@ function holdBack(state: SessionState, track: Track, open: OpenPart, error: Star
   track.waiting ??= findWaiting(state, shardOfPart(columns, position));
   if (track.status !== "resting") track.status = "draining";
   track.busy = error.code !== "MOVED" && error.code !== "UNAVAILABLE";
-  if (columns.statuses[position] === "offered") {
+  const wasOffered = columns.statuses[position] === "offered";
+  if (wasOffered) {
     track.unanswered -= 1;
     if (error.code === "GAP" && isSame(track.waiting[0], open)) track.gap = true;
   }
-  // One that was durable before is offered again first (S5).
-  if (!track.waiting.some((other) => isSame(other, open))) track.waiting.unshift(open);
+  // One that was durable before (S5) is not among them; it goes behind those that went before it (S1).
+  const waits = wasOffered && (state.batches.has(open.batch) || track.waiting.some((other) => isSame(other, open)));
+  if (!waits) {
+    const before = track.waiting.findLastIndex(({ batch }) => batch.number <= open.batch.number);
+    track.waiting.splice(before + 1, 0, open);
+  }
   columns.statuses[position] = "held";
 }
 

@@ -11,6 +11,7 @@ import { drawnPrefix, keyPrefix } from "../store/session-life.ts";
 import type { StoredSession } from "../store/store.ts";
 import { type AckQueue, canAck, createAckQueue, takeAcks } from "./acks.ts";
 import { type LooseBatch, splitBatch } from "./batch.ts";
+import { isOdd, nameMaxLength } from "./name.ts";
 import {
   createSessionState,
   type OpenBatch,
@@ -337,8 +338,8 @@ function end(state: StreamState, error: StarlingError | null, number = 0): Strea
 
 function problemOfSessionName(session: string, named: boolean): string | null {
   if (named && session === "") return "a named session without a name";
-  if (session.length > 200) return "a session's name is at most 200 characters long";
-  if (/[^\x20-\x7e\u00a0-\ud7ff\ue000-\uffff]/.test(session)) return "a session's name holds a control character";
+  if (session.length > nameMaxLength) return `a session's name is at most ${nameMaxLength} characters long`;
+  if (isOdd(session)) return "a session's name holds a control character";
   if (session.startsWith(keyPrefix)) return "session names beginning with key: are taken by idempotency keys";
   return named && session.startsWith(drawnPrefix) ? "session names beginning with drawn: are drawn by nodes" : null;
 }

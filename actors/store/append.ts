@@ -1,9 +1,10 @@
 import type { NodeId } from "../../proto/ids.ts";
 import { toShardId } from "../../proto/ids.ts";
-import { codeOf, type Pool } from "./connection.ts";
+import type { Pool } from "./connection.ts";
 import { parseLetterId } from "./dead-letter.ts";
 import { packAll, packNumbers, unpackNumbers } from "./pack.ts";
 import type { Partitions } from "./partition.ts";
+import { codeOf } from "./postgres-error.ts";
 import { briefKeysMax } from "./schema.ts";
 import type { AppendRequest, Fence, Segment, WriteResult } from "./store.ts";
 

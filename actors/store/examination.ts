@@ -1,7 +1,8 @@
 import type { Clock } from "../../proto/clock.ts";
 import { withDeadline } from "../../proto/deadline.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
-import { type Connection, codeOf, createConnection } from "./connection.ts";
+import { type Connection, createConnection } from "./connection.ts";
+import { codeOf } from "./postgres-error.ts";
 
 /** What a look at one PostgreSQL showed: nothing is changed there. */
 export type PostgresExamination =

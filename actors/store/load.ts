@@ -1,8 +1,9 @@
 import assert from "node:assert";
 import { toSeq } from "../../proto/ids.ts";
-import { codeOf, type Pool } from "./connection.ts";
+import type { Pool } from "./connection.ts";
 import { isMarked, type LargeValue, markedSql, wholeState } from "./large-value.ts";
 import { packAll, packKeys } from "./pack.ts";
+import { codeOf } from "./postgres-error.ts";
 import type { EntityKey, StoredEntity } from "./store.ts";
 
 /** One row per entity found: its place in the request, and its columns. */

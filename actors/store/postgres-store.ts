@@ -2,7 +2,14 @@ import type { Model } from "../../modules/model.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { acquire, createOwnersReader, release } from "./acquire.ts";
 import { append } from "./append.ts";
-import { type Connection, type ConnectionOptions, createConnection, createPool, type Pool } from "./connection.ts";
+import {
+  type Connection,
+  type ConnectionOptions,
+  createConnection,
+  createPool,
+  createSilences,
+  type Pool,
+} from "./connection.ts";
 import { adoptCoordinator, keepCoordinator } from "./coordinator.ts";
 import { countDeadLetters, discardDeadLetter, listDeadLetters, readDeadLetter } from "./dead-letter.ts";
 import { type ExclusiveLock, type ExclusiveLockOptions, lockExclusively } from "./exclusive-lock.ts";
@@ -107,6 +114,9 @@ interface Pools {
   readonly snapshots: Pool;
 }
 
+/** Of a connection that never comes about: a node waits for it where it would ask whether it may have shards. */
+const connectDefaultMs = 4_000;
+
 /** Connects, migrates and makes today's partitions. Raises STORE, STORE_FATAL, CONFIG, WRONG_CLUSTER. */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<PostgresStore> {
   const world = watchWorld((error) => options.onOtherWorld?.(error));
@@ -115,7 +125,8 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     url: options.url,
     application: options.application ?? "starling",
     statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
-    connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+    connectTimeoutMs: options.connectTimeoutMs ?? connectDefaultMs,
+    silences: createSilences(),
     ...(options.onError && { onError: options.onError }),
   };
   const pool = (size: number) => createPool({ ...connect, size, waitingMax: options.waitingMax ?? 10_000 });

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import type { EntitySpec, Model } from "../../modules/model.ts";
 import { keyOfAttribute, keyOfEid } from "../snapshots/snapshot-key.ts";
-import { type Connection, codeOf } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import { codeOf } from "./postgres-error.ts";
 import { clusterLockClass } from "./schema.ts";
 import { eidKeyText, keyText, memberPlace } from "./snapshot-condition.ts";
 

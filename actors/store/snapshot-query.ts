@@ -1,7 +1,8 @@
 import { toShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { SnapshotSort } from "../filters/snapshot-filter.ts";
-import { codeOf, type Parameter, type Pool } from "./connection.ts";
+import type { Parameter, Pool } from "./connection.ts";
+import { codeOf } from "./postgres-error.ts";
 import {
   conditionText,
   createParameters,

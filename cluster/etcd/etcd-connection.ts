@@ -18,7 +18,7 @@ import { type ErrorCode, StarlingError } from "../../proto/starling-error.ts";
  * 2. One member is used at a time. A call or a stream that it fails moves on to the next one, for whoever comes next.
  * 3. A connection that worked, and on which a call then ran out of time, is replaced: it may be half open, and a new one tells
  *    at once. What still runs on the old one ends by itself. As the system keeps a connection to a silent peer for long after
- *    it was closed, one that never worked is kept for 10 s, the next one for 20, 40 …; meanwhile grpc-js's pings help.
+ *    it was closed, one that never worked is kept for some seconds; no longer, as what it has lost does not come back.
  * 4. With one member a call waits for the connection within its deadline; with several it fails at once, so that a dead
  *    member costs one refusal, not a deadline.
  * 5. A member that is cut off from etcd's leader refuses calls and streams (`hasleader`), else it would stay silent.
@@ -56,13 +56,14 @@ interface Member {
   readonly address: string;
   client: Client | null;
   openedAtMs: number;
-  /** How long the connection is kept although calls on it run out of time; 0 since one has succeeded. */
-  keepMs: number;
+  /** Whether a call on the connection has succeeded. */
+  works: boolean;
 }
 
 const defaultPort = 2379;
 const pendingMax = 1_000;
-const keepMinMs = 10_000;
+/** How long a connection that never worked is kept although calls on it run out of time. */
+const keepMs = 4_000;
 const channelOptions: ChannelOptions = {
   "grpc.enable_retries": 0,
   "grpc.enable_http_proxy": 0,
@@ -92,7 +93,7 @@ export class EtcdConnection {
       address: parseEndpoint(endpoint),
       client: null,
       openedAtMs: 0,
-      keepMs: keepMinMs,
+      works: false,
     }));
     if (this.#members.length === 0) throw new StarlingError("CONFIG", "no endpoint of etcd is given");
     this.#clock = options.clock;
@@ -206,6 +207,7 @@ export class EtcdConnection {
   #clientOf(member: Member): Client {
     if (member.client !== null) return member.client;
     member.openedAtMs = this.#clock.now();
+    member.works = false;
     member.client = new Client(member.address, credentials.createInsecure(), channelOptions);
     return member.client;
   }
@@ -218,8 +220,7 @@ export class EtcdConnection {
   #onTimeout(member: Member, client: Client): void {
     if (member.client !== client) return;
     this.#leave(member);
-    if (this.#clock.now() - member.openedAtMs < member.keepMs) return;
-    member.keepMs = Math.max(keepMinMs, 2 * member.keepMs);
+    if (!member.works && this.#clock.now() - member.openedAtMs < keepMs) return;
     client.close();
     member.client = null;
   }
@@ -232,7 +233,7 @@ export class EtcdConnection {
 
 /** The connection works, if it is still the one in use. */
 function onAnswer(member: Member, client: Client): void {
-  if (member.client === client) member.keepMs = 0;
+  if (member.client === client) member.works = true;
 }
 
 function parseEndpoint(text: string): string {

@@ -65,7 +65,8 @@ const retryMs = 500;
 /** After a commit that found other keys, or no lease: soon, but never in a tight loop. */
 const againMs = 50;
 const backOffMinMs = 1000;
-const backOffMaxMs = 60_000;
+/** Outside a node serves nobody, and there may be nobody else: not for long. */
+const backOffMaxMs = 8_000;
 /** A node that was inside for so long is no longer held to be flapping. */
 const wellAfterMs = 300_000;
 /** How late the coordinator may end a lease that lapsed. */

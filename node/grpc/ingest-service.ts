@@ -68,7 +68,7 @@ export class IngestService {
   take(session: SessionId, opening: number): void {
     const served = this.#bySession.get(session);
     if (served === undefined || served.opening === opening) return;
-    // Who was slower to be welcome there is older, and does not know.
+    // Our opening is newer: the other node was slower to welcome, and does not know.
     if (served.opening > opening) return this.#options.engine.tellSession(session, served.opening);
     const text = `a connection to another node has taken session ${session} over`;
     served.stream.cut(new StarlingError("SESSION_TAKEN", text));
@@ -143,8 +143,6 @@ export class IngestService {
     const { message, bytes } = request;
     const { model, entityShards } = this.#options.limits;
     const { atomic, datapoints, idempotencyKey } = message;
-    if (idempotencyKey.length > 200)
-      throw new StarlingError("TOO_LARGE", "an idempotency key has at most 200 characters");
     const content = { atomic, datapoints, bytes: bytes.length, hash: hashFields(bytes, 1, 2) };
     const read = readerOf(context.caller);
     const batch = await this.#options.calls.send(

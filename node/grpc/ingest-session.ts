@@ -121,16 +121,16 @@ export class IngestSession {
   #onBatch(batch: Batch | PlainBatch, bytes: Uint8Array): void {
     try {
       this.#options.caller.need({ kind: "some", scope: "ingest" });
-      const body = bytesOfField(bytes, 2) ?? new Uint8Array(0);
-      const hash = hashFields(body, 3, 4);
-      const { atomic, datapoints } = batch;
-      const number = Number(batch.number);
-      const predecessor = batch.predecessor === undefined ? null : Number(batch.predecessor);
-      const content = { atomic, datapoints, bytes: body.length, hash };
-      this.#dispatch({ kind: "batch", batch: { number, predecessor, ...content } });
     } catch (error) {
-      this.cut(toStarlingError(error));
+      return this.cut(toStarlingError(error));
     }
+    const body = bytesOfField(bytes, 2) ?? new Uint8Array(0);
+    const hash = hashFields(body, 3, 4);
+    const { atomic, datapoints } = batch;
+    const number = Number(batch.number);
+    const predecessor = batch.predecessor === undefined ? null : Number(batch.predecessor);
+    const content = { atomic, datapoints, bytes: body.length, hash };
+    this.#dispatch({ kind: "batch", batch: { number, predecessor, ...content } });
   }
 
   /** One message after another, also when an effect brings the next one at once. */
@@ -214,8 +214,8 @@ export class IngestSession {
   }
 
   /**
-   * As long as the stream is open, and unless a batch waits in it all that time: what could be repeated is never much older than the
-   * last note (`session-life.ts`). One that fails is made the next time.
+   * Notes time and again that the session is in use, unless a batch was stuck all that time: so whatever may still be repeated is
+   * younger than the session's life (`session-life.ts`). A note that fails is made the next time.
    */
   #useSession(session: SessionId): void {
     const { engine, clock, useEveryMs } = this.#options;

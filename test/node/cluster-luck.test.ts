@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Connection, codeOf } from "../../actors/store/connection.ts";
+import type { Connection } from "../../actors/store/connection.ts";
+import { codeOf } from "../../actors/store/postgres-error.ts";
 import type { Coordinator } from "../../cluster/coordinator.ts";
 import { openEtcd } from "../../cluster/etcd/etcd.ts";
 import { createMembershipKeys, type MembershipKeys } from "../../cluster/membership/membership-keys.ts";

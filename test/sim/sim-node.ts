@@ -93,6 +93,7 @@ export const laneLimits: LaneLimits = {
   appendMaxDatapoints: 200,
   flushIntervalMs: 300,
   flushMaxEntities: 5,
+  flushMaxBytes: 1e9,
   lagMaxEntries: 40,
   lagMaxBytes: 1e7,
   backlogMaxBytes: 1e7,

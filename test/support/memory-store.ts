@@ -38,8 +38,8 @@ export interface MemoryStore extends Store, Queries, Obituaries, Lifetimes {
   readonly durable: MemoryDurable;
   readonly shards: ReadonlyMap<ShardId, MemoryShard>;
   historyOf(key: EntityKey): readonly HistorySegment[];
-  /** Claims shards without taking them, as a node does that dies in between; null ends the claim. */
-  claim(shards: readonly ShardId[], node: NodeId | null): void;
+  /** Claims shards without taking them, as a node does that dies in between. */
+  claim(shards: readonly ShardId[], node: NodeId): void;
   /** Does something as the owner of a shard, in a transaction of its own; `lost`: somebody else is by now. */
   command(node: NodeId, fence: Fence, apply: () => void): Promise<"written" | "lost">;
   /** Drops what every reader of a shard's log has passed, as retention does with partitions (R8). Returns the segments. */
@@ -151,7 +151,7 @@ export function createMemoryStore(
     shards,
     historyOf: (key) => shardOf(key.shard).history.get(keyOf(key)) ?? [],
     claim: (ids, node) => {
-      for (const id of ids) Object.assign(shardOf(id), { claim: node, claimUntil: Number.POSITIVE_INFINITY });
+      for (const id of ids) Object.assign(shardOf(id), { claim: node, claimUntil: clock.now() + claimMs });
     },
     trim: (ids, isOld) => ids.flatMap((id) => trim(shardOf(id), isOld)),
     acquire: async (node, ids, terms) => {

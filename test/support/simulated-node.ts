@@ -70,6 +70,7 @@ export const simulationLimits: LaneLimits = {
   appendMaxDatapoints: 1000,
   flushIntervalMs: 1000,
   flushMaxEntities: 2,
+  flushMaxBytes: 1e9,
   lagMaxEntries: 10_000,
   lagMaxBytes: 1e9,
   backlogMaxBytes: 1e9,

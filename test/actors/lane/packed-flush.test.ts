@@ -75,6 +75,40 @@ test("a flush is packed when the one before it has gone off", async () => {
   expect(now - (flush?.startedAt ?? now)).toBeGreaterThanOrEqual(8);
 });
 
+test("a flush has room for so many bytes, and always for one entity", async () => {
+  const flushed = async (flushMaxBytes: number) => {
+    const sent: FlushRequest[] = [];
+    const store = createMemoryStore();
+    const { flush } = store;
+    Object.assign(store, {
+      flush: (...[node, request]: Parameters<typeof flush>) => {
+        sent.push(request);
+        return flush(node, request);
+      },
+    });
+    const limits = { flushMaxEntities: 100, flushMaxBytes };
+    const node = await startSimulatedNode({
+      ...{ store, model, hooks, runHook, shards, name: "node", limits },
+      dies: () => false,
+    });
+    createClient(batches).offer({ ...node, offer: (parts) => node.offer(parts, () => {}) }, 0, 1);
+    await node.run();
+    expect(sent.flatMap(({ entities }) => entities.map(({ eid }) => eid)).sort()).toEqual(
+      batches[0]?.map(({ eid }) => eid).sort(),
+    );
+    for (const shard of node.lane.shards.values()) expect([shard.watermark, shard.dirty]).toEqual([shard.lastSeq, []]);
+    const [entity] = [...node.lane.shards.values()].flatMap(({ entities }) =>
+      entities.flatMap((of) => [...of.values()]),
+    );
+    return { counts: sent.flatMap(({ entities }) => entities.length || []), bytes: entity?.bytes ?? 0 };
+  };
+  const { counts, bytes } = await flushed(1e9);
+  expect(counts).toEqual([count]);
+  // Two thirds of the second of each pair fit in: it is the last one.
+  expect((await flushed(1.3 * bytes)).counts).toEqual(Array(count / 2).fill(2));
+  expect((await flushed(1)).counts).toEqual(Array(count).fill(1));
+});
+
 test("a flush that fails is sent again before the one behind it", async () => {
   const { node, sent } = await startBehind(3);
   await node.run();

@@ -57,6 +57,39 @@ test("a shared session in which something failed for good is closed, and followe
   expect(engine.world.sessions.get("fake-2")?.closed).toBe(false);
 });
 
+test("calls after one that met a bug go on in another session, and those under way are not answered wrongly", async () => {
+  const engine = createFakeEngine();
+  const { send } = open(engine);
+  await send("a");
+  const { offer } = engine;
+  engine.hold();
+  const held = send("b");
+  await expect.poll(() => engine.offered.length).toBe(1);
+  Object.assign(engine, {
+    offer: () => {
+      throw new TypeError("a bug");
+    },
+  });
+  await expect(send("c")).rejects.toThrow("a bug");
+  Object.assign(engine, { offer });
+  engine.release();
+  await held;
+  await send("d");
+  expect([...engine.world.sessions.keys()]).toEqual(["fake-1", "fake-2"]);
+});
+
+test("an idempotency key is a name: neither long nor odd", async () => {
+  const { send } = open(createFakeEngine());
+  await expect(send("a", { idempotencyKey: "k".repeat(201) })).rejects.toMatchObject({ code: "TOO_LARGE" });
+  for (const idempotencyKey of ["a\0b", "a\nb", "a\x7f", "\ud800"]) {
+    await expect(send("a", { idempotencyKey })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: "an idempotency key holds a control character",
+    });
+  }
+  await send("a", { idempotencyKey: "k".repeat(200) });
+});
+
 test("who gives up while a session is being opened keeps the place until it is, and nothing is sent", async () => {
   const engine = createFakeEngine();
   let resolve = (): void => {};

@@ -273,6 +273,23 @@ test("S5: a durable part whose owner went away is offered again and counts once"
   expect(session.done).toEqual(["durable 1", "durable 2", "processed 1", "processed 2"]);
 });
 
+test("S5: durable parts whose owner went away are offered again in their order, before what is not durable", () => {
+  const session = start(true);
+  session.send(batch(1, [a]), batch(2, [a]), batch(3, [a]), batch(4, [a]));
+  const [first, second, third, fourth] = session.offers.splice(0);
+  for (const one of [first, second, third]) session.answer(one, durable());
+  for (const one of [fourth, second, first, third]) session.answer(one, refused("MOVED"));
+  session.rested();
+  const [probe] = session.offers.splice(0);
+  expect(probe?.part.number).toBe(1);
+  session.answer(probe, durable(1, [], true));
+  expect(session.numbers()).toEqual([
+    [2, null],
+    [3, null],
+    [4, 3],
+  ]);
+});
+
 test("S5: a durable part that is refused twice is offered a third time, also when its batch became durable meanwhile", () => {
   const session = start(true);
   session.send(batch(1, [a, b]));

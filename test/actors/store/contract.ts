@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Lifetimes, Queries, Store } from "../../../actors/store/store.ts";
 import type { Obituaries } from "../../../actors/store/stored-link.ts";
-import { type NodeId, type ShardId, toEpoch, toSeq } from "../../../proto/ids.ts";
+import { type ShardId, toEpoch, toSeq } from "../../../proto/ids.ts";
 import type { RunStore } from "../../support/memory-runs.ts";
 import { describeLarge } from "./contract-large.ts";
 import { describeLinks } from "./contract-links.ts";
+import { describeLocks, type LockHarness } from "./contract-locks.ts";
 import { describeObligations } from "./contract-obligations.ts";
 import { describeQueries } from "./contract-queries.ts";
 import { describeRuns } from "./contract-runs.ts";
@@ -25,11 +26,9 @@ import {
 } from "./samples.ts";
 
 /** A store under test. */
-export interface StoreHarness {
+export interface StoreHarness extends LockHarness {
   readonly store: Store & Queries & Obituaries & Lifetimes;
   readonly runs: RunStore;
-  /** Claims shards for a node without taking them; null ends the claim. */
-  claim(shards: readonly ShardId[], node: NodeId | null): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -79,14 +78,12 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       expect(await store.append(nodeB, { fences, segments: [segmentOf(1, ["a"])] })).toEqual({ lost: [shard1] });
     });
 
-    it("counts a shard that somebody else claims as lost, until the claim lapses", async () => {
+    it("leaves out a shard that somebody else claims", async () => {
       const fences = await own(shard1, shard2);
       await harness.claim([shard2], nodeB);
       const request = { fences, segments: [segmentOf(1, ["a"])] };
       expect(await store.append(nodeA, request)).toEqual({ lost: [shard2] });
       expect((await store.acquire(nodeA, [shard1, shard2])).map(({ shard }) => shard)).toEqual([shard1]);
-      await harness.claim([shard2], null);
-      expect((await store.acquire(nodeA, [shard2])).map(({ epoch }) => epoch)).toEqual([2]);
     });
 
     it("are not taken from an owner that the acquirer has not heard of", async () => {
@@ -130,6 +127,8 @@ export function describeStore(open: () => Promise<StoreHarness>): void {
       expect(await store.append(nodeA, { fences: [newer], segments: [] })).toEqual({ lost: [shard1] });
     });
   });
+
+  describe("transactions that wait", () => describeLocks(() => harness));
 
   describe("the log", () => {
     it("accepts a repeat of rows that are there", async () => {

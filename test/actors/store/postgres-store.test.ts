@@ -7,6 +7,7 @@ import { StarlingError } from "../../../proto/starling-error.ts";
 import { testDatabase } from "../../support/postgres.ts";
 import { startTestPostgres, type TestDatabase } from "../../support/postgres-server.ts";
 import { describeStore } from "./contract.ts";
+import type { HeldAppend } from "./contract-locks.ts";
 import {
   entityOf,
   fencesOf,
@@ -42,12 +43,42 @@ async function pidOf(connection: Connection): Promise<number> {
   return row?.pid ?? 0;
 }
 
+/** Before its rows an append takes a lock, which is free as long as no test has it. */
+const gateLock = 77;
+const appendGate = `
+  create function starling.gate_of_test() returns trigger language plpgsql as $$
+  begin
+    perform pg_advisory_xact_lock_shared(${gateLock}, 0);
+    return null;
+  end
+  $$;
+  create trigger gate_of_test before insert on starling.log for each statement execute function starling.gate_of_test()`;
+
+async function holdAppend(admin: Connection): Promise<HeldAppend> {
+  await admin.query("select pg_advisory_unlock_all(), pg_advisory_lock($1, 0)", [gateLock]);
+  const waits = async (lockClass: number) => {
+    const text = "select 1 from pg_locks where locktype = 'advisory' and classid = $1 and not granted";
+    while ((await admin.query(text, [lockClass])).length === 0) await admin.query("select pg_sleep(0.01)");
+  };
+  return {
+    begun: () => waits(gateLock),
+    awaited: () => waits(fenceLockClass),
+    patience: async () => {},
+    letGo: async () => {
+      await admin.query("select pg_advisory_unlock($1, 0)", [gateLock]);
+    },
+  };
+}
+
 describe("the store in PostgreSQL", () => {
   let database: TestDatabase;
   let admin: Connection;
   beforeAll(async () => {
     database = await testDatabase();
     admin = connectTo(database);
+    const opened = await openPostgresStore({ url: database.url, lanes: 1, shards });
+    await opened.close();
+    await admin.script(appendGate);
   });
   afterAll(async () => {
     await admin.close();
@@ -58,12 +89,11 @@ describe("the store in PostgreSQL", () => {
     const store = await openPostgresStore({ url: database.url, lanes: 2, shards });
     await admin.script(`truncate ${tableNames.map((name) => `starling.${name}`).join(", ")}`);
     return {
-      store,
-      runs: store.snapshots,
+      ...{ store, runs: store.snapshots, holdAppend: () => holdAppend(admin) },
       claim: async (ids, node) => {
-        if (node === null) await admin.query("delete from starling.claim");
-        else await admin.query("select starling.claim_1($1, $2)", [node, `{${ids.join(",")}}`]);
+        await admin.query("select starling.claim_1($1, $2)", [node, `{${ids.join(",")}}`]);
       },
+      lapse: () => admin.script("update starling.claim set until = until - interval '2 s'"),
       close: () => store.close(),
     };
   });

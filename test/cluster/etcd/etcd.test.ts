@@ -355,6 +355,17 @@ describe("a connection that swallows what is sent", () => {
     await until(() => sockets.size === 0);
   });
 
+  it("is replaced after some seconds if it never worked", async () => {
+    const coordinator = open([endpoint], 200);
+    await coordinator.list(prefix);
+    swallows = true;
+    await listFor(coordinator, 1_000);
+    // What the connection of now has lost does not come back.
+    for (const socket of sockets) socket.removeAllListeners("data");
+    swallows = false;
+    expect(await firstGoodCallMs(coordinator)).toBeLessThan(5_000);
+  });
+
   it("is not replaced again and again while the silence lasts", async () => {
     const coordinator = open([endpoint], 200);
     countHints(coordinator);

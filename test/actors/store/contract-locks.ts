@@ -1,0 +1,81 @@
+import { expect, it } from "vitest";
+import type { Store } from "../../../actors/store/store.ts";
+import type { NodeId, ShardId } from "../../../proto/ids.ts";
+import { fencesOf, nodeA, nodeB, segmentOf, shard1, shard2, shard3 } from "./samples.ts";
+
+/** A store whose transactions can be held, and whose time passes. */
+export interface LockHarness {
+  readonly store: Store;
+  /** Holds the next append between its fence and its rows. */
+  holdAppend(): Promise<HeldAppend>;
+  /** Claims shards for a node that goes no further. */
+  claim(shards: readonly ShardId[], node: NodeId): Promise<void>;
+  /** Claims that stand lapse now, if nobody has made use of them. */
+  lapse(): Promise<void>;
+}
+
+export interface HeldAppend {
+  /** Resolves when there is an append that is held. */
+  begun(): Promise<void>;
+  /** Resolves when an acquiring waits for it. */
+  awaited(): Promise<void>;
+  /** A time passes in which an acquiring loses its patience. */
+  patience(): Promise<void>;
+  /** It writes its rows and commits. */
+  letGo(): Promise<void>;
+}
+
+/** The part of the contract that is about transactions that wait for one another, and about claims (R5, R22). */
+export function describeLocks(current: () => LockHarness): void {
+  it("lets an acquiring wait for an append that has passed its fence, and shows what that wrote", async () => {
+    const { store, holdAppend } = current();
+    const fences = fencesOf(await store.acquire(nodeA, [shard1, shard2, shard3]));
+    const held = await holdAppend();
+    const writing = store.append(nodeA, { fences: fences.slice(0, 1), segments: [segmentOf(1, ["a"])] });
+    await held.begun();
+    const taking = store.acquire(nodeB, [shard1, shard2]);
+    await held.awaited();
+    // Who comes now finds the claims, and waits for nobody: its group is refused, and it is told of those shards alone.
+    const group = { fences, segments: [segmentOf(1, ["b"], { shard: shard3 })] };
+    expect(await store.append(nodeA, group)).toEqual({ lost: [shard1, shard2] });
+    expect(await store.acquire(nodeA, [shard1])).toEqual([]);
+    await held.letGo();
+    expect(await writing).toEqual({ lost: [] });
+    expect(await taking).toMatchObject([
+      { shard: shard1, epoch: 2, lastSeq: 1 },
+      { shard: shard2, epoch: 2, lastSeq: 0 },
+    ]);
+    expect(await store.append(nodeA, group)).toEqual({ lost: [shard1, shard2] });
+  });
+
+  it("ends an append that keeps an acquiring waiting for a second: nothing of it stands", async () => {
+    const { store, holdAppend } = current();
+    const fences = fencesOf(await store.acquire(nodeA, [shard1, shard2]));
+    const held = await holdAppend();
+    const segments = [segmentOf(1, ["a"]), segmentOf(1, ["b"], { shard: shard2 })];
+    const writing = expect(store.append(nodeA, { fences, segments })).rejects.toMatchObject({ code: "STORE" });
+    await held.begun();
+    const taking = store.acquire(nodeB, [shard1]);
+    await held.awaited();
+    await held.patience();
+    await writing;
+    expect(await taking).toMatchObject([{ shard: shard1, epoch: 2, lastSeq: 0 }]);
+    await held.letGo();
+    // The other shard is still its owner's, who may try again.
+    const again = { fences: fences.slice(1), segments: segments.slice(1) };
+    expect(await store.append(nodeA, again)).toEqual({ lost: [] });
+  });
+
+  it("keeps owner and acquirers out of a shard that is claimed, until the claim lapses", async () => {
+    const { store, claim, lapse } = current();
+    const fences = fencesOf(await store.acquire(nodeA, [shard1]));
+    const request = { fences, segments: [segmentOf(1, ["a"])] };
+    await claim([shard1], nodeB);
+    expect(await store.append(nodeA, request)).toEqual({ lost: [shard1] });
+    expect(await store.acquire(nodeA, [shard1])).toEqual([]);
+    await lapse();
+    // The owner was not replaced.
+    expect(await store.append(nodeA, request)).toEqual({ lost: [] });
+    expect(await store.acquire(nodeA, [shard1])).toMatchObject([{ epoch: 2, lastSeq: 1 }]);
+  });
+}
