@@ -36,10 +36,11 @@ export function appendEnds(pace: AppendPace, now: number): void {
   pace.tookMs = now - pace.begunAt;
 }
 
-/** At least so much of its time is left to a lane's flushes. */
+/** So much of its time is left to a lane's flushes at least, and at most. */
 const flushShareMin = 1 / 28;
+const flushShareMax = 1 / 2;
 
-/** The part of a lane's time that its flushes may take: half of what its appends leave. */
+/** The part of a lane's time that its flushes may take: what its appends leave, squared. The busier those are, the less of the rest. */
 export function flushShare({ share }: AppendPace): number {
-  return Math.max(flushShareMin, (1 - share) / 2);
+  return Math.min(flushShareMax, Math.max(flushShareMin, (1 - share) ** 2));
 }

@@ -14,7 +14,7 @@ const restIntervals = 4;
 /**
  * When the next flush is due. What few entities changed is written soon, unless more of them come fast. Under load what changed
  * waits for the interval, so that changes of one entity coalesce, and is written by then if there is time for it: flushes take
- * no more than half of the time that appends leave. So a lane that can keep up writes everything within the interval, and one
+ * a part of the time that appends leave (`append-pace.ts`). So a lane that can keep up writes everything within the interval, and one
  * that cannot gives most of PostgreSQL to appends, and coalesces more; the more waits for the watermark, the less flushes wait.
  */
 export function flushDueAt(lane: Lane, newsSince: number): number {

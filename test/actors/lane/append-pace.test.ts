@@ -39,7 +39,9 @@ test("a pause counts as one of the longest length, and lowers the share", () => 
   expect(pace.share).toBeLessThan(0.66);
 });
 
-test("flushes get half of what appends leave, and never nothing", () => {
-  expect(flushShare(paceOf(100, 20))).toBeCloseTo(0.4, 6);
+test("flushes get half of the time, less the more of it appends take, and never nothing", () => {
+  expect(flushShare(paceOf(100, 20))).toBeCloseTo(0.5, 6);
+  expect(flushShare(paceOf(100, 50))).toBeCloseTo(0.25, 6);
+  expect(flushShare(paceOf(100, 70))).toBeCloseTo(0.09, 6);
   expect(flushShare(paceOf(100, 100))).toBeCloseTo(1 / 28, 6);
 });
