@@ -95,7 +95,7 @@ describe("a lane with much to flush", () => {
       lane.pace.share = share;
       return Math.round(wait(0));
     };
-    expect([restAt(0), restAt(0.25), restAt(0.5), restAt(0.7)]).toEqual([50, 50, 120, 404]);
+    expect([restAt(0), restAt(0.25), restAt(0.5), restAt(0.55)]).toEqual([50, 50, 120, 158]);
     lane.lastFlush = { ...lane.lastFlush, tookMs: 7 };
     expect(restAt(1)).toBe(189);
   });
