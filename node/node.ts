@@ -163,6 +163,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     security: security.links,
     counters,
     log,
+    signal: options.signal,
   });
   opened.push(() => cluster.close());
   const serving = startEngine(
@@ -205,7 +206,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   edge = server;
   opened.push(() => server.finish());
   const membership = await cluster.join(server.address);
-  await serving.join(membership, { alone: cluster.alone });
+  await unlessGivenUp(serving.join(membership, { alone: cluster.alone }), options.signal);
   const { clusterId, ping } = database;
   const hooks = allHooks(modules.hooks);
   http.serve({ engine: serving, membership, links: cluster.links, hooks, model: actorModel, clusterId, ping });
@@ -275,6 +276,23 @@ function serverTls({ tls }: Security, { tlsCa, tlsClientAuth }: Settings): Serve
 function gateOf({ tls, tokens }: Security, counters: Counters): Gate {
   const transport = tls === null ? "plain" : "tls";
   return createGate({ tokens, transport, wall: Date.now, count: (name) => counters.add(name) });
+}
+
+/** Raises the reason for which a start is given up as soon as it is: what is waited for may never come, and is closed. */
+async function unlessGivenUp(starting: Promise<void>, signal = new AbortController().signal): Promise<void> {
+  let giveUp = () => {};
+  const givenUp = new Promise<never>((_, reject) => {
+    giveUp = () => reject(signal.reason);
+  });
+  signal.addEventListener("abort", giveUp, { once: true });
+  if (signal.aborted) giveUp();
+  // Whichever comes later is nobody's.
+  for (const one of [starting, givenUp]) one.catch(() => undefined);
+  try {
+    await Promise.race([starting, givenUp]);
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+  }
 }
 
 /** How long messages of modules may be on their way at the end. */

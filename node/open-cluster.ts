@@ -30,6 +30,8 @@ export interface ClusterOptions {
   readonly security: LinkSecurity;
   readonly counters: Counters;
   readonly log: Log;
+  /** Gives the entering up. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The other nodes, and this one among them. */
@@ -87,6 +89,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
           parts: likeness.parts,
         },
         leaseTtlMs: settings.leaseTtlMs,
+        ...(options.signal && { signal: options.signal }),
       });
       const { view, self } = membership;
       if (!settings.rolling)

@@ -17,6 +17,7 @@ import type { NodeId } from "../../proto/ids.ts";
 import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import type { Coordinator } from "../coordinator.ts";
 import type { Membership, MembershipLog, MembershipView, NodeRecord, NodeState } from "./membership.ts";
+import { backOffAfter } from "./membership-back-off.ts";
 import { type ChangeWorld, type MembershipChange, type MembershipChanged, makeChange } from "./membership-change.ts";
 import { type Contact, createContact } from "./membership-contact.ts";
 import { Judge } from "./membership-judge.ts";
@@ -47,6 +48,8 @@ export interface MembershipOptions {
   readonly relistEveryMs?: number;
   /** How long entering may take while the coordinator is away. */
   readonly joinTimeoutMs?: number;
+  /** Gives the entering up. */
+  readonly signal?: AbortSignal;
   readonly log: MembershipLog;
 }
 
@@ -64,9 +67,6 @@ export async function joinMembership(options: MembershipOptions): Promise<Member
 const retryMs = 500;
 /** After a commit that found other keys, or no lease: soon, but never in a tight loop. */
 const againMs = 50;
-const backOffMinMs = 1000;
-/** Outside a node serves nobody, and there may be nobody else: not for long. */
-const backOffMaxMs = 8_000;
 /** A node that was inside for so long is no longer held to be flapping. */
 const wellAfterMs = 300_000;
 /** How late the coordinator may end a lease that lapsed. */
@@ -157,9 +157,9 @@ class JoinedMembership implements Membership {
   }
 
   async enter(timeoutMs: number): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, signal } = this.#options;
     const late = new StarlingError("UNAVAILABLE", "the coordinator did not let this node in in time");
-    const wait = waitFor(clock, timeoutMs, late);
+    const wait = waitFor(clock, timeoutMs, late, signal);
     this.#entering = wait;
     try {
       await wait.promise;
@@ -295,7 +295,7 @@ class JoinedMembership implements Membership {
     const { log, clock, newId, random } = this.#options;
     const former = this.#status;
     if (former.kind === "inside" && clock.now() - former.sinceMs >= wellAfterMs) this.#expulsions = 0;
-    const backOffMs = Math.min(backOffMaxMs, backOffMinMs * 2 ** this.#expulsions++) * (1 + random() / 10);
+    const backOffMs = backOffAfter(this.#expulsions++, random);
     log.warn({ node: this.#me.id, reason, backOffMs }, "node was given up");
     this.#me = { ...this.#me, id: newId() };
     this.#judge.forget();

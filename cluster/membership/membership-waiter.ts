@@ -1,5 +1,5 @@
 import type { Clock } from "../../proto/clock.ts";
-import type { StarlingError } from "../../proto/starling-error.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
 
 /** Somebody who waits. */
 export interface Waiter {
@@ -7,12 +7,23 @@ export interface Waiter {
   reject(problem: StarlingError): void;
 }
 
-/** A promise that is settled from outside, or rejects as `late`. */
-export function waitFor(clock: Clock, ms: number, late: StarlingError): Waiter & { readonly promise: Promise<void> } {
+/** A promise that is settled from outside, or rejects as `late`, or with UNAVAILABLE when the signal gives it up. */
+export function waitFor(
+  clock: Clock,
+  ms: number,
+  late: StarlingError,
+  signal = new AbortController().signal,
+): Waiter & { readonly promise: Promise<void> } {
   const settle: Waiter = { resolve: () => {}, reject: () => {} };
   const promise = new Promise<void>((resolve, reject) => Object.assign(settle, { resolve, reject }));
   const stop = clock.after(ms, () => settle.reject(late));
-  const end = (): void => stop();
+  const giveUp = (): void => settle.reject(new StarlingError("UNAVAILABLE", "it was given up"));
+  signal.addEventListener("abort", giveUp, { once: true });
+  if (signal.aborted) giveUp();
+  const end = (): void => {
+    stop();
+    signal.removeEventListener("abort", giveUp);
+  };
   promise.then(end, end);
   return { promise, resolve: () => settle.resolve(), reject: (problem) => settle.reject(problem) };
 }

@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { createLog } from "../../node/log.ts";
+import { startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { checkClusterFacts, sentencesOf } from "../support/cluster/checker.ts";
@@ -13,6 +15,7 @@ import { startTestCluster, type TestCluster } from "../support/cluster/test-clus
 import { startTestEtcd } from "../support/etcd-server.ts";
 import { openKillDatabase } from "../support/kill-facts.ts";
 import { seedOfRun } from "../support/random.ts";
+import { repository } from "../support/repository.ts";
 
 /**
  * Three nodes under one load, and what can go wrong in a fixed order: each test waits until all shards are served again, the
@@ -183,6 +186,29 @@ test("a second node of one name, a node with another etcd and one without are re
   } finally {
     await other.close();
   }
+  await untilServed();
+});
+
+test("a start that waits for its name is given up when it is told to", { timeout: testMs }, async () => {
+  const person = new AbortController();
+  const said: string[] = [];
+  const log = createLog({ level: "silent" });
+  // The package sets it anew with the level.
+  const info = (_: object, message: string): void => void said.push(message);
+  Object.defineProperty(log, "info", { get: () => info, set: () => {} });
+  const [databaseUrl = "", ...more] = cluster.databaseUrls;
+  const flags = {
+    ...{ name: "node-a", etcd: cluster.etcd.endpoint, databaseUrl, listen: "127.0.0.1:0", logLevel: "silent" },
+    ...{ entityShards: "32", systemShards: "8", dataDir: await mkdtemp(join(tmpdir(), "starling-given-up-")) },
+    ...(more.length > 0 && { databaseUrls: more.join() }),
+  };
+  const configDir = join(repository, "test/support/cluster-config");
+  const ended = startNode({ configDir, env: {}, flags, log, signal: person.signal }).catch((error: Error) => error);
+  await expect.poll(() => said, { timeout: 10_000 }).toContain("name is held by another node and was waited for");
+  const from = performance.now();
+  person.abort();
+  expect(await ended).toMatchObject({ code: "UNAVAILABLE" });
+  expect(performance.now() - from).toBeLessThan(3_000);
   await untilServed();
 });
 

@@ -24,7 +24,7 @@ export interface MembershipCluster {
   /** Lets a node join, and time pass until it has. */
   start(name: string): Promise<TestNode>;
   /** The promise of the joining; time has to be let pass. */
-  join(name: string, faults?: FaultSwitch): Promise<Membership>;
+  join(name: string, faults?: FaultSwitch, signal?: AbortSignal): Promise<Membership>;
   /** What nodes that join from now on speak; default 1. */
   speak(protocol: number): void;
   close(): Promise<void>;
@@ -58,7 +58,7 @@ export function createMembershipCluster(): MembershipCluster {
   const open: Membership[] = [];
   const ids = new Map<string, number>();
   let protocol = 1;
-  const join = async (name: string, faults: FaultSwitch = { fault: () => none }, own: Clock = clock) => {
+  const enter = async (name: string, faults: FaultSwitch, own: Clock, signal?: AbortSignal) => {
     const log = (_fields: object, message: string): void => void logged.push(`${name}: ${message}`);
     const newId = () => {
       const count = (ids.get(name) ?? 0) + 1;
@@ -81,6 +81,7 @@ export function createMembershipCluster(): MembershipCluster {
         modelHash: "m",
       },
       log: { info: log, warn: log, error: log },
+      ...(signal && { signal }),
     });
     open.push(membership);
     return membership;
@@ -89,14 +90,14 @@ export function createMembershipCluster(): MembershipCluster {
     clock,
     coordinator,
     logged,
-    join,
+    join: (name, faults = { fault: () => none }, signal) => enter(name, faults, clock, signal),
     speak: (spoken) => {
       protocol = spoken;
     },
     start: async (name) => {
       const faults: FaultSwitch = { fault: () => none };
       const own = createFreezer(clock);
-      const joining = join(name, faults, own);
+      const joining = enter(name, faults, own);
       await clock.advance(10);
       return createTestNode(await joining, faults, own);
     },

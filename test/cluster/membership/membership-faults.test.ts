@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createMembershipKeys } from "../../../cluster/membership/membership-keys.ts";
 import { toNodeId } from "../../../proto/ids.ts";
-import { createMembershipCluster, type MembershipCluster, none, prefix, ttlMs } from "./membership-cluster.ts";
+import { createMembershipCluster, hanging, type MembershipCluster, none, prefix, ttlMs } from "./membership-cluster.ts";
 
 const keys = createMembershipKeys(prefix);
 let cluster: MembershipCluster;
@@ -190,6 +190,24 @@ describe("a suspicion", () => {
     expect(a.names()).toEqual(["a"]);
     expect((await cluster.coordinator.list(`${prefix}suspect/`)).entries).toEqual([]);
   });
+});
+
+describe("a start that is given up", () => {
+  it.each(["while the coordinator does not answer", "before it began"])(
+    "ends at once, and nothing is left: %s",
+    async (when) => {
+      const person = new AbortController();
+      if (when === "before it began") person.abort();
+      const joining = cluster.join("a", { fault: () => hanging }, person.signal);
+      const ended = expect(joining).rejects.toMatchObject({ code: "UNAVAILABLE", message: "it was given up" });
+      await cluster.clock.advance(3_000);
+      person.abort();
+      // It tries to take its record back.
+      await cluster.clock.advance(1_000);
+      await ended;
+      expect((await cluster.coordinator.list(`${prefix}node/`)).entries).toEqual([]);
+    },
+  );
 });
 
 describe("a node that is given up again and again", () => {
