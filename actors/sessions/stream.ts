@@ -339,7 +339,7 @@ function end(state: StreamState, error: StarlingError | null, number = 0): Strea
 function problemOfSessionName(session: string, named: boolean): string | null {
   if (named && session === "") return "a named session without a name";
   if (session.length > nameMaxLength) return `a session's name is at most ${nameMaxLength} characters long`;
-  if (isOdd(session)) return "a session's name holds a control character";
+  if (isOdd(session) || /[\ud800-\udfff]/.test(session)) return "a session's name holds a control character";
   if (session.startsWith(keyPrefix)) return "session names beginning with key: are taken by idempotency keys";
   return named && session.startsWith(drawnPrefix) ? "session names beginning with drawn: are drawn by nodes" : null;
 }

@@ -29,7 +29,6 @@ const lookAgainMs = 1_000;
 /** So often it is not found, and once more for each MiB that was sent with it, which may still be on its way. */
 const missedMax = 2;
 const slowBytes = 1024 * 1024;
-const slowMax = 8;
 
 /** The statement; given up where the server does not run it and it has no answer all the same. */
 export function watchSilence<T>({ statement, socket }: Asked<T>, looker: Looker, giveUp: () => void): Promise<T> {
@@ -46,7 +45,7 @@ export function watchSilence<T>({ statement, socket }: Asked<T>, looker: Looker,
     const now = passedOf(socket());
     missed = waits && now.sent === seen.sent && now.received === seen.received ? missed + 1 : waits ? 1 : 0;
     seen = now;
-    if (missed >= missedMax + Math.min(slowMax, Math.floor((now.sent - begun.sent) / slowBytes))) return giveUp();
+    if (missed >= missedMax + Math.floor((now.sent - begun.sent) / slowBytes)) return giveUp();
     timer = setTimeout(() => void look(), lookAgainMs);
   };
   return statement.finally(() => {

@@ -119,18 +119,18 @@ export class IngestSession {
   }
 
   #onBatch(batch: Batch | PlainBatch, bytes: Uint8Array): void {
+    let read: { readonly bytes: number; readonly hash: string };
     try {
       this.#options.caller.need({ kind: "some", scope: "ingest" });
+      const body = bytesOfField(bytes, 2) ?? new Uint8Array(0);
+      read = { bytes: body.length, hash: hashFields(body, 3, 4) };
     } catch (error) {
       return this.cut(toStarlingError(error));
     }
-    const body = bytesOfField(bytes, 2) ?? new Uint8Array(0);
-    const hash = hashFields(body, 3, 4);
     const { atomic, datapoints } = batch;
     const number = Number(batch.number);
     const predecessor = batch.predecessor === undefined ? null : Number(batch.predecessor);
-    const content = { atomic, datapoints, bytes: body.length, hash };
-    this.#dispatch({ kind: "batch", batch: { number, predecessor, ...content } });
+    this.#dispatch({ kind: "batch", batch: { number, predecessor, atomic, datapoints, ...read } });
   }
 
   /** One message after another, also when an effect brings the next one at once. */

@@ -172,6 +172,22 @@ describe("a stream", () => {
     expect(late.problems[0]?.code).toBe("SESSION_CLOSED");
   });
 
+  test("cuts a client whose message holds two batches, and serves the next one", async () => {
+    const { address } = await edge();
+    const raw = rawStream(address);
+    await raw.welcomed;
+    const [batch] = encodeBatches([point("a")], false);
+    if (batch === undefined) throw new Error("no batch");
+    const message = encodeBatchMessage(batch, 1, null);
+    raw.stream.write(Buffer.concat([message, message]));
+    await until(() => raw.problems.length === 1, "a problem");
+    expect(raw.problems[0]).toMatchObject({ code: "INVALID_ARGUMENT", message: expect.stringContaining("twice") });
+    const next = rawStream(address);
+    await next.welcomed;
+    next.send(1, null, "a");
+    await until(() => next.acks.length === 1, "an acknowledgement");
+  });
+
   test("cuts a client that exceeds its credits with BUSY", async () => {
     const engine = createFakeEngine();
     const { address } = await edge(engine);
