@@ -8,8 +8,8 @@ export interface EndingOptions {
   readonly withinMs: number;
   /** Asks each database whether it is there, one round trip. */
   readonly pings: readonly (() => Promise<void>)[];
-  /** A database is not waited for any more. */
-  readonly onSilent?: (database: number) => void;
+  /** A database is not waited for any more, and why. */
+  readonly onGivenUp?: (database: number, problem: StarlingError) => void;
 }
 
 /** What one thing that a node does in its end may wait for. */
@@ -23,14 +23,14 @@ export interface EndingWait {
 }
 
 /**
- * The end of a node. It waits for a database as long as that one answers, whatever failed before, and for everything together no
+ * The end of a node. It waits for a database as long as that one answers as the one that it was, whatever failed before, and for everything together no
  * longer than the whole may take: then who started the process would kill it. What it gives up is not lost: it stands in the log,
  * and the next owner does it again.
  */
 export interface Ending {
   /** The end begins: from now on the time counts, and databases are asked. Idempotent. */
   begin(): void;
-  /** What the work comes to; raises STORE when the database is silent, DEADLINE when the time is over. */
+  /** What the work comes to; raises STORE when the database is silent, FENCED when it is another, DEADLINE when the time is over. */
   wait<T>(work: Promise<T>, wait: EndingWait): Promise<T>;
   /** Asks nobody any more. */
   close(): void;
@@ -44,8 +44,8 @@ const askEveryMs = 500;
 const missesMax = 4;
 
 /** An end that has not begun. */
-export function createEnding({ clock, withinMs, pings, onSilent }: EndingOptions): Ending {
-  const silent = pings.map(() => new AbortController());
+export function createEnding({ clock, withinMs, pings, onGivenUp }: EndingOptions): Ending {
+  const given = pings.map(() => new AbortController());
   const any = new AbortController();
   const cancels = new Set<() => void>();
   let beganAt: number | null = null;
@@ -57,28 +57,40 @@ export function createEnding({ clock, withinMs, pings, onSilent }: EndingOptions
     });
     cancels.add(cancel);
   };
-  const giveUp = (database: number): void => {
-    const error = new StarlingError("STORE", "postgresql does not answer");
-    silent[database]?.abort(error);
-    any.abort(error);
-    onSilent?.(database);
+  const giveUp = (database: number, problem: StarlingError): void => {
+    given[database]?.abort(problem);
+    any.abort(problem);
+    onGivenUp?.(database, problem);
   };
   const watch = (ping: () => Promise<void>, database: number): void => {
     let misses = 0;
-    let isAsked = false;
+    let status: "idle" | "asked" | "given up" = "idle";
+    const end = (problem: StarlingError): void => {
+      if (status === "given up") return;
+      status = "given up";
+      giveUp(database, problem);
+    };
     const look = (): void => {
-      if (isAsked) misses++;
+      if (status === "given up") return;
+      if (status === "asked") misses++;
       else ask();
-      if (misses >= missesMax) giveUp(database);
+      if (misses >= missesMax) end(new StarlingError("STORE", "postgresql does not answer"));
       else after(askEveryMs, look);
     };
+    const answered = (missed: number): void => {
+      misses = missed;
+      if (status === "asked") status = "idle";
+    };
     const ask = (): void => {
-      isAsked = true;
-      const answered = (failed: 0 | 1) => (): void => {
-        isAsked = false;
-        misses = failed === 0 ? 0 : misses + 1;
-      };
-      ping().then(answered(0), answered(1));
+      status = "asked";
+      ping().then(
+        () => answered(0),
+        (error: unknown) => {
+          // In another world there is nothing of this node's to write (R25).
+          if (error instanceof StarlingError && error.code === "FENCED") end(error);
+          else answered(misses + 1);
+        },
+      );
     };
     look();
   };
@@ -90,7 +102,7 @@ export function createEnding({ clock, withinMs, pings, onSilent }: EndingOptions
       for (const [database, ping] of pings.entries()) watch(ping, database);
     },
     wait: (work, { text, withinMs: onlyMs = withinMs, database }) => {
-      const { signal } = (database === undefined ? any : silent[database]) ?? any;
+      const { signal } = (database === undefined ? any : given[database]) ?? any;
       return withDeadline(work, { clock, deadlineMs: Math.round(Math.min(onlyMs, leftMs())), text, signal });
     },
     close: () => {

@@ -109,7 +109,8 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     clock: systemClock,
     withinMs: endWithinMs,
     pings: database.pings,
-    onSilent: (at) => log.warn({ database: at }, "postgresql does not answer: what it has not is left in the log"),
+    onGivenUp: (at, { message }) =>
+      log.warn({ database: at, problem: message }, "what postgresql has not yet is left in the log"),
   });
   opened.push(async () => ending.close());
 

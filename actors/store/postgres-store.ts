@@ -1,5 +1,5 @@
 import type { Model } from "../../modules/model.ts";
-import { StarlingError } from "../../proto/starling-error.ts";
+import type { StarlingError } from "../../proto/starling-error.ts";
 import { acquire, createOwnersReader, release } from "./acquire.ts";
 import { append } from "./append.ts";
 import {
@@ -32,12 +32,12 @@ import { indexSnapshots } from "./snapshot-index.ts";
 import type { SnapshotQueries } from "./snapshot-queries.ts";
 import { createSnapshotQueries, searchTimeoutMs } from "./snapshot-query.ts";
 import type { SnapshotStore } from "./snapshot-store.ts";
-import type { Fence, Histories, Lifetimes, Queries, Store, WriteResult } from "./store.ts";
+import type { Histories, Lifetimes, Queries, Store } from "./store.ts";
 import type { Obituaries } from "./stored-link.ts";
 import { keepModel } from "./stored-model.ts";
 import { createTickReads } from "./tick-pages.ts";
 import { readUnpassed } from "./unpassed.ts";
-import { type WorldWatch, watchWorld } from "./world.ts";
+import { loseElsewhere, unlessFenced, type WorldWatch, watchWorld } from "./world.ts";
 
 /** The store in PostgreSQL. */
 export interface PostgresStore extends Store, Queries, Histories, Lifetimes, Obituaries {
@@ -190,12 +190,12 @@ function createStore(parts: {
     clusterId,
     acquire: (node, shards, terms) => acquire(pools, node, shards, terms),
     // In another world there is nothing of this node's to give up.
-    release: (fences, node) => release(control, fences, node).catch(unlessFenced(undefined)),
+    release: (fences, node) => release(control, fences, node).catch(unlessFenced(() => undefined)),
     append: joinAppends(
-      (node, request) => append(pools.append, partitions, node, request).catch(unlessFenced(lostAll(request.fences))),
+      (node, request) => append(pools.append, partitions, node, request).catch(loseElsewhere(request.fences)),
       setImmediate,
     ),
-    flush: (node, request) => flush(pools.flush, node, request).catch(unlessFenced(lostAll(request.fences))),
+    flush: (node, request) => flush(pools.flush, node, request).catch(loseElsewhere(request.fences)),
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
     findParts: (asked) => findParts(reads, asked),
@@ -253,17 +253,5 @@ function createStore(parts: {
     checkWorld: () => control.alone(world.check),
     close,
     [Symbol.asyncDispose]: close,
-  };
-}
-
-/** In another world the node owns no shard. */
-function lostAll(fences: readonly Fence[]): WriteResult {
-  return { lost: fences.map(({ shard }) => shard) };
-}
-
-function unlessFenced<T>(value: T): (error: unknown) => T {
-  return (error) => {
-    if (error instanceof StarlingError && error.code === "FENCED") return value;
-    throw error;
   };
 }

@@ -1,5 +1,6 @@
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Connection } from "./connection.ts";
+import type { Fence, WriteResult } from "./store.ts";
 
 /**
  * The world of a database is the server's system identifier and its timeline (R25). A copy of the data that was promoted or
@@ -58,6 +59,19 @@ async function readWorld(session: Pick<Connection, "query">): Promise<World> {
   );
   if (row === undefined) throw new StarlingError("STORE", "postgresql does not say which server it is");
   return row;
+}
+
+/** A write that found another world has lost all of its shards: there the node owns none. */
+export function loseElsewhere(fences: readonly Fence[]): (error: unknown) => WriteResult {
+  return unlessFenced(() => ({ lost: fences.map(({ shard }) => shard) }));
+}
+
+/** What a call comes to in another world, instead of FENCED. */
+export function unlessFenced<T>(value: () => T): (error: unknown) => T {
+  return (error) => {
+    if (error instanceof StarlingError && error.code === "FENCED") return value();
+    throw error;
+  };
 }
 
 function textOf({ systemIdentifier, timeline }: World): string {

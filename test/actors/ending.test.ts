@@ -10,13 +10,13 @@ const never = () => new Promise<void>(() => {});
 
 function createWorld(...pings: (() => Promise<void>)[]) {
   const clock = createManualClock();
-  const silent: number[] = [];
+  const givenUp: number[] = [];
   const asked = pings.map(() => 0);
   const counted = pings.map((ping, at) => () => {
     asked[at] = (asked[at] ?? 0) + 1;
     return ping();
   });
-  const ending = createEnding({ clock, withinMs, pings: counted, onSilent: (database) => silent.push(database) });
+  const ending = createEnding({ clock, withinMs, pings: counted, onGivenUp: (database) => givenUp.push(database) });
   /** What came of waiting for work that never ends, and when. */
   const waitFor = (wait: { database?: number; withinMs?: number } = {}) => {
     const told: { code: string | null; at: number } = { code: null, at: 0 };
@@ -25,12 +25,12 @@ function createWorld(...pings: (() => Promise<void>)[]) {
     });
     return told;
   };
-  return { clock, silent, asked, ending, waitFor };
+  return { clock, givenUp, asked, ending, waitFor };
 }
 
 describe("a node that ends", () => {
   test("waits for a database as long as that one answers, and for all of it no longer than it may take", async () => {
-    const { clock, silent, ending, waitFor } = createWorld(fine);
+    const { clock, givenUp, ending, waitFor } = createWorld(fine);
     ending.begin();
     const early = waitFor();
     await clock.advance(20_000);
@@ -39,29 +39,40 @@ describe("a node that ends", () => {
     expect([early.code, late.code]).toEqual([null, null]);
     await clock.advance(20);
     expect([early, late]).toEqual(Array(2).fill({ code: "DEADLINE", at: withinMs }));
-    expect(silent).toEqual([]);
+    expect(givenUp).toEqual([]);
   });
 
   test.each([
     ["answers nothing", never],
     ["cannot be reached", refused],
   ])("gives a database up that %s for two seconds, and waits for another one", async (_, ping) => {
-    const { clock, silent, ending, waitFor } = createWorld(fine, ping);
+    const { clock, givenUp, ending, waitFor } = createWorld(fine, ping);
     ending.begin();
     const [whole, other, here] = [waitFor(), waitFor({ database: 1 }), waitFor({ database: 0 })];
     await clock.advance(1_400);
     expect([whole.code, other.code, here.code]).toEqual([null, null, null]);
     await clock.advance(1_000);
     expect([whole.code, other.code, here.code]).toEqual(["STORE", "STORE", null]);
-    expect(silent).toEqual([1]);
+    expect(givenUp).toEqual([1]);
     const after = waitFor({ database: 1 });
     await clock.advance(0);
     expect(after.code).toBe("STORE");
   });
 
+  test("gives a database up at once that is another than it was", async () => {
+    const other = () => Promise.reject(new StarlingError("FENCED", "postgresql is another than it was"));
+    const { clock, givenUp, asked, ending, waitFor } = createWorld(other);
+    ending.begin();
+    const told = waitFor();
+    await clock.advance(10);
+    expect(told).toMatchObject({ code: "FENCED" });
+    await clock.advance(10_000);
+    expect([givenUp, asked]).toEqual([[0], [1]]);
+  });
+
   test("waits for a database that is back in time, however long it was away before", async () => {
     let isThere = false;
-    const { clock, silent, ending, waitFor } = createWorld(() => (isThere ? fine() : refused()));
+    const { clock, givenUp, ending, waitFor } = createWorld(() => (isThere ? fine() : refused()));
     await clock.advance(60_000);
     ending.begin();
     const told = waitFor();
@@ -72,7 +83,7 @@ describe("a node that ends", () => {
     await clock.advance(1_200);
     isThere = true;
     await clock.advance(10_000);
-    expect([told.code, silent]).toEqual([null, []]);
+    expect([told.code, givenUp]).toEqual([null, []]);
   });
 
   test("asks only from its beginning until it is closed, one question at a time", async () => {

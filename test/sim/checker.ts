@@ -18,14 +18,17 @@ export interface CheckerOptions {
   readonly now: () => number;
 }
 
+/** How much an epoch grows at least that comes from another world (R25). */
+const worldEpochs = 1000;
+
 /** What is compared while a run goes on: every commit, and every acknowledgement with what it says. */
 export class Checker {
   readonly ledger = new Ledger();
   readonly violations: Violation[] = [];
   readonly counts = { epochChanges: 0, fenced: 0, unblocked: 0, lapsed: 0, obligations: 0 };
   readonly #options: CheckerOptions;
-  /** By shard: the newest epoch, and its owner. */
-  readonly #owners = new Map<ShardId, { readonly epoch: number; readonly node: string }>();
+  /** By shard: the newest epoch, its owner, and where it was acquired. */
+  readonly #owners = new Map<ShardId, { readonly epoch: number; readonly node: string; readonly timeline: number }>();
   /** Tasks whose creation was refused: shard and first seq. */
   readonly refused = new Set<string>();
   /** Values that were acknowledged, by what was said of them. */
@@ -44,14 +47,16 @@ export class Checker {
   }
 
   onCommit(commit: MemoryCommit): void {
+    const { timeline } = this.#options.database().world;
     switch (commit.kind) {
       case "acquire":
         for (const { shard, epoch } of commit.acquired) {
           this.counts.epochChanges++;
           const known = this.#owners.get(shard);
-          if (known !== undefined && known.epoch >= epoch)
-            this.add("epoch", `shard ${shard}: epoch ${epoch} after ${known.epoch}`);
-          this.#owners.set(shard, { epoch, node: commit.node });
+          const grows = known !== undefined && known.timeline !== timeline ? worldEpochs : 1;
+          if (known !== undefined && known.epoch + grows > epoch)
+            this.add("epoch", `shard ${shard}: epoch ${epoch} after ${known.epoch} of timeline ${known.timeline}`);
+          this.#owners.set(shard, { epoch, node: commit.node, timeline });
         }
         return;
       case "append":
@@ -79,9 +84,14 @@ export class Checker {
   }
 
   #checkFences({ kind, node, request }: Extract<MemoryCommit, { kind: "append" | "flush" | "command" }>): void {
+    const { timeline } = this.#options.database().world;
     for (const { shard, epoch } of request.fences) {
       const known = this.#owners.get(shard);
-      if (known?.epoch === epoch && known.node === node) continue;
+      if (known?.epoch === epoch && known.node === node) {
+        if (known.timeline !== timeline)
+          this.add("world", `${kind} of ${node} to shard ${shard}, which it had acquired on another timeline`);
+        continue;
+      }
       this.add(
         "epoch",
         `${kind} of ${node} under epoch ${epoch} of shard ${shard}, whose owner is ${known?.node} of ${known?.epoch}`,

@@ -18,14 +18,20 @@ interface PlanOptions {
   readonly isLoaded: () => boolean;
   readonly isLoadDone: () => boolean;
   readonly resetClient: (index: number) => void;
+  /** Another server takes the database over. */
+  readonly promote: () => void;
   readonly say: (text: string) => void;
 }
 
+/** What a node's stop takes at most. */
+const stopMaxMs = 10_000;
 const faultsMin = 6;
 const faultsMax = 14;
 const inFlightMin = 5;
 /** What each end of a link takes for something else: in at least a quarter of the runs. */
 const twiceAsOften = ["cut one way", "half open"];
+/** Nodes end of it, all of them: where it is rare, other faults have runs of their own. */
+const promotionChance = 0.02;
 
 type Do = (name: string, forMs: number) => void;
 
@@ -47,6 +53,7 @@ export class FaultPlan {
   faultsEndMs = 0;
   cutsOneWay = 0;
   halfOpens = 0;
+  promotions = 0;
   readonly countersOfDead: Record<string, number> = {};
 
   constructor(options: PlanOptions) {
@@ -85,7 +92,8 @@ export class FaultPlan {
     }
     const long = this.stretch > 1 && this.faults === 0 ? this.#drawLong() : null;
     const kinds = [...Object.keys(this.#kinds), ...twiceAsOften];
-    const kind = long?.kind ?? kinds[random.between(0, kinds.length - 1)] ?? "";
+    const promotion = long === null && random.next() < promotionChance ? "promote" : null;
+    const kind = long?.kind ?? promotion ?? kinds[random.between(0, kinds.length - 1)] ?? "";
     const free = this.#names.filter((name) => !this.#busy.has(name));
     const name = free[random.between(0, free.length - 1)];
     if (name === undefined) return void clock.after(100, () => this.#next());
@@ -94,7 +102,8 @@ export class FaultPlan {
       this.faults++;
       if (this.#isInFlight(name)) this.faultsInFlight++;
       this.#options.say(`fault ${kind} ${name} for ${Math.round(forMs)} ms`);
-      this.#kinds[kind]?.(name, forMs);
+      if (kind === "promote") this.#promote(Math.min(forMs, 2000));
+      else this.#kinds[kind]?.(name, forMs);
       clock.after(this.stretch * (20 + 500 * random.next() ** 2), () => this.#next());
     });
   }
@@ -205,6 +214,32 @@ export class FaultPlan {
       kill();
       this.#start(name);
     });
+  }
+
+  /** The database goes on elsewhere, with all that was committed; until it does nobody reaches it. */
+  #promote(forMs: number): void {
+    const { store } = this.#options.faults;
+    this.promotions++;
+    this.#options.promote();
+    const names = [...this.#names];
+    for (const name of names) store.set(name, "cut");
+    this.#lasting("store", forMs, () => {
+      for (const name of names) store.delete(name);
+    });
+  }
+
+  /** A node has found that its database is another: it stops, and somebody starts it again. */
+  leaveWorld(name: string): void {
+    const { clock, random, nodes, say } = this.#options;
+    const node = nodes.get(name);
+    if (node === undefined) return;
+    say(`${name} leaves the world`);
+    const again = (): void => {
+      if (nodes.get(name) === node) this.#start(name);
+    };
+    const stopped = node.stop().catch((error: unknown) => say(`${name} stopped: ${String(error)}`));
+    void stopped.then(() => clock.after(100 + 300 * random.next(), again));
+    clock.after(stopMaxMs, again);
   }
 
   /** A hook has ended the node's process; somebody starts it again. */

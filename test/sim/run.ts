@@ -47,6 +47,7 @@ export const countNames = [
   "faultsInFlight",
   "runsCutOneWay",
   "runsHalfOpen",
+  "promotions",
   "epochChanges",
   "fenced",
   "unknownOutcomes",
@@ -165,6 +166,7 @@ class Run {
       },
       isTicking: () => clock.now() > loadFromMs && !this.#plan.isEnough,
       isScheduling: () => !this.#plan.isOver,
+      onOtherWorld: (node) => this.#plan.leaveWorld(node),
       onWrongCall: (text) => this.#checker.add("hooks", text),
       storeFault: (node, call) => this.#faults.storeFault(node, call),
       coordinatorFault: (node, call) => this.#faults.coordinatorFault(node, call),
@@ -178,6 +180,7 @@ class Run {
     };
     this.#plan = new FaultPlan({
       ...{ clock, random: this.#random, network, coordinator, faults: this.#faults, nodes: this.#nodes, say },
+      promote: () => this.#database.promote(),
       start: (name) => void this.#nodes.set(name, startSimNode(world, name)),
       isLoaded: () => this.#clients.some(({ inFlight }) => inFlight > 0),
       isLoadDone: () => this.#datapoints >= datapointsMin && !this.#fatal.isOpen,
@@ -362,6 +365,7 @@ class Run {
         faultsInFlight: this.#plan.faultsInFlight,
         runsCutOneWay: Math.min(1, this.#plan.cutsOneWay),
         runsHalfOpen: Math.min(1, this.#plan.halfOpens),
+        promotions: this.#plan.promotions,
         epochChanges: counts.epochChanges,
         fenced: counts.fenced,
         unknownOutcomes: this.#faults.unknownOutcomes,

@@ -28,7 +28,7 @@ import type { Scheduler } from "./scheduler.ts";
 import { openSimStream, type SimStream, type SimStreamListener } from "./sim-call.ts";
 import { type CoordinatorStore, startSimCoordinator } from "./sim-coordinator.ts";
 import { createSimCells, SimProcess } from "./sim-process.ts";
-import { connectSimRuns, connectSimStore, pingSimStore, type StoreFault } from "./sim-store.ts";
+import { connectSimRuns, connectSimStore, createSimSessions, pingSimStore, type StoreFault } from "./sim-store.ts";
 
 /** What all nodes of a run have in common, and what befalls them. */
 export interface SimWorld {
@@ -47,6 +47,8 @@ export interface SimWorld {
   /** Whether snapshot runs go on. */
   readonly isTicking: () => boolean;
   readonly onWrongCall: (text: string) => void;
+  /** A node's database is another than it was: its process is to end. */
+  readonly onOtherWorld: (node: string) => void;
   /** By the node's name. */
   readonly storeFault: (node: string, call: string) => StoreFault;
   readonly coordinatorFault: (node: string, call: CoordinatorCall) => CoordinatorFault;
@@ -124,6 +126,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   const pendingCalls = new Map<string, number>();
   const way = {
     ...{ process, clock: scheduler.clock },
+    sessions: createSimSessions(database, () => world.onOtherWorld(name)),
     faultOf: (call: string) => world.storeFault(name, call),
     onPending: (change: 1 | -1, call: string) => {
       inFlight += change;

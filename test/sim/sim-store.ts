@@ -1,5 +1,6 @@
 import type { Lifetimes, Queries, Store } from "../../actors/store/store.ts";
 import type { Obituaries } from "../../actors/store/stored-link.ts";
+import { loseElsewhere, unlessFenced, watchWorld } from "../../actors/store/world.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { MemoryStore } from "../support/memory-store.ts";
@@ -18,8 +19,26 @@ export interface StoreFault {
   readonly backMs: number;
 }
 
+/** A node's sessions with the database. Those of before another server took over are gone, and each new one asks where it is. */
+export interface SimSessions {
+  /** Null: there is a session. Raises FENCED in another world. */
+  begin(): Promise<void> | null;
+}
+
+export function createSimSessions(database: MemoryStore, onOtherWorld: (error: StarlingError) => void): SimSessions {
+  const watch = watchWorld(onOtherWorld);
+  let timeline = 0;
+  const ask = async (): Promise<void> => {
+    const { world } = database;
+    await watch.check({ query: async <Row extends object>() => [world] as unknown as Row[] });
+    timeline = world.timeline;
+  };
+  return { begin: () => (timeline === database.world.timeline ? null : ask()) };
+}
+
 export interface SimStoreOptions {
   readonly database: MemoryStore;
+  readonly sessions: SimSessions;
   readonly process: SimProcess;
   readonly clock: Clock;
   readonly faultOf: (call: string) => StoreFault;
@@ -36,12 +55,15 @@ export function connectSimStore(options: SimStoreOptions): Store & Queries & Obi
     <A extends unknown[], T>(name: string, call: (...args: A) => Promise<T>) =>
     (...args: A): Promise<T> =>
       carry(options, name, () => call(...args));
+  const release = wrap("release", database.release);
+  const append = wrap("append", database.append);
+  const flush = wrap("flush", database.flush);
   return {
     acquire: wrap("acquire", database.acquire),
     readOwners: wrap("readOwners", database.readOwners),
-    release: wrap("release", database.release),
-    append: wrap("append", database.append),
-    flush: wrap("flush", database.flush),
+    release: (...args) => release(...args).catch(unlessFenced(() => undefined)),
+    append: (node, request) => append(node, request).catch(loseElsewhere(request.fences)),
+    flush: (node, request) => flush(node, request).catch(loseElsewhere(request.fences)),
     load: wrap("load", database.load),
     readLog: wrap("readLog", database.readLog),
     findParts: wrap("findParts", database.findParts),
@@ -101,7 +123,7 @@ export function connectSimRuns(options: Omit<SimStoreOptions, "database">, runs:
 }
 
 function carry<T>(
-  { process, clock, faultOf, onPending }: Omit<SimStoreOptions, "database">,
+  { sessions, process, clock, faultOf, onPending }: Omit<SimStoreOptions, "database">,
   name: string,
   call: () => Promise<T>,
 ): Promise<T> {
@@ -124,7 +146,8 @@ function carry<T>(
         if (fault.kind === "none") clock.after(fault.backMs, () => settle(end));
         else if (fault.reset) clock.after(fault.backMs, () => fail("the connection was reset"));
       };
-      call().then(
+      const session = sessions.begin();
+      (session === null ? call() : session.then(call)).then(
         (value) => back(() => resolve(value)),
         (error: unknown) => back(() => reject(error)),
       );

@@ -18,6 +18,8 @@ import type { MemoryImage } from "./memory-ticks.ts";
 export interface MemoryShard {
   epoch: number;
   owner: NodeId | null;
+  /** Where it was last acquired; 0: nowhere yet. */
+  timeline: number;
   /** Who is taking the shard: until it has, nobody else writes or takes. */
   claim: NodeId | null;
   /** When the claim lapses, by the store's clock. */
@@ -52,6 +54,8 @@ export interface MemoryDurable {
   readonly hashes: Map<SessionId, string>;
   /** The last flush of each lane of each node. */
   readonly flushed: Map<string, number>;
+  /** Of the server: another one that takes over goes on with the next. */
+  timeline: number;
   /** The newest membership by which somebody acquired. */
   membership: number;
   /** The tick that runs, and the newest one that has ended; 0: none. */
@@ -66,6 +70,7 @@ export function createMemoryDurable(): MemoryDurable {
     holders: new Map(),
     hashes: new Map(),
     flushed: new Map(),
+    timeline: 1,
     membership: 0,
     tick: 0,
     endedTick: 0,
@@ -76,6 +81,7 @@ export function createMemoryShard(): MemoryShard {
   return {
     epoch: 0,
     owner: null,
+    timeline: 0,
     claim: null,
     claimUntil: 0,
     log: [],

@@ -16,18 +16,22 @@ interface Lock {
 
 /** Locks of shards as PostgreSQL's advisory ones: first come, first served; a shared one also waits behind a waiting other. */
 export interface MemoryLocks {
+  /** One transaction: its locks are free when `run` is over. */
+  transact<T>(run: (transaction: Transaction) => Promise<T>): Promise<T>;
   /** Takes locks in the order of the shards. False: the transaction was ended before it had all of them. */
   take(owner: Transaction, kind: "shared" | "alone", shards: readonly ShardId[]): Promise<boolean>;
-  release(owner: Transaction): void;
   /** Whom a transaction that waits is waiting for. */
   blockersOf(owner: Transaction): readonly Transaction[];
   /** Ends a transaction as if its connection had been killed: what it did is undone, its locks are free. */
   end(owner: Transaction): void;
+  /** Ends all that are open. */
+  endAll(): void;
 }
 
 /** No locks. */
 export function createMemoryLocks(): MemoryLocks {
   const queues = new Map<ShardId, Lock[]>();
+  const open = new Set<Transaction>();
   const queueOf = (shard: ShardId): Lock[] => {
     const known = queues.get(shard) ?? [];
     queues.set(shard, known);
@@ -51,8 +55,22 @@ export function createMemoryLocks(): MemoryLocks {
       serve(shard);
     }
   };
+  const end = (owner: Transaction): void => {
+    owner.status = "ended";
+    owner.onEnded();
+    release(owner);
+  };
   return {
-    release,
+    transact: async (run) => {
+      const transaction: Transaction = { status: "open", onEnded: () => {} };
+      open.add(transaction);
+      try {
+        return await run(transaction);
+      } finally {
+        open.delete(transaction);
+        release(transaction);
+      }
+    },
     take: async (owner, kind, shards) => {
       for (const shard of [...shards].sort((a, b) => a - b)) {
         if (owner.status === "ended") return false;
@@ -76,10 +94,9 @@ export function createMemoryLocks(): MemoryLocks {
       }
       return [...found];
     },
-    end: (owner) => {
-      owner.status = "ended";
-      owner.onEnded();
-      release(owner);
+    end,
+    endAll: () => {
+      for (const transaction of open) end(transaction);
     },
   };
 }

@@ -1,3 +1,4 @@
+import { worldEpochs } from "../../actors/store/acquire.ts";
 import { partNeedle } from "../../actors/store/find-parts.ts";
 import type {
   AcquiredShard,
@@ -16,6 +17,7 @@ import type {
   StoredEntity,
 } from "../../actors/store/store.ts";
 import type { Obituaries } from "../../actors/store/stored-link.ts";
+import type { World } from "../../actors/store/world.ts";
 import type { Clock } from "../../proto/clock.ts";
 import { type NodeId, type ShardId, toEpoch, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
@@ -37,11 +39,14 @@ import { addImage, addMark, copyHistory, readMemoryTickPage } from "./memory-tic
 export interface MemoryStore extends Store, Queries, Obituaries, Lifetimes {
   readonly durable: MemoryDurable;
   readonly shards: ReadonlyMap<ShardId, MemoryShard>;
+  readonly world: World;
   historyOf(key: EntityKey): readonly HistorySegment[];
   /** Claims shards without taking them, as a node does that dies in between. */
   claim(shards: readonly ShardId[], node: NodeId): void;
   /** Does something as the owner of a shard, in a transaction of its own; `lost`: somebody else is by now. */
   command(node: NodeId, fence: Fence, apply: () => void): Promise<"written" | "lost">;
+  /** Another server goes on with all that was committed, on a timeline of its own; what was under way ends (R25). */
+  promote(): void;
   /** Drops what every reader of a shard's log has passed, as retention does with partitions (R8). Returns the segments. */
   trim(shards: readonly ShardId[], isOld: (segment: Segment) => boolean): readonly Segment[];
 }
@@ -100,15 +105,6 @@ export function createMemoryStore(
   const isClaimed = ({ claim, claimUntil }: MemoryShard, node: NodeId): boolean =>
     claim !== null && claim !== node && claimUntil > clock.now();
 
-  /** One transaction: `run` is given it, and the time between its locks and its end. */
-  const transact = async <T>(run: (transaction: Transaction) => Promise<T>): Promise<T> => {
-    const transaction: Transaction = { status: "open", onEnded: () => {} };
-    try {
-      return await run(transaction);
-    } finally {
-      locks.release(transaction);
-    }
-  };
   const hold = async (transaction: Transaction, call: StoreWrite, node: NodeId): Promise<void> => {
     const ended = new Promise<"kill">((resolve) => {
       transaction.onEnded = () => resolve("kill");
@@ -118,7 +114,7 @@ export function createMemoryStore(
   };
   /** Fence first: whoever is not lost writes, and nobody can take the shards before it has (R2, R22). */
   const write = (call: "append" | "flush" | "command", node: NodeId, fences: readonly Fence[], apply: () => void) =>
-    transact(async (transaction) => {
+    locks.transact(async (transaction) => {
       const claimed = fences.filter(({ shard }) => isClaimed(shardOf(shard), node)).map(({ shard }) => shard);
       const ids = fences.map(({ shard }) => shard);
       if (claimed.length === 0 && !(await locks.take(transaction, "shared", ids))) {
@@ -149,6 +145,13 @@ export function createMemoryStore(
   return {
     durable,
     shards,
+    get world() {
+      return { systemIdentifier: "memory", timeline: durable.timeline };
+    },
+    promote: () => {
+      durable.timeline++;
+      locks.endAll();
+    },
     historyOf: (key) => shardOf(key.shard).history.get(keyOf(key)) ?? [],
     claim: (ids, node) => {
       for (const id of ids) Object.assign(shardOf(id), { claim: node, claimUntil: clock.now() + claimMs });
@@ -165,7 +168,7 @@ export function createMemoryStore(
         Object.assign(shardOf(id), { claim: node, claimUntil: clock.now() + claimMs });
       }
       if (claimed.length === 0) return [];
-      return transact(async (transaction) => {
+      return locks.transact(async (transaction) => {
         // The statements are two: what happens in between belongs to whoever dies there.
         await hold(transaction, "acquire", node);
         const stop = unblockLater(transaction, node);
@@ -173,7 +176,7 @@ export function createMemoryStore(
         stop();
         if (!locked) throw new StarlingError("STORE", "the connection was ended");
         const mine = claimed.filter((id) => shardOf(id).claim === node && shardOf(id).claimUntil > clock.now());
-        const acquired = mine.map((id) => acquire(id, shardOf(id), node));
+        const acquired = mine.map((id) => acquire(id, shardOf(id), { node, timeline: durable.timeline }));
         if (acquired.length > 0) world.onCommit({ kind: "acquire", node, acquired });
         return acquired;
       });
@@ -235,12 +238,19 @@ function isOutdated(durable: MemoryDurable, terms: AcquireTerms | undefined): bo
   return false;
 }
 
-function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
+interface Acquirer {
+  readonly node: NodeId;
+  readonly timeline: number;
+}
+
+function acquire(id: ShardId, shard: MemoryShard, { node, timeline }: Acquirer): AcquiredShard {
   const clean = shard.owner === null;
   const obligations = [...shard.obligations.values()].sort((a, b) => firstOf(a) - firstOf(b));
   const floor = Math.min(shard.watermark, ...obligations.map((obligation) => firstOf(obligation) - 1));
-  shard.epoch++;
+  const jumped = shard.timeline !== 0 && shard.timeline !== timeline;
+  shard.epoch += jumped ? worldEpochs : 1;
   shard.owner = node;
+  shard.timeline = timeline;
   shard.claim = null;
   const last = shard.log.at(-1);
   return {
@@ -259,6 +269,7 @@ function acquire(id: ShardId, shard: MemoryShard, node: NodeId): AcquiredShard {
     obligations,
     attempt: shard.attempt,
     mark: shard.marks.at(-1) ?? null,
+    ...(jumped && { jumped }),
   };
 }
 

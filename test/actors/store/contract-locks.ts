@@ -12,6 +12,8 @@ export interface LockHarness {
   claim(shards: readonly ShardId[], node: NodeId): Promise<void>;
   /** Claims that stand lapse now, if nobody has made use of them. */
   lapse(): Promise<void>;
+  /** From now on all shards were last acquired in another world. */
+  promote(): Promise<void>;
 }
 
 export interface HeldAppend {
@@ -77,5 +79,21 @@ export function describeLocks(current: () => LockHarness): void {
     // The owner was not replaced.
     expect(await store.append(nodeA, request)).toEqual({ lost: [] });
     expect(await store.acquire(nodeA, [shard1])).toMatchObject([{ epoch: 2, lastSeq: 1 }]);
+  });
+
+  it("lets epochs jump by a thousand, once, where the database is of another world than at the last acquiring", async () => {
+    const { store, promote } = current();
+    await store.acquire(nodeA, [shard1, shard2]);
+    await promote();
+    const [jumped, ...others] = await store.acquire(nodeB, [shard1]);
+    expect(others).toEqual([]);
+    expect(jumped).toMatchObject({ shard: shard1, epoch: 1001, jumped: true });
+    const [next] = await store.acquire(nodeA, [shard1]);
+    expect(next).toMatchObject({ shard: shard1, epoch: 1002 });
+    expect(next).not.toHaveProperty("jumped");
+    expect(fencesOf(await store.acquire(nodeB, [shard2, shard3]))).toEqual([
+      { shard: shard2, epoch: 1001 },
+      { shard: shard3, epoch: 1 },
+    ]);
   });
 }

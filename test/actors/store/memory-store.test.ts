@@ -45,6 +45,7 @@ describe("the store in memory", () => {
       ...{ store, holdAppend, runs: createMemoryRuns(store, () => noon) },
       claim: async (shards, node) => store.claim(shards, node),
       lapse: () => clock.advance(2_000),
+      promote: async () => store.promote(),
       close: async () => expect(clock.timers).toBe(0),
     };
   });

@@ -24,7 +24,7 @@ import {
 
 const shards = { entity: 256, system: 16 };
 const tableNames =
-  "shard claim progress channel log entity large_value history history_page history_horizon reference obituary lifetime refused dead_letter obligation attempt session snapshot_mark snapshot_image snapshot_run snapshot_request".split(
+  "shard world claim progress channel log entity large_value history history_page history_horizon reference obituary lifetime refused dead_letter obligation attempt session snapshot_mark snapshot_image snapshot_run snapshot_request".split(
     " ",
   );
 const dayMs = 86_400_000;
@@ -94,6 +94,7 @@ describe("the store in PostgreSQL", () => {
         await admin.query("select starling.claim_1($1, $2)", [node, `{${ids.join(",")}}`]);
       },
       lapse: () => admin.script("update starling.claim set until = until - interval '2 s'"),
+      promote: () => admin.script("update starling.world set timeline = timeline + 1"),
       close: () => store.close(),
     };
   });
