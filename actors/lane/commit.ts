@@ -4,7 +4,8 @@ import { linesOf } from "../log/line.ts";
 import { type Block, linesOfBlock, writeSegment } from "../log/segment.ts";
 import { onMarkDurable, onMarkRefused } from "../snapshots/tick-mark.ts";
 import type { AppendRequest, Fence, WriteResult } from "../store/store.ts";
-import { answerRepeat, isOutboxChannel, tellAppended, tellDurable } from "./admission.ts";
+import { isOutboxChannel } from "./admission.ts";
+import { answerRepeat } from "./answer-repeat.ts";
 import { appendBegins, appendEnds } from "./append-pace.ts";
 import { bytesOfTasks, countBacklog, takeIntoBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
@@ -19,6 +20,7 @@ import { type Part, type PartTask, wholePart } from "./part.ts";
 import { advance, endMessage, settle, takeUp } from "./processing.ts";
 import { type Beside, besideOf, recentAt, setDurable } from "./recent-parts.ts";
 import { answerKey, isAnswer, isMark, isPart, type PendingAnswer, type PendingBlock, type Shard } from "./shard.ts";
+import { tellAppended, tellDurable } from "./tell.ts";
 
 /** Appends all that waits, as one group, when no append is in flight (R1). */
 export function startCommit(lane: Lane): void {

@@ -2,7 +2,7 @@ import { type Seq, toSeq } from "../../proto/ids.ts";
 import type { StarlingError } from "../../proto/starling-error.ts";
 import { openCut, passedMark } from "../snapshots/tick-mark.ts";
 import type { Fence, FlushRequest, ShardProgress, WriteResult } from "../store/store.ts";
-import { isOutboxChannel, tellPassed, tellProcessed } from "./admission.ts";
+import { isOutboxChannel } from "./admission.ts";
 import { leaveBacklog, passBacklog } from "./backlog.ts";
 import type { Channel, WaitingPart } from "./channel.ts";
 import { loseShards, owns } from "./commit.ts";
@@ -19,6 +19,7 @@ import { needsMark, onMarked, planAttempts, planLastAttempt } from "./poison.ts"
 import { advance } from "./processing.ts";
 import { countPassed, forgetPassed } from "./recent-parts.ts";
 import { deliveredUpTo, isSealed, type Shard } from "./shard.ts";
+import { tellPassed, tellProcessed } from "./tell.ts";
 
 /**
  * Write-behind: a flush writes, in one transaction, the records of the entities that changed longest ago, the history they

@@ -1,7 +1,7 @@
 import type { ShardId } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { Fence } from "../store/store.ts";
-import { isOutboxChannel, tell } from "./admission.ts";
+import { isOutboxChannel } from "./admission.ts";
 import { leaveBacklog } from "./backlog.ts";
 import { withoutShards } from "./flush-shards.ts";
 import type { Lane } from "./lane.ts";
@@ -9,6 +9,7 @@ import { forgetOutbox } from "./outbox.ts";
 import { type Asked, type RecentParts, recentAt } from "./recent-parts.ts";
 import { refuseReplies } from "./replies.ts";
 import { isAnswer, type PendingBlock, type Shard } from "./shard.ts";
+import { tell } from "./tell.ts";
 
 /** Forgets shards of which is known, not from the store's answer, that they are another node's. */
 export function dropShards(lane: Lane, ids: readonly ShardId[]): void {

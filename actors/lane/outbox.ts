@@ -1,12 +1,12 @@
 import { type Seq, toSeq } from "../../proto/ids.ts";
 import type { OutboxTasks } from "../log/segment.ts";
-import { tell } from "./admission.ts";
 import { bytesOfTasks } from "./backlog.ts";
 import type { WaitingPart } from "./channel.ts";
 import type { Lane } from "./lane.ts";
 import type { Delivery } from "./outbox-state.ts";
 import type { Part } from "./part.ts";
 import type { Shard } from "./shard.ts";
+import { tell } from "./tell.ts";
 
 /**
  * The outbox of a shard: lines of its own log that carry tasks for other shards (R12). Towards each target it is a channel

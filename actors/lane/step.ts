@@ -1,6 +1,7 @@
 import { unreachable } from "../../proto/unreachable.ts";
 import { endTicks, learnTick, passTick } from "../snapshots/tick-mark.ts";
-import { admit, answerLookUps } from "./admission.ts";
+import { admit } from "./admission.ts";
+import { answerLookUps } from "./answer-repeat.ts";
 import { onCommitFailed, onCommitted, startCommit } from "./commit.ts";
 import { onFlushed, onFlushFailed, onFlushTimer, planNextFlush, startFlush } from "./flush.ts";
 import { dropShards } from "./forget-shard.ts";
