@@ -18,14 +18,14 @@ export interface EndingWait {
   readonly text: string;
   /** Less than the whole. */
   readonly withinMs?: number;
-  /** Whose silence ends it; default: whichever is first. */
+  /** The database whose loss ends it; default: whichever is first. */
   readonly database?: number;
 }
 
 /**
- * The end of a node. It waits for a database as long as that one answers as the one that it was, whatever failed before, and for everything together no
- * longer than the whole may take: then who started the process would kill it. What it gives up is not lost: it stands in the log,
- * and the next owner does it again.
+ * The end of a node. It waits for a database as long as that one answers, whatever failed before, and is the one that it was; and for
+ * everything together no longer than the whole may take: then who started the process would kill it. What it gives up stands in the
+ * log, as far as PostgreSQL has kept that, and the next owner does it again.
  */
 export interface Ending {
   /** The end begins: from now on the time counts, and databases are asked. Idempotent. */

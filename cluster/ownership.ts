@@ -104,6 +104,8 @@ export class OwnershipKeeper<Acquired extends Held> {
   #readAt: number | null = null;
   /** The last reading. */
   #rows: readonly Ownership[] = [];
+  /** What the last acquiring asked for and did not get. */
+  #refused: ReadonlySet<ShardId> = new Set();
   readonly #ailingSince = new Map<NodeId, number>();
   /** Whether the last plan had something to do. */
   #unsettled = false;
@@ -252,10 +254,13 @@ export class OwnershipKeeper<Acquired extends Held> {
     const { store, membership, owners, keeper, log } = this.#options;
     const { id } = membership.self;
     const acquired = await store.acquire(id, shards, {
-      epochOf: (shard) => owners.get(shard)?.epoch ?? toEpoch(0),
+      epochOf: (shard) =>
+        this.#refused.has(shard) ? this.#readEpoch(shard) : (owners.get(shard)?.epoch ?? toEpoch(0)),
       revision: this.#options.alone ? null : membership.view.revision,
     });
-    const missing = shards.length - acquired.length;
+    const got = new Set(acquired.map(({ shard }) => shard));
+    this.#refused = new Set(shards.filter((shard) => !got.has(shard)));
+    const missing = this.#refused.size;
     if (missing > 0) {
       log.info({ shards: missing }, "shards were claimed by another node");
       void this.#read();
@@ -274,6 +279,11 @@ export class OwnershipKeeper<Acquired extends Held> {
     log.info({ shards: acquired.length, epoch: Math.max(...acquired.map(({ epoch }) => epoch)) }, "shards acquired");
     this.#options.announce(news);
     return outcome;
+  }
+
+  /** In another world epochs may be lower than what is remembered of the one before (R25): who was refused goes by what was read. */
+  #readEpoch(shard: ShardId): Epoch {
+    return this.#rows.find((row) => row.shard === shard)?.epoch ?? toEpoch(0);
   }
 
   async #giveUp(shards: readonly ShardId[]): Promise<"done" | "later"> {

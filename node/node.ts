@@ -98,7 +98,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
     withinMs: endWithinMs,
     pings: database.pings,
     onGivenUp: (at, { message }) =>
-      log.warn({ database: at, problem: message }, "what postgresql has not yet is left in the log"),
+      log.warn({ database: at, problem: message }, "nothing more is written to postgresql"),
   });
   opened.push(async () => ending.close());
 
@@ -113,7 +113,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   // Its connections carry the links of other nodes, too: they end when these have ended.
   let edge: GrpcServer | null = null;
   opened.push(async () => edge?.close());
-  const { signal } = options;
+  const signal = givenUpWith(database.lost, options.signal);
   const cluster = await openCluster({ ...parts, settings, database, likeness, security: security.links, signal });
   opened.push(() => cluster.close());
   const { env } = options;
@@ -130,7 +130,7 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   edge = server;
   opened.push(() => server.finish());
   const membership = await cluster.join(server.address);
-  await unlessGivenUp(serving.join(membership, { alone: cluster.alone }), options.signal);
+  await unlessGivenUp(serving.join(membership, { alone: cluster.alone }), signal);
   const { clusterId, ping } = database;
   const hooks = allHooks(modules.hooks);
   http.serve({ engine: serving, membership, links: cluster.links, hooks, model: actorModel, clusterId, ping });
@@ -179,8 +179,15 @@ async function open(options: NodeOptions, opened: Closing[], close: Closing): Pr
   };
 }
 
+/** Gives the start up for the caller's reason, or for what the node has lost. */
+function givenUpWith(lost: Promise<StarlingError>, signal: AbortSignal | undefined): AbortSignal {
+  const controller = new AbortController();
+  void lost.then((problem) => controller.abort(problem));
+  return AbortSignal.any([controller.signal, ...(signal === undefined ? [] : [signal])]);
+}
+
 /** Raises the reason for which a start is given up as soon as it is: what is waited for may never come, and is closed. */
-async function unlessGivenUp(starting: Promise<void>, signal = new AbortController().signal): Promise<void> {
+async function unlessGivenUp(starting: Promise<void>, signal: AbortSignal): Promise<void> {
   let giveUp = () => {};
   const givenUp = new Promise<never>((_, reject) => {
     giveUp = () => reject(signal.reason);

@@ -146,15 +146,23 @@ async function openStore(
   onOtherWorld: (error: StarlingError) => void,
 ): Promise<PostgresStore> {
   for (let attempt = 0; ; attempt++) {
+    // What an attempt that failed has found goes with it.
+    let problem: StarlingError | null = null;
+    let tell = (error: StarlingError): void => {
+      problem = error;
+    };
     try {
       const { lanes, entityShards, systemShards, storeTimeoutMs } = settings;
       const shards = { entity: entityShards, system: systemShards };
       const readers = readersOf(settings);
       const onError = (errorClass: string) => counters.add(`database_errors/${errorClass}`);
-      const on = { onOtherWorld, onError };
+      const on = { onOtherWorld: (error: StarlingError) => tell(error), onError };
       // So that who looks into pg_stat_activity sees whose sessions they are.
       const named = { application: `starling ${node}`, statementTimeoutMs: storeTimeoutMs };
-      return await openPostgresStore({ url, lanes, readers, shards, ...named, ...on });
+      const store = await openPostgresStore({ url, lanes, readers, shards, ...named, ...on });
+      tell = onOtherWorld;
+      if (problem !== null) onOtherWorld(problem);
+      return store;
     } catch (error) {
       if (!(error instanceof StarlingError) || !error.retryable) throw error;
       if (attempt === 0) log.warn({ problem: error.message }, "waiting for postgresql");

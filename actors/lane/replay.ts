@@ -45,7 +45,8 @@ export function ownShards(lane: Lane, shards: readonly Shard[], logs: readonly R
       restoreEntries(lane, shard, segment, owed);
       restoreBacklog(lane, shard, segment);
     }
-    if (read.length > 0) lane.touched.add(shard);
+    // There may be nothing to replay, and yet seqs that nobody has (R25): the watermark passes them.
+    if (shard.lastSeq > shard.watermark) lane.touched.add(shard);
   }
   gateShards(lane, shards);
   for (const shard of shards) resumeTick(lane, shard);

@@ -110,6 +110,53 @@ end
 $$;
 `;
 
+/**
+ * How far above the last seq a shard goes on that comes from another world. What that one gave out and the database has not must not
+ * come again (R5): hooks' keys, numbers of the outbox and tokens are made of it.
+ */
+export const worldSeqs = 1_000_000;
+
+/** In step 13. As acquire_2; seqs jump with the epoch, and what they jumped to stands in the same row. */
+export const acquireAboveFunctions = String.raw`
+alter table starling.world add column above bigint not null default 0;
+
+create function starling.acquire_3(p_node text, p_shards int[])
+  returns table (shard int, epoch float8, watermark float8, last_seq float8, delivered float8, last_at float8,
+    channels json, refused json, letters json, clean boolean, obligations json, attempt json, jumped boolean)
+  language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_world record;
+  v_claimed int[];
+  v_jumped int[];
+begin
+  perform pg_advisory_xact_lock(${fenceLockClass}, f.shard) from unnest(p_shards) f(shard);
+  select * into v_world from starling.world_1();
+  v_claimed := array(select c.shard from starling.claim c
+    where c.shard = any(p_shards) and c.claimant = p_node and c.until > clock_timestamp());
+  v_jumped := array(select w.shard from starling.world w where w.shard = any(v_claimed)
+    and (w.system_identifier, w.timeline) is distinct from (v_world.system_identifier, v_world.timeline));
+  update starling.shard s set epoch = s.epoch + ${worldEpochs - 1} where s.shard = any(v_jumped);
+  update starling.world w set above = greatest(w.above, l.last_seq, p.watermark, 0) + ${worldSeqs}
+    from unnest(v_jumped) f(shard)
+      left join starling.progress p on p.shard = f.shard
+      left join lateral (
+        select g.last_seq from starling.log g where g.shard = f.shard order by g.seq desc limit 1
+      ) l on true
+    where w.shard = f.shard;
+  insert into starling.world as w (shard, system_identifier, timeline)
+    select f.shard, v_world.system_identifier, v_world.timeline from unnest(v_claimed) f(shard)
+    on conflict (shard) do update
+      set system_identifier = excluded.system_identifier, timeline = excluded.timeline
+      where (w.system_identifier, w.timeline) is distinct from (excluded.system_identifier, excluded.timeline);
+  return query select a.shard, a.epoch, a.watermark, greatest(a.last_seq, w.above::float8), a.delivered, a.last_at,
+      a.channels, a.refused, a.letters, a.clean, a.obligations, a.attempt, a.shard = any(v_jumped)
+    from starling.acquire_1(p_node, p_shards) a join starling.world w on w.shard = a.shard
+    order by a.shard;
+end
+$$;
+`;
+
 /** In step 3. As claim_1, of shards that fit the terms. */
 export const claimFunctions = String.raw`
 -- The newest membership by which somebody acquired (R22).
@@ -180,7 +227,7 @@ export async function acquire(
 }
 
 const acquireText = `select a.*, starling.newest_mark_1(a.shard) as mark, starling.attempt_1(a.shard) as tried
-  from starling.acquire_2($1, $2) a`;
+  from starling.acquire_3($1, $2) a`;
 
 async function claim(
   control: Pool,

@@ -1,5 +1,5 @@
 import { StarlingError } from "../../proto/starling-error.ts";
-import { acquireFunctions, acquireWorldFunctions, claimFunctions } from "./acquire.ts";
+import { acquireAboveFunctions, acquireFunctions, acquireWorldFunctions, claimFunctions } from "./acquire.ts";
 import { appendFunctions } from "./append.ts";
 import type { Connection } from "./connection.ts";
 import { flushFunctions, orderedFlushFunctions } from "./flush.ts";
@@ -62,6 +62,7 @@ export const schemaSteps: readonly string[] = [
   sessionLife,
   attemptRanges,
   shortStates,
+  acquireAboveFunctions,
 ];
 
 /** The oldest PostgreSQL that has all that the schema calls (`pg_input_is_valid`). */

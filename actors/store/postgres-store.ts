@@ -180,6 +180,9 @@ function createStore(parts: {
       await maintenance.close();
     }
   };
+  /** Not by a session that is left with the old server. */
+  const here = <T>(write: () => Promise<T>): Promise<T> =>
+    world.problem === null ? write() : Promise.reject(world.problem);
   let pings: Connection | null = null;
   let closing: Promise<void> | null = null;
   const close = () => {
@@ -192,10 +195,11 @@ function createStore(parts: {
     // In another world there is nothing of this node's to give up.
     release: (fences, node) => release(control, fences, node).catch(unlessFenced(() => undefined)),
     append: joinAppends(
-      (node, request) => append(pools.append, partitions, node, request).catch(loseElsewhere(request.fences)),
+      (node, request) =>
+        here(() => append(pools.append, partitions, node, request)).catch(loseElsewhere(request.fences)),
       setImmediate,
     ),
-    flush: (node, request) => flush(pools.flush, node, request).catch(loseElsewhere(request.fences)),
+    flush: (node, request) => here(() => flush(pools.flush, node, request)).catch(loseElsewhere(request.fences)),
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
     findParts: (asked) => findParts(reads, asked),
@@ -250,7 +254,8 @@ function createStore(parts: {
       pings ??= createConnection(connect);
       await pings.query("select 1");
     },
-    checkWorld: () => control.alone(world.check),
+    // On a connection of its own: an old one may be with the old server while new ones are not.
+    checkWorld: () => maintain(world.check),
     close,
     [Symbol.asyncDispose]: close,
   };

@@ -99,7 +99,7 @@ export interface AcquiredShard extends Fence {
   readonly attempt: AttemptMark | null;
   /** The newest mark that the watermark has passed; null: it has passed none. */
   readonly mark: StoredMark | null;
-  /** The database is of another world than at the last acquiring: the epoch grew by 1,000 (R25). */
+  /** The database is of another world than at the last acquiring: the epoch grew by 1,000, and `lastSeq` by a million (R25). */
   readonly jumped?: boolean;
 }
 

@@ -7,7 +7,8 @@ import type { Fence, WriteResult } from "./store.ts";
  * restored to an earlier time is another world: it may lack what the first one acknowledged, though epochs and seqs look alike.
  *
  * - A session with another world than that of the store's first session runs no statement (`onSession`), so a connection that
- *   comes back elsewhere writes nothing; every so often the store asks again, as a pooler may hide the change.
+ *   comes back elsewhere writes nothing; every so often the store asks on a new one, as the old ones may be with the old server.
+ *   When one session has found another world, none writes any more.
  * - Whoever acquires a shard in another world than its last owner did makes its epoch grow by 1,000 (`acquire_2`). The row of
  *   each shard says which that was: some shards may be acquired later than others.
  */
@@ -27,6 +28,8 @@ export interface World {
 
 /** Knows the world of a store's first session. */
 export interface WorldWatch {
+  /** What was found; null: no other world was. */
+  readonly problem: StarlingError | null;
   /** Raises FENCED in another world; then, and only then, the store is of no more use. */
   check(session: Pick<Connection, "query">): Promise<void>;
 }
@@ -36,6 +39,9 @@ export function watchWorld(onOtherWorld: (error: StarlingError) => void): WorldW
   let known: World | null = null;
   let problem: StarlingError | null = null;
   return {
+    get problem() {
+      return problem;
+    },
     check: async (session) => {
       const now = await readWorld(session);
       known ??= now;

@@ -7,7 +7,7 @@ export interface Waiter {
   reject(problem: StarlingError): void;
 }
 
-/** A promise that is settled from outside, or rejects as `late`, or with UNAVAILABLE when the signal gives it up. */
+/** A promise that is settled from outside, or rejects as `late`, or with the signal's reason when that gives it up; else UNAVAILABLE. */
 export function waitFor(
   clock: Clock,
   ms: number,
@@ -17,7 +17,10 @@ export function waitFor(
   const settle: Waiter = { resolve: () => {}, reject: () => {} };
   const promise = new Promise<void>((resolve, reject) => Object.assign(settle, { resolve, reject }));
   const stop = clock.after(ms, () => settle.reject(late));
-  const giveUp = (): void => settle.reject(new StarlingError("UNAVAILABLE", "it was given up"));
+  const giveUp = (): void => {
+    const { reason } = signal;
+    settle.reject(reason instanceof StarlingError ? reason : new StarlingError("UNAVAILABLE", "it was given up"));
+  };
   signal.addEventListener("abort", giveUp, { once: true });
   if (signal.aborted) giveUp();
   const end = (): void => {

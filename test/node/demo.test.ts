@@ -39,9 +39,10 @@ const npmStart = ["npm", "start", "--ignore-scripts", "--"];
 async function demo(
   isTime: (address: string, out: string) => Promise<boolean>,
   [command = "", ...rest]: readonly string[] = program,
+  settings: readonly string[] = ["--database-url", database.url],
 ): Promise<Ended> {
   const address = `127.0.0.1:${await freePort()}`;
-  const args = ["--listen", address, "--data-dir", folder, "--database-url", database.url];
+  const args = ["--listen", address, "--data-dir", folder, ...settings];
   const child = spawn(command, [...rest, ...args], {
     cwd: repository,
     env: { ...process.env, STARLING_HTTP_LISTEN: "none" },
@@ -99,6 +100,20 @@ it("Ctrl-C while it feeds ends it in order, and another start goes on where it w
   expect(again.out).toMatch(/stopped; the data stay in .*\n$/);
   expect(again.out).toMatch(/found the data of an earlier start: fed on .*, nothing is sent again/);
 }, 240_000);
+
+it("shows within a minute what it has fed, with nothing there before and a PostgreSQL of its own", async () => {
+  const beganAt = performance.now();
+  let summaryMs = 0;
+  const isTime = async (_: string, said: string): Promise<boolean> => {
+    if (!said.includes("serving until Ctrl-C")) return false;
+    summaryMs = performance.now() - beganAt;
+    return true;
+  };
+  const { out } = await demo(isTime, npmStart, []);
+  expect(out).toMatch(/What went in\n56,112 datapoints in /);
+  expect(out).toMatch(/stopped; the data stay in .*\n$/);
+  expect(summaryMs).toBeLessThan(60_000);
+}, 120_000);
 
 it("Ctrl-C while it starts ends it in order", async () => {
   const { code, out } = await demo(async (_, said) => said.includes("starting a node"));

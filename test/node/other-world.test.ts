@@ -1,14 +1,17 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { chmod, chown, stat, writeFile } from "node:fs/promises";
+import { cpSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { chmod, chown, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { createConnection } from "../../actors/store/connection.ts";
+import { openPostgresStore } from "../../actors/store/postgres-store.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../node/embedded-postgres.ts";
 import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
+import { runProgram } from "../../node/postgres-binaries.ts";
 import { type Client, connect } from "../../proto/client.ts";
+import { fencesOf, nodeA, segmentOf, shard1 } from "../actors/store/samples.ts";
 import { testDatabase } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 
@@ -22,9 +25,9 @@ afterEach(async () => {
 
 afterAll(() => rmSync(dataDir, { recursive: true, force: true }));
 
-async function start(url: string): Promise<Node> {
+async function start(url: string, configDir = join(repository, "test/support/types-config")): Promise<Node> {
   const node = await startNode({
-    configDir: join(repository, "test/support/types-config"),
+    configDir,
     env: {},
     flags: { dataDir, databaseUrl: url, listen: "127.0.0.1:0", logLevel: "silent" },
     log: createLog({ level: "silent" }),
@@ -154,6 +157,73 @@ test.each([["while it is idle"], ["while datapoints come"]])(
   },
   120_000,
 );
+
+test("a store whose new connections lead to a promoted copy finds that while the old ones stay, and writes nothing more", async () => {
+  const [folder, copy] = ["a", "b"].map((name) => mkdtempSync(join(tmpdir(), `starling-world-${name}-`)));
+  if (folder === undefined || copy === undefined) throw new Error("there are two folders");
+  for (const each of [folder, copy]) {
+    opened.push({ close: async () => rmSync(each, { recursive: true, force: true }) });
+    await chmod(each, 0o755);
+  }
+  const first = await startPostgres(folder);
+  await first.close();
+  await runProgram(["cp", "-a", join(folder, "postgres"), join(copy, "postgres")], { deadlineMs: 60_000 });
+  const promoted = await promote(await startPostgres(copy), copy);
+  const old = await startPostgres(folder);
+  const socket = ".s.PGSQL.5432";
+  const socketOf = ({ url }: EmbeddedPostgres): string => join(new URL(url).searchParams.get("host") ?? "", socket);
+  const way = join(folder, socket);
+  await symlink(socketOf(old), way);
+  const url = new URL(old.url);
+  url.searchParams.set("host", folder);
+  const told: string[] = [];
+  const shards = { entity: 4, system: 1 };
+  const onOtherWorld = ({ code }: { readonly code: string }): void => void told.push(code);
+  const store = await openPostgresStore({ url: url.href, lanes: 1, shards, onOtherWorld });
+  opened.push(store);
+  const fences = fencesOf(await store.acquire(nodeA, [shard1]));
+  await store.checkWorld();
+  expect(await store.append(nodeA, { fences, segments: [segmentOf(1, ["a"])] })).toEqual({ lost: [] });
+  await rm(way);
+  await symlink(socketOf(promoted), way);
+  await expect(store.checkWorld()).rejects.toMatchObject({ code: "FENCED" });
+  expect(told).toEqual(["FENCED"]);
+  expect(await store.append(nodeA, { fences, segments: [segmentOf(2, ["b"])] })).toEqual({ lost: [shard1] });
+}, 120_000);
+
+/** A model, and a module that has begun when there is a file `begun`, and is ready when there is a file `ready`. */
+async function slowConfig(): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), "starling-world-config-"));
+  opened.push({ close: async () => rmSync(folder, { recursive: true, force: true }) });
+  cpSync(join(repository, "test/support/types-config"), folder, { recursive: true });
+  await writeFile(join(folder, "processing_core.yml"), "modules_dir: .\nenabled_modules: [slow]\n");
+  await writeFile(
+    join(folder, "slow.ts"),
+    `import { existsSync, writeFileSync } from "node:fs";
+     import { setTimeout } from "node:timers/promises";
+     import { BaseModule } from "starling/modules";
+     export class Slow extends BaseModule {
+       override async start(): Promise<void> {
+         writeFileSync(${JSON.stringify(join(folder, "begun"))}, "");
+         while (!existsSync(${JSON.stringify(join(folder, "ready"))})) await setTimeout(20);
+       }
+     }`,
+  );
+  return folder;
+}
+
+test("a node that finds itself there before it has read what it owns does not start", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "starling-world-pg-"));
+  opened.push({ close: async () => rmSync(folder, { recursive: true, force: true }) });
+  await chmod(folder, 0o755);
+  const server = await startPostgres(folder);
+  const configDir = await slowConfig();
+  const ended = expect(start(server.url, configDir)).rejects.toMatchObject({ code: "FENCED" });
+  await expect.poll(() => existsSync(join(configDir, "begun")), { timeout: 20_000 }).toBe(true);
+  await promote(server, folder);
+  await writeFile(join(configDir, "ready"), "");
+  await ended;
+}, 120_000);
 
 /** Sends one value after the other, whatever becomes of them. */
 function sendOn(client: Client) {

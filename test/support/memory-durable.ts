@@ -20,6 +20,8 @@ export interface MemoryShard {
   owner: NodeId | null;
   /** Where it was last acquired; 0: nowhere yet. */
   timeline: number;
+  /** Seqs go on above this. */
+  above: number;
   /** Who is taking the shard: until it has, nobody else writes or takes. */
   claim: NodeId | null;
   /** When the claim lapses, by the store's clock. */
@@ -82,6 +84,7 @@ export function createMemoryShard(): MemoryShard {
     epoch: 0,
     owner: null,
     timeline: 0,
+    above: 0,
     claim: null,
     claimUntil: 0,
     log: [],
@@ -142,7 +145,7 @@ export function writeDurable({ shards, sessions, tick, endedTick }: MemoryDurabl
   const texts = [`${tick} ${endedTick}`, ...[...sessions.values()].map(writeRow)];
   for (const [id, shard] of shards) {
     const { log, channels, entities, history, links, looks, obituaries, refused, letters, obligations } = shard;
-    const { owner, claim, watermark, delivered, at, attempt } = shard;
+    const { owner, claim, watermark, delivered, at, attempt, above } = shard;
     const rows = [
       ...log,
       ...entities.values(),
@@ -154,7 +157,7 @@ export function writeDurable({ shards, sessions, tick, endedTick }: MemoryDurabl
     rows.push(...[...looks.values()].map(writeRow));
     for (const { seq, dead, places } of obituaries.values()) rows.push(JSON.stringify([seq, dead, [...places]]));
     rows.push(...[...obligations.values()].map(writeRow), ...[...channels].map(String), [...refused].sort().join());
-    const rest = [id, owner !== null, claim, watermark, delivered, at, attempt];
+    const rest = [id, owner !== null, claim, watermark, delivered, at, attempt, above];
     texts.push(JSON.stringify(rest), ...rows.sort());
   }
   return texts.join("\n");

@@ -1,4 +1,4 @@
-import { worldEpochs } from "../../actors/store/acquire.ts";
+import { worldEpochs, worldSeqs } from "../../actors/store/acquire.ts";
 import { partNeedle } from "../../actors/store/find-parts.ts";
 import type {
   AcquiredShard,
@@ -253,11 +253,13 @@ function acquire(id: ShardId, shard: MemoryShard, { node, timeline }: Acquirer):
   shard.timeline = timeline;
   shard.claim = null;
   const last = shard.log.at(-1);
+  const lastSeq = Math.max(shard.watermark, shard.above, last?.lastSeq ?? 0);
+  if (jumped) shard.above = lastSeq + worldSeqs;
   return {
     shard: id,
     epoch: toEpoch(shard.epoch),
     watermark: toSeq(shard.watermark),
-    lastSeq: toSeq(Math.max(shard.watermark, last?.lastSeq ?? 0)),
+    lastSeq: toSeq(Math.max(shard.above, lastSeq)),
     delivered: toSeq(shard.delivered),
     lastAt: Math.max(shard.at, last?.at ?? 0),
     channels: new Map(shard.channels),

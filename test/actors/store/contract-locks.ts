@@ -81,15 +81,16 @@ export function describeLocks(current: () => LockHarness): void {
     expect(await store.acquire(nodeA, [shard1])).toMatchObject([{ epoch: 2, lastSeq: 1 }]);
   });
 
-  it("lets epochs jump by a thousand, once, where the database is of another world than at the last acquiring", async () => {
+  it("lets epochs and seqs jump, once, where the database is of another world than at the last acquiring", async () => {
     const { store, promote } = current();
-    await store.acquire(nodeA, [shard1, shard2]);
+    const fences = fencesOf(await store.acquire(nodeA, [shard1, shard2]));
+    await store.append(nodeA, { fences, segments: [segmentOf(1, ["a", "b"])] });
     await promote();
     const [jumped, ...others] = await store.acquire(nodeB, [shard1]);
     expect(others).toEqual([]);
-    expect(jumped).toMatchObject({ shard: shard1, epoch: 1001, jumped: true });
+    expect(jumped).toMatchObject({ shard: shard1, epoch: 1001, lastSeq: 1_000_002, jumped: true });
     const [next] = await store.acquire(nodeA, [shard1]);
-    expect(next).toMatchObject({ shard: shard1, epoch: 1002 });
+    expect(next).toMatchObject({ shard: shard1, epoch: 1002, lastSeq: 1_000_002 });
     expect(next).not.toHaveProperty("jumped");
     expect(fencesOf(await store.acquire(nodeB, [shard2, shard3]))).toEqual([
       { shard: shard2, epoch: 1001 },
