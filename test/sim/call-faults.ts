@@ -21,6 +21,8 @@ export class Faults {
   readonly #options: FaultsOptions;
   readonly store = new Map<string, StoreTrouble>();
   readonly coordinator = new Map<string, "cut" | "slow">();
+  /** Nobody reaches the database. */
+  isAway = false;
   unknownOutcomes = 0;
   /** Nothing befalls anybody any more. */
   isOver = false;
@@ -32,7 +34,7 @@ export class Faults {
   storeFault(node: string, call: string): StoreFault {
     const { random } = this.#options;
     const [thereMs, backMs] = [0.5 + random.next() * 4, 0.5 + random.next() * 4];
-    const trouble = this.store.get(node);
+    const trouble = this.isAway ? "cut" : this.store.get(node);
     const reset = random.next() < 0.5;
     if (trouble === "cut") return { kind: "lost", reset, thereMs, backMs };
     const writes = writingCalls.has(call);

@@ -20,11 +20,13 @@ interface PlanOptions {
   readonly resetClient: (index: number) => void;
   /** Another server takes the database over. */
   readonly promote: () => void;
+  /** A node does not end that is to. */
+  readonly onStuck: (text: string) => void;
   readonly say: (text: string) => void;
 }
 
 /** What a node's stop takes at most. */
-const stopMaxMs = 10_000;
+const stopMaxMs = 5000;
 const faultsMin = 6;
 const faultsMax = 14;
 const inFlightMin = 5;
@@ -216,15 +218,14 @@ export class FaultPlan {
     });
   }
 
-  /** The database goes on elsewhere, with all that was committed; until it does nobody reaches it. */
+  /** A synchronous standby takes the database over: what was committed is there; until it is, nobody reaches it. */
   #promote(forMs: number): void {
-    const { store } = this.#options.faults;
+    const { faults } = this.#options;
     this.promotions++;
     this.#options.promote();
-    const names = [...this.#names];
-    for (const name of names) store.set(name, "cut");
-    this.#lasting("store", forMs, () => {
-      for (const name of names) store.delete(name);
+    faults.isAway = true;
+    this.#lasting("database", forMs, () => {
+      faults.isAway = false;
     });
   }
 
@@ -237,9 +238,19 @@ export class FaultPlan {
     const again = (): void => {
       if (nodes.get(name) === node) this.#start(name);
     };
+    const { thaws } = node.process;
+    let status: "stopping" | "stopped" = "stopping";
     const stopped = node.stop().catch((error: unknown) => say(`${name} stopped: ${String(error)}`));
-    void stopped.then(() => clock.after(100 + 300 * random.next(), again));
-    clock.after(stopMaxMs, again);
+    void stopped.then(() => {
+      status = "stopped";
+      clock.after(100 + 300 * random.next(), again);
+    });
+    clock.after(stopMaxMs, () => {
+      const { process } = node;
+      if (status === "stopping" && process.status === "running" && process.thaws === thaws)
+        this.#options.onStuck(`${name} did not end within ${stopMaxMs} ms of finding another world`);
+      again();
+    });
   }
 
   /** A hook has ended the node's process; somebody starts it again. */

@@ -180,7 +180,7 @@ class Run {
     };
     this.#plan = new FaultPlan({
       ...{ clock, random: this.#random, network, coordinator, faults: this.#faults, nodes: this.#nodes, say },
-      promote: () => this.#database.promote(),
+      ...{ promote: () => this.#database.promote(), onStuck: (text) => this.#checker.add("liveness", text) },
       start: (name) => void this.#nodes.set(name, startSimNode(world, name)),
       isLoaded: () => this.#clients.some(({ inFlight }) => inFlight > 0),
       isLoadDone: () => this.#datapoints >= datapointsMin && !this.#fatal.isOpen,

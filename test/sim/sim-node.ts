@@ -126,7 +126,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
   const pendingCalls = new Map<string, number>();
   const way = {
     ...{ process, clock: scheduler.clock },
-    sessions: createSimSessions(database, () => world.onOtherWorld(name)),
+    sessions: createSimSessions(database, () => process.enter(() => world.onOtherWorld(name))),
     faultOf: (call: string) => world.storeFault(name, call),
     onPending: (change: 1 | -1, call: string) => {
       inFlight += change;
@@ -201,6 +201,7 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
 
   const ids: NodeId[] = [first];
   const coordinator = connectSimCoordinator(world, name, process);
+  const stopping = new AbortController();
   const join = async (): Promise<void> => {
     membership = await joinMembership({
       ...{ coordinator, clock, random, prefix, log },
@@ -208,10 +209,13 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
       record: { name, address, version: "0", ...protocol, modelHash: model.hash },
       leaseTtlMs: 4000,
       joinTimeoutMs: 120_000,
+      signal: stopping.signal,
     });
     await engine.join(membership, { alone: false });
   };
-  join().catch((error: unknown) => world.onBug(`${name} did not join: ${String(error)}`));
+  join().catch((error: unknown) => {
+    if (!stopping.signal.aborted) world.onBug(`${name} did not join: ${String(error)}`);
+  });
 
   return {
     name,
@@ -240,10 +244,13 @@ export function startSimNode(world: SimWorld, name: string): SimNode {
       return ingest.handlers.send({ message, bytes: toBinary(SendRequestSchema, message) }, context);
     },
     stop: async () => {
+      stopping.abort(new StarlingError("UNAVAILABLE", "the node is stopping"));
       ingest.leave(world.addresses().filter((other) => other !== address));
       await driver.close();
-      await endCoordinator();
-      await Promise.all(keepers.map((keeper) => keeper.close()));
+      ending.begin();
+      const own = Promise.all([endCoordinator(), ...keepers.map((keeper) => keeper.close())]);
+      const text = "what the node does by itself has not ended";
+      await ending.wait(own, { text }).catch((error: unknown) => say({ problem: String(error) }, text));
       await engine.handOver(20_000);
       ingest.close(new StarlingError("UNAVAILABLE", "the node is stopping"));
       await engine.close();

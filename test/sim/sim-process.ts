@@ -10,6 +10,8 @@ export class SimProcess {
   readonly #world: Clock;
   #status: "running" | "frozen" | "dead" = "running";
   #held: (() => void)[] = [];
+  /** How often it was frozen and went on. */
+  thaws = 0;
 
   /** `offsetMs`: how far its monotonic clock is from the world's; no two processes begin at the same time. */
   constructor(world: Clock, offsetMs: number) {
@@ -45,6 +47,7 @@ export class SimProcess {
   thaw(): void {
     if (this.#status !== "frozen") return;
     this.#status = "running";
+    this.thaws++;
     for (const run of this.#held.splice(0)) this.#world.soon(() => this.enter(run));
   }
 

@@ -21,6 +21,8 @@ export interface StoreFault {
 
 /** A node's sessions with the database. Those of before another server took over are gone, and each new one asks where it is. */
 export interface SimSessions {
+  /** Where the database is. */
+  readonly timeline: number;
   /** Null: there is a session. Raises FENCED in another world. */
   begin(): Promise<void> | null;
 }
@@ -33,7 +35,12 @@ export function createSimSessions(database: MemoryStore, onOtherWorld: (error: S
     await watch.check({ query: async <Row extends object>() => [world] as unknown as Row[] });
     timeline = world.timeline;
   };
-  return { begin: () => (timeline === database.world.timeline ? null : ask()) };
+  return {
+    get timeline() {
+      return database.world.timeline;
+    },
+    begin: () => (timeline === database.world.timeline ? null : ask()),
+  };
 }
 
 export interface SimStoreOptions {
@@ -128,6 +135,7 @@ function carry<T>(
   call: () => Promise<T>,
 ): Promise<T> {
   const fault = faultOf(name);
+  const { timeline } = sessions;
   onPending(1, name);
   return process.answer<T>((resolve, reject) => {
     let status: "open" | "settled" = "open";
@@ -142,6 +150,7 @@ function carry<T>(
     const cancel = clock.after(deadlineMs, () => fail("no answer within the deadline"));
     clock.after(fault.thereMs, () => {
       if (fault.kind === "lost") return fault.reset ? fail("the connection was reset") : undefined;
+      if (timeline !== sessions.timeline) return fail("the connection was reset");
       const back = (end: () => void): void => {
         if (fault.kind === "none") clock.after(fault.backMs, () => settle(end));
         else if (fault.reset) clock.after(fault.backMs, () => fail("the connection was reset"));
