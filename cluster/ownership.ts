@@ -253,9 +253,11 @@ export class OwnershipKeeper<Acquired extends Held> {
   async #acquire(shards: readonly ShardId[]): Promise<"done" | "later"> {
     const { store, membership, owners, keeper, log } = this.#options;
     const { id } = membership.self;
+    // In another world epochs may be lower than what is remembered of the one before (R25): who was refused goes by what was read.
+    const refused = this.#refused;
+    const read = new Map(refused.size === 0 ? [] : this.#rows.map((row) => [row.shard, row]));
     const acquired = await store.acquire(id, shards, {
-      epochOf: (shard) =>
-        this.#refused.has(shard) ? this.#readEpoch(shard) : (owners.get(shard)?.epoch ?? toEpoch(0)),
+      epochOf: (shard) => (refused.has(shard) ? read.get(shard) : owners.get(shard))?.epoch ?? toEpoch(0),
       revision: this.#options.alone ? null : membership.view.revision,
     });
     const got = new Set(acquired.map(({ shard }) => shard));
@@ -279,11 +281,6 @@ export class OwnershipKeeper<Acquired extends Held> {
     log.info({ shards: acquired.length, epoch: Math.max(...acquired.map(({ epoch }) => epoch)) }, "shards acquired");
     this.#options.announce(news);
     return outcome;
-  }
-
-  /** In another world epochs may be lower than what is remembered of the one before (R25): who was refused goes by what was read. */
-  #readEpoch(shard: ShardId): Epoch {
-    return this.#rows.find((row) => row.shard === shard)?.epoch ?? toEpoch(0);
   }
 
   async #giveUp(shards: readonly ShardId[]): Promise<"done" | "later"> {

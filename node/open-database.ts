@@ -194,8 +194,11 @@ function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log:
     if (forgotten + channels > 0) log.info({ sessions: forgotten, channels }, "sessions forgotten");
   };
   // Another world tells `onOtherWorld`; a server that does not answer is asked again.
+  let asking: Promise<unknown> | null = null;
   const ask = (): void => {
-    for (const store of stores) store.checkWorld().catch(() => undefined);
+    asking ??= Promise.all(stores.map((store) => store.checkWorld().catch(() => undefined))).finally(() => {
+      asking = null;
+    });
   };
   const timer = setInterval(ask, worldEveryMs);
   timer.unref();
@@ -205,7 +208,7 @@ function keepHouse(stores: readonly PostgresStore[], retentionDays: number, log:
   ];
   return async () => {
     clearInterval(timer);
-    await Promise.all(ends.map((end) => end()));
+    await Promise.all([asking, ...ends.map((end) => end())]);
   };
 }
 

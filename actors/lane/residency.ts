@@ -1,3 +1,4 @@
+import type { Seq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import type { EntityKey, StoredEntity } from "../store/store.ts";
 import { forgetChannels } from "./channel-life.ts";
@@ -80,7 +81,9 @@ export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>
   const unapplied = entity.mailbox?.find((entry) => entry.phase !== "ended" && entry.lastSeq > entity.applied);
   if (
     atLeast !== null &&
-    (atLeast.seq > shard.durableSeq || (unapplied !== undefined && unapplied.seq <= atLeast.seq))
+    (atLeast.seq > shard.durableSeq ||
+      isLost(shard, atLeast.seq) ||
+      (unapplied !== undefined && unapplied.seq <= atLeast.seq))
   ) {
     return answer(
       lane,
@@ -93,6 +96,11 @@ export function onGet(lane: Lane, message: Extract<LaneMessage, { kind: "get" }>
   const place = { shard: shard.id, epoch: shard.epoch, seq: entity.applied };
   const { createdAt } = entity;
   answer(lane, reply, { view: copyView(entity), createdAt, place, ttlTokens: entity.ttlTokens ?? {} });
+}
+
+/** Whether a seq is of another world, which had more than this one has (R25): what it stood for never comes. */
+function isLost({ lost }: Shard, seq: Seq): boolean {
+  return lost !== null && lost.below < seq && seq < lost.above;
 }
 
 function answer(lane: Lane, reply: GetReply, record: Parameters<GetReply>[0]): void {

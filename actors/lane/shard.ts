@@ -9,6 +9,7 @@ import type {
   AttemptMark,
   Fence,
   FlushRequest,
+  LostSeqs,
   NewDeadLetter,
   StoredObligation,
 } from "../store/store.ts";
@@ -35,6 +36,8 @@ export interface Shard {
   watermark: Seq;
   /** Arrival time of the newest entry: it never goes back (R6). */
   lastAt: number;
+  /** Of another world; null: of none that is known. */
+  readonly lost: LostSeqs | null;
   readonly channels: Map<string, Channel>;
   /** Those with parts above the watermark: there may be many more that nobody uses any longer. */
   readonly busy: Map<string, Channel>;
@@ -148,6 +151,7 @@ export function createShard(acquired: AcquiredShard, model: Model): Shard {
     durableSeq: acquired.lastSeq,
     watermark: acquired.watermark,
     lastAt: acquired.lastAt,
+    lost: acquired.lost ?? null,
     busy: new Map(),
     channels: new Map([...acquired.channels].map(([name, last]) => [name, createChannel(last)])),
     // No integer, as later: a field that becomes a double after a minute undoes all that was compiled for shards.

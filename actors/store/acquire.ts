@@ -114,13 +114,16 @@ $$;
  * How far above the last seq a shard goes on that comes from another world. What that one gave out and the database has not must not
  * come again (R5): hooks' keys, numbers of the outbox and tokens are made of it.
  */
-export const worldSeqs = 1_000_000;
+export const worldSeqs = 100_000_000;
 
-/** In step 13. As acquire_2; seqs jump with the epoch, and what they jumped to stands in the same row. */
+/**
+ * In step 13. As before, for nodes of the version before, too; and seqs jump with the epoch: what lies between `below` and `above` was
+ * never given out in the world of now.
+ */
 export const acquireAboveFunctions = String.raw`
-alter table starling.world add column above bigint not null default 0;
+alter table starling.world add column below bigint not null default 0, add column above bigint not null default 0;
 
-create function starling.acquire_3(p_node text, p_shards int[])
+create or replace function starling.acquire_2(p_node text, p_shards int[])
   returns table (shard int, epoch float8, watermark float8, last_seq float8, delivered float8, last_at float8,
     channels json, refused json, letters json, clean boolean, obligations json, attempt json, jumped boolean)
   language plpgsql as $$
@@ -137,7 +140,8 @@ begin
   v_jumped := array(select w.shard from starling.world w where w.shard = any(v_claimed)
     and (w.system_identifier, w.timeline) is distinct from (v_world.system_identifier, v_world.timeline));
   update starling.shard s set epoch = s.epoch + ${worldEpochs - 1} where s.shard = any(v_jumped);
-  update starling.world w set above = greatest(w.above, l.last_seq, p.watermark, 0) + ${worldSeqs}
+  update starling.world w set below = greatest(w.above, l.last_seq, p.watermark),
+      above = greatest(w.above, l.last_seq, p.watermark) + ${worldSeqs}
     from unnest(v_jumped) f(shard)
       left join starling.progress p on p.shard = f.shard
       left join lateral (
@@ -155,6 +159,11 @@ begin
     order by a.shard;
 end
 $$;
+
+-- Volatile: called beside acquire_2 it sees what that has written.
+create function starling.lost_seqs_1(p_shard int) returns json language sql volatile begin atomic
+  select json_build_array(w.below, w.above) from starling.world w where w.shard = p_shard and w.above > 0;
+end;
 `;
 
 /** In step 3. As claim_1, of shards that fit the terms. */
@@ -200,6 +209,7 @@ interface AcquiredRow {
   readonly tried: AttemptFields | null;
   readonly jumped: boolean;
   readonly mark: MarkFields | null;
+  readonly lost: readonly [below: number, above: number] | null;
 }
 
 /** See {@link Store.acquire}. `guard` ends what blocks: a pool of its own, since `control` may be in use. */
@@ -226,8 +236,9 @@ export async function acquire(
   return rows.map(toAcquired);
 }
 
-const acquireText = `select a.*, starling.newest_mark_1(a.shard) as mark, starling.attempt_1(a.shard) as tried
-  from starling.acquire_3($1, $2) a`;
+const acquireText = `select a.*, starling.newest_mark_1(a.shard) as mark, starling.attempt_1(a.shard) as tried,
+    starling.lost_seqs_1(a.shard) as lost
+  from starling.acquire_2($1, $2) a`;
 
 async function claim(
   control: Pool,
@@ -286,6 +297,7 @@ function toAcquired(row: AcquiredRow): AcquiredShard {
     attempt: toAttempt(row.tried),
     mark: toMark(row.mark),
     ...(row.jumped && { jumped: true }),
+    ...(row.lost !== null && { lost: { below: toSeq(row.lost[0]), above: toSeq(row.lost[1]) } }),
   };
 }
 

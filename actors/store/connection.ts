@@ -57,6 +57,8 @@ export interface ConnectionOptions {
   readonly onError?: (errorClass: string) => void;
   /** Runs before the first statement of each session, the first one's too; what it raises, the statement raises. */
   readonly onSession?: (session: Pick<Connection, "query">) => Promise<void>;
+  /** Why no statement is to run any more; null: there is no reason. */
+  readonly barred?: () => StarlingError | null;
   /** Of all connections that take the same way; default its own. */
   readonly silences?: Silences;
 }
@@ -139,6 +141,8 @@ export function createConnection(options: ConnectionOptions): Connection {
     return await bounded(session, session.sql.unsafe<Row[]>(text, [...parameters], { prepare }).execute());
   };
   const greet = async (): Promise<void> => {
+    const problem = options.barred?.() ?? null;
+    if (problem !== null) throw problem;
     while (options.onSession !== undefined) {
       const session = await open();
       if (session === greeted) return;

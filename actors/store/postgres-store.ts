@@ -91,9 +91,9 @@ export interface PostgresStoreOptions extends ClusterExpectation {
   readonly onError?: (errorClass: string) => void;
 }
 
-/** Connections that a node may have to one database: its pools, the lock, the upkeep of partitions, a look for a lost statement. */
+/** Connections that a node may have to one database: its pools, the lock, the upkeep of partitions, looks for a lost statement and for another world. */
 export function connectionsOf({ lanes, readers }: { readonly lanes: number; readonly readers: number }): number {
-  return 2 * lanes + readers + searchersOf(readers) + controlSize + guardSize + snapshotsSize + 3;
+  return 2 * lanes + readers + searchersOf(readers) + controlSize + guardSize + snapshotsSize + 4;
 }
 
 const readersDefault = 4;
@@ -122,6 +122,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   const world = watchWorld((error) => options.onOtherWorld?.(error));
   const connect = {
     onSession: world.check,
+    barred: () => world.problem,
     url: options.url,
     application: options.application ?? "starling",
     statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
@@ -180,9 +181,6 @@ function createStore(parts: {
       await maintenance.close();
     }
   };
-  /** Not by a session that is left with the old server. */
-  const here = <T>(write: () => Promise<T>): Promise<T> =>
-    world.problem === null ? write() : Promise.reject(world.problem);
   let pings: Connection | null = null;
   let closing: Promise<void> | null = null;
   const close = () => {
@@ -195,11 +193,10 @@ function createStore(parts: {
     // In another world there is nothing of this node's to give up.
     release: (fences, node) => release(control, fences, node).catch(unlessFenced(() => undefined)),
     append: joinAppends(
-      (node, request) =>
-        here(() => append(pools.append, partitions, node, request)).catch(loseElsewhere(request.fences)),
+      (node, request) => append(pools.append, partitions, node, request).catch(loseElsewhere(request.fences)),
       setImmediate,
     ),
-    flush: (node, request) => here(() => flush(pools.flush, node, request)).catch(loseElsewhere(request.fences)),
+    flush: (node, request) => flush(pools.flush, node, request).catch(loseElsewhere(request.fences)),
     load: (keys) => load(reads, keys),
     readLog: (shard, after, limit) => readLog(reads, shard, after, limit),
     findParts: (asked) => findParts(reads, asked),

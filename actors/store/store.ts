@@ -99,8 +99,16 @@ export interface AcquiredShard extends Fence {
   readonly attempt: AttemptMark | null;
   /** The newest mark that the watermark has passed; null: it has passed none. */
   readonly mark: StoredMark | null;
-  /** The database is of another world than at the last acquiring: the epoch grew by 1,000, and `lastSeq` by a million (R25). */
+  /** The database is of another world than at the last acquiring: the epoch grew by 1,000, and `lastSeq` far (R25). */
   readonly jumped?: boolean;
+  /** Seqs between these were given out in another world only, if at all. */
+  readonly lost?: LostSeqs;
+}
+
+/** Both are still of this world. */
+export interface LostSeqs {
+  readonly below: Seq;
+  readonly above: Seq;
 }
 
 /** What one entity owes below the watermark (R16). */

@@ -8,7 +8,7 @@ import type { Fence, WriteResult } from "./store.ts";
  *
  * - A session with another world than that of the store's first session runs no statement (`onSession`), so a connection that
  *   comes back elsewhere writes nothing; every so often the store asks on a new one, as the old ones may be with the old server.
- *   When one session has found another world, none writes any more.
+ *   When one session has found another world, none runs a statement any more.
  * - Whoever acquires a shard in another world than its last owner did makes its epoch grow by 1,000 (`acquire_2`). The row of
  *   each shard says which that was: some shards may be acquired later than others.
  */

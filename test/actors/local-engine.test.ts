@@ -5,7 +5,7 @@ import type { HookCall } from "../../actors/hooks/hook-call.ts";
 import type { HookOutcome } from "../../actors/hooks/hook-outcome.ts";
 import { startLocalEngine } from "../../actors/start-local-engine.ts";
 import type { Hook } from "../../modules/hook.ts";
-import { type ShardId, toNodeId } from "../../proto/ids.ts";
+import { type ShardId, toNodeId, toSeq } from "../../proto/ids.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { createManualClock, type ManualClock } from "../support/manual-clock.ts";
 import { createMemoryStore } from "../support/memory-store.ts";
@@ -122,6 +122,36 @@ test("a node that stops writes what it has to a database that answers, whichever
   expect(clock.now() - beganMs).toBeLessThan(5_000);
   const written = all.filter((id) => (store.shards.get(id)?.entities.size ?? 0) > 0);
   expect(written.sort()).toEqual(all.filter((shard) => shard % 2 === 0));
+});
+
+test("in another world a record is behind every seq that only the one before can have given out (R24, R25)", async () => {
+  const { store, clock, settle, start } = createWorld();
+  const answered = (): HookOutcome => ({ kind: "answer", tasks: [] });
+  const [eid = ""] = eids;
+  const first = await start("first", answered);
+  first.offer(split([task("src", eid, "a", 1)], 1).parts, () => {});
+  await clock.advance(5_000);
+  const place = (await settle(first.get("src", eid, null)))?.place;
+  if (place === undefined) throw new Error("the record is there");
+  store.promote();
+  let engine = await start("second", answered);
+  const at = (seq: number): Promise<unknown> =>
+    settle(
+      engine.get("src", eid, { ...place, seq: toSeq(seq) }).then(
+        (record) => record?.place.seq,
+        (error: StarlingError) => error.code,
+      ),
+    );
+  const above = store.shards.get(place.shard)?.above ?? 0;
+  expect([await at(place.seq), await at(place.seq + 1), await at(above - 1)]).toEqual([place.seq, "BEHIND", "BEHIND"]);
+  await clock.advance(5_000);
+  expect(store.shards.get(place.shard)?.watermark, "the watermark passes what nobody has").toBe(above);
+  engine.offer(split([task("src", eid, "a", 2)], 2).parts, () => {});
+  await clock.advance(5_000);
+  for (const name of ["second", "third"]) {
+    if (name === "third") engine = await start(name, answered);
+    expect([await at(place.seq + 1), await at(above + 1)], name).toEqual(["BEHIND", above + 1]);
+  }
 });
 
 test("a dead letter waits until the record it is of is there again (R20)", async () => {

@@ -94,7 +94,8 @@ export class FaultPlan {
     }
     const long = this.stretch > 1 && this.faults === 0 ? this.#drawLong() : null;
     const kinds = [...Object.keys(this.#kinds), ...twiceAsOften];
-    const promotion = long === null && random.next() < promotionChance ? "promote" : null;
+    const promotion =
+      long === null && !this.#busy.has("database") && random.next() < promotionChance ? "promote" : null;
     const kind = long?.kind ?? promotion ?? kinds[random.between(0, kinds.length - 1)] ?? "";
     const free = this.#names.filter((name) => !this.#busy.has(name));
     const name = free[random.between(0, free.length - 1)];

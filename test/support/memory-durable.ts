@@ -20,7 +20,8 @@ export interface MemoryShard {
   owner: NodeId | null;
   /** Where it was last acquired; 0: nowhere yet. */
   timeline: number;
-  /** Seqs go on above this. */
+  /** Seqs go on above the latter; those between were never given out here. */
+  below: number;
   above: number;
   /** Who is taking the shard: until it has, nobody else writes or takes. */
   claim: NodeId | null;
@@ -84,6 +85,7 @@ export function createMemoryShard(): MemoryShard {
     epoch: 0,
     owner: null,
     timeline: 0,
+    below: 0,
     above: 0,
     claim: null,
     claimUntil: 0,

@@ -254,7 +254,7 @@ function acquire(id: ShardId, shard: MemoryShard, { node, timeline }: Acquirer):
   shard.claim = null;
   const last = shard.log.at(-1);
   const lastSeq = Math.max(shard.watermark, shard.above, last?.lastSeq ?? 0);
-  if (jumped) shard.above = lastSeq + worldSeqs;
+  if (jumped) Object.assign(shard, { below: lastSeq, above: lastSeq + worldSeqs });
   return {
     shard: id,
     epoch: toEpoch(shard.epoch),
@@ -272,6 +272,7 @@ function acquire(id: ShardId, shard: MemoryShard, { node, timeline }: Acquirer):
     attempt: shard.attempt,
     mark: shard.marks.at(-1) ?? null,
     ...(jumped && { jumped }),
+    ...(shard.above > 0 && { lost: { below: toSeq(shard.below), above: toSeq(shard.above) } }),
   };
 }
 

@@ -86,11 +86,12 @@ export function describeLocks(current: () => LockHarness): void {
     const fences = fencesOf(await store.acquire(nodeA, [shard1, shard2]));
     await store.append(nodeA, { fences, segments: [segmentOf(1, ["a", "b"])] });
     await promote();
+    const lost = { below: 2, above: 100_000_002 };
     const [jumped, ...others] = await store.acquire(nodeB, [shard1]);
     expect(others).toEqual([]);
-    expect(jumped).toMatchObject({ shard: shard1, epoch: 1001, lastSeq: 1_000_002, jumped: true });
+    expect(jumped).toMatchObject({ shard: shard1, epoch: 1001, lastSeq: 100_000_002, lost, jumped: true });
     const [next] = await store.acquire(nodeA, [shard1]);
-    expect(next).toMatchObject({ shard: shard1, epoch: 1002, lastSeq: 1_000_002 });
+    expect(next).toMatchObject({ shard: shard1, epoch: 1002, lastSeq: 100_000_002, lost });
     expect(next).not.toHaveProperty("jumped");
     expect(fencesOf(await store.acquire(nodeB, [shard2, shard3]))).toEqual([
       { shard: shard2, epoch: 1001 },
