@@ -94,6 +94,7 @@ export function createClusterControl(options: ControlOptions): ClusterControl {
       state: stateOf(owner !== null, found),
       lastSeq: inspection?.report?.lastSeq ?? 0,
       watermark: inspection?.report?.watermark ?? 0,
+      lag: inspection?.report?.lagEntries ?? 0,
       waits: waits.slice(0, waitsMax),
       waitsMore: Math.max(0, waits.length - waitsMax),
       ...(deadLetters !== null && { deadLetters: deadLetters.get(shard) ?? 0 }),

@@ -65,6 +65,7 @@ function shardStatus({ view, ownerOf, answers }: ClusterFacts, shard: ShardId): 
     pinnedTo: view.pins.get(shard) ?? "",
     lastSeq: report?.lastSeq ?? 0,
     watermark: report?.watermark ?? 0,
+    lag: report?.lagEntries ?? 0,
     obligations: report?.obligations ?? 0,
     undelivered: report?.undelivered ?? 0,
   };
@@ -98,7 +99,7 @@ function nodeStatus(facts: ClusterFacts, node: NodeRecord, shards: readonly Clus
     uptimeS: report?.uptimeS ?? 0,
     shards: countBy(owned, ({ group }) => group),
     weights,
-    lag: sum(({ lastSeq, watermark }) => lastSeq - watermark),
+    lag: sum(({ lagEntries }) => lagEntries),
     queueBytes: report?.queueBytes ?? 0,
     queueMaxBytes: report?.queueMaxBytes ?? 0,
     residentEntities: sum(({ residentEntities }) => residentEntities),

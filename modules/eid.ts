@@ -43,6 +43,8 @@ function stringEid(input: unknown): string {
   if (typeof input !== "string") {
     throw new StarlingError("INVALID_EID", `expected text, found ${showFound(input)}`);
   }
+  // An omitted id reads as an empty one on the wire, and pages of entities begin behind it.
+  if (input === "") throw new StarlingError("INVALID_EID", "an eid has at least one character");
   if (!fitsBytes(input, eidMaxBytes)) {
     throw new StarlingError(
       "TOO_LARGE",

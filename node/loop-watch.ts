@@ -2,6 +2,7 @@ import { url } from "node:inspector";
 import { type HookMark, noMark } from "../actors/hooks/hook-mark.ts";
 import { startWatchdog, type Watchdog } from "../actors/hooks/watchdog.ts";
 import { atBeat, type Clock } from "../proto/clock.ts";
+import type { ModuleCode } from "./module-loader.ts";
 
 /** What a process says of its debugger. */
 export interface DebuggerSigns {
@@ -22,16 +23,18 @@ export function guardOf({ inspectorUrl, execArgv }: DebuggerSigns): LoopGuard {
 /** Not `--inspect-port` and the like, which only say how, not that. */
 const inspectFlag = /^--inspect(?:-brk|-wait)?(?:=|$)/;
 
-/** Watches the event loop for the life of a node. */
+/** Watches the event loop for the life of a node, from before it loads its modules. */
 export interface LoopWatch {
   /** To be given to the hook runner. */
   readonly mark: HookMark;
+  /** To be given to the loader of the modules. */
+  onCode(code: ModuleCode | null): void;
+  /** Identities of the hooks by their index, before the first of them runs. */
+  know(hooks: readonly string[]): void;
   close(): Promise<void>;
 }
 
 export interface LoopWatchOptions {
-  /** Identities of the hooks by their index. */
-  readonly hooks: readonly string[];
   readonly clock: Clock;
   readonly log: { warn(fields: object, message: string): void };
   /** Default: this process'. */
@@ -48,8 +51,8 @@ const lookEveryMs = 500;
  * logged once the loop goes on.
  */
 export function startLoopWatch(options: LoopWatchOptions): LoopWatch {
-  const { hooks, clock, log, signs = signsOfProcess, start = startWatchdog } = options;
-  let watchdog: Watchdog | null = guardOf(signs()) === "ends" ? start({ hooks, loopMaxMs, clock }) : null;
+  const { clock, log, signs = signsOfProcess, start = startWatchdog } = options;
+  let watchdog: Watchdog | null = guardOf(signs()) === "ends" ? start({ loopMaxMs, clock }) : null;
   const mark = watchdog?.mark ?? noMark;
   let closing: Promise<void> = Promise.resolve();
   let cancel = () => {};
@@ -73,12 +76,18 @@ export function startLoopWatch(options: LoopWatchOptions): LoopWatch {
   look();
   return {
     mark,
+    onCode: (code) => watchdog?.onCode(code === null ? null : nameCode(code)),
+    know: (hooks) => watchdog?.know(hooks),
     close: async () => {
       cancel();
       endWatchdog();
       await closing;
     },
   };
+}
+
+function nameCode({ module, file, where }: ModuleCode): string {
+  return `module ${module}, file ${file}, where: ${where}`;
 }
 
 function signsOfProcess(): DebuggerSigns {

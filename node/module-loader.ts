@@ -42,6 +42,14 @@ export interface Modules {
   refresh(name: string, config: ModuleConfig): void;
 }
 
+/** Code of a module that is no hook. `load`: the top level of its file, its constructor, and `loadConfig` from there. */
+export interface ModuleCode {
+  readonly module: string;
+  /** Absolute. */
+  readonly file: string;
+  readonly where: "load" | "start" | "stop" | "refresh";
+}
+
 export interface ModuleLoaderOptions {
   /** Absolute. */
   readonly modulesDir: string;
@@ -56,6 +64,8 @@ export interface ModuleLoaderOptions {
   /** Where transpiled modules are kept; absolute, on a file system that this process may write. */
   readonly cacheDir: string;
   readonly clock: Clock;
+  /** Called before such code runs, and with null after it; of `start()` and `stop()` up to what they await first. */
+  readonly onCode?: (code: ModuleCode | null) => void;
   /** Bound on each `start()` and `stop()`; default 30 s. */
   readonly startStopMaxMs?: number;
 }
@@ -78,7 +88,9 @@ export async function loadModules(options: ModuleLoaderOptions): Promise<Modules
   const hooks = registrar.hookTable();
   const { startStopMaxMs = defaultStartStopMaxMs, clock } = options;
   const bounded = (module: LoadedModule, method: "start" | "stop", instance: BaseModule) =>
-    within(clock, startStopMaxMs, `module ${module.name}: ${method}()`, () => instance[method]());
+    within(clock, startStopMaxMs, `module ${module.name}: ${method}()`, () => {
+      return named(options, module, method, () => instance[method]());
+    });
   const instances = modules.flatMap((module) => module.instances.map((instance) => ({ module, instance })));
   let started: typeof instances = [];
   const stop = async (): Promise<void> => {
@@ -119,9 +131,8 @@ async function loadModule(options: ModuleLoaderOptions, registrar: Registrar, na
       cause: error,
     });
   };
-  const classes = await importClasses(name, file, bundle, fail);
   const config = options.moduleConfigs[name] ?? {};
-  const instances = classes.map((Module) => {
+  const create = (Module: ModuleClass): BaseModule => {
     let instance: BaseModule | null = null;
     const owner = () => instance ?? fail("registered a hook without an instance", "");
     try {
@@ -130,9 +141,31 @@ async function loadModule(options: ModuleLoaderOptions, registrar: Registrar, na
     } catch (error) {
       throw fail("failed in its constructor", error);
     }
-  });
-  log.debug({ file, classes: classes.map(({ name }) => name) }, "module loaded");
-  return { name, file, hash: bundle.hash, bundle: bundle.path, instances };
+  };
+  options.onCode?.({ module: name, file, where: "load" });
+  try {
+    const classes = await importClasses(name, file, bundle, fail);
+    const instances = classes.map(create);
+    log.debug({ file, classes: classes.map(({ name }) => name) }, "module loaded");
+    return { name, file, hash: bundle.hash, bundle: bundle.path, instances };
+  } finally {
+    options.onCode?.(null);
+  }
+}
+
+/** Runs code of a module that is named for as long as it does not yield. */
+function named<T>(
+  { onCode }: ModuleLoaderOptions,
+  { name, file }: LoadedModule,
+  where: ModuleCode["where"],
+  run: () => T,
+): T {
+  onCode?.({ module: name, file, where });
+  try {
+    return run();
+  } finally {
+    onCode?.(null);
+  }
 }
 
 async function findFile(modulesDir: string, name: string): Promise<string> {
@@ -203,7 +236,7 @@ function refreshModule(
   }
   for (const instance of module.instances) {
     try {
-      instance.loadConfig(options.platformConfig, config);
+      named(options, module, "refresh", () => instance.loadConfig(options.platformConfig, config));
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       throw new StarlingError("MODULE", `module ${name}: loadConfig() failed: ${message}`, { cause: error });

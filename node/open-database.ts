@@ -95,7 +95,9 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     for (const store of stores) await store.keepModel(options.model);
     opened.push(keepHouse(stores, settings.retentionDays, log), keepIndexes(stores, options));
     const storeOf = (shard: ShardId): PostgresStore => stores[shard % stores.length] ?? first;
-    const spread = stores.length === 1 ? first : createShardedStore(stores, storeOf);
+    const warnOf = ({ code, message }: StarlingError, count: number): void =>
+      log.warn({ shards: count, code, problem: message }, "a database gave no shards");
+    const spread = stores.length === 1 ? first : createShardedStore(stores, storeOf, warnOf);
     const snapshotQueries = createShardedSnapshotQueries(
       stores.map((store) => store.snapshotQueries),
       (shard) => storeOf(shard).snapshotQueries,

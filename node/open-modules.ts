@@ -36,6 +36,9 @@ export interface ModulesOptions {
 export async function openModules(options: ModulesOptions, opened: (() => Promise<void>)[]): Promise<OpenModules> {
   const { config, counters, log } = options;
   const { settings, model } = config;
+  // First: a module that never yields while it is loaded ends the node, too.
+  const watch = startLoopWatch({ clock: systemClock, log });
+  opened.push(() => watch.close());
   const modules = await loadModules({
     modulesDir: config.modulesDir ?? options.configDir,
     enabled: config.enabledModules,
@@ -50,11 +53,11 @@ export async function openModules(options: ModulesOptions, opened: (() => Promis
     log: (module) => log.child({ module }),
     cacheDir: join(options.dataDir, "modules"),
     clock: systemClock,
+    onCode: watch.onCode,
   });
   checkSchedules(modules.scheduled);
   const actorModel = modelWithBehaviours(model, modules.behaviours);
-  const watch = startLoopWatch({ hooks: allHooks(modules.hooks).map((hook) => hook.id), clock: systemClock, log });
-  opened.push(() => watch.close());
+  watch.know(allHooks(modules.hooks).map((hook) => hook.id));
   const runner = createHookRunner({
     hooks: modules.hooks,
     model: actorModel,

@@ -25,6 +25,8 @@ export interface ShardState {
   readonly watermark: number;
   readonly residentEntities: number;
   readonly undelivered: number;
+  /** Log entries that wait for their processing: seqs jump, so that a difference of them is not it. */
+  readonly lag: number;
 }
 
 export interface DeadLetterEntry {
@@ -116,10 +118,11 @@ function toShardState(wire: {
   readonly watermark: bigint;
   readonly residentEntities: number;
   readonly undelivered: bigint;
+  readonly lag: number;
 }): ShardState {
-  const { shard, residentEntities } = wire;
+  const { shard, residentEntities, lag } = wire;
   const places = { epoch: Number(wire.epoch), lastSeq: Number(wire.lastSeq), watermark: Number(wire.watermark) };
-  return { shard, ...places, residentEntities, undelivered: Number(wire.undelivered) };
+  return { shard, ...places, residentEntities, lag, undelivered: Number(wire.undelivered) };
 }
 
 function toEntry(letter: WireDeadLetter): DeadLetterEntry {

@@ -47,7 +47,7 @@ export interface ClusterNodeStatus {
   /** How many shards of each group it owns, and its weight there. */
   readonly shards: Readonly<Record<string, number>>;
   readonly weights: Readonly<Record<string, number>>;
-  /** Log entries above the watermarks. */
+  /** Log entries that wait for their processing. */
   readonly lag: number;
   /** Bytes of what waits for its processing or its delivery, and the bound at which senders wait. */
   readonly queueBytes: number;
@@ -71,6 +71,8 @@ export interface ClusterShardStatus {
   readonly pinnedTo: string;
   readonly lastSeq: number;
   readonly watermark: number;
+  /** Log entries that wait for their processing: seqs jump, so that a difference of them is not it. */
+  readonly lag: number;
   readonly obligations: number;
   readonly undelivered: number;
 }
@@ -88,6 +90,8 @@ export interface ShardExplanation {
   readonly reason: string;
   readonly lastSeq: number;
   readonly watermark: number;
+  /** Log entries that wait for their processing: seqs jump, so that a difference of them is not it. */
+  readonly lag: number;
   /** What it waits for, longest first; at most 100. */
   readonly waits: readonly ShardWait[];
   readonly waitsMore: number;

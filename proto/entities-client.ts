@@ -73,7 +73,9 @@ export interface RawEntry {
   readonly src: string | null;
   readonly shard: number;
   readonly seq: number;
+  /** When it reached the log; and when that was asked, or null while following. Unix ms. */
   readonly at: number;
+  readonly asOf: number | null;
 }
 
 /** Typed calls of the service Entities; each raises the StarlingError that the node sends. */
@@ -89,7 +91,7 @@ export interface EntitiesClient {
   list(query: { type: string; cursor?: string; limit?: number }): Promise<EntityPage>;
   /** Without a type: all types. */
   count(type?: string): Promise<{ readonly counts: Readonly<Record<string, number>>; readonly asOf: number }>;
-  /** Newest first; with `follow` from now on until the signal. */
+  /** Newest first, 1,000 at most (default 100); with `follow` from now on until the signal. */
   raw(query: {
     type: string;
     eid?: string;
@@ -199,7 +201,7 @@ function toRecord(record: WireRecord): EntityRecord {
 }
 
 function toRawEntry(raw: RawDatapoint): RawEntry {
-  const { datapoint, shard, seq, at } = raw;
+  const { datapoint, shard, seq, at, asOf } = raw;
   const kind = datapoint?.v?.kind;
   return {
     type: datapoint?.type ?? "",
@@ -213,6 +215,7 @@ function toRawEntry(raw: RawDatapoint): RawEntry {
     shard,
     seq: Number(seq),
     at,
+    asOf: asOf === 0 ? null : asOf,
   };
 }
 

@@ -5,12 +5,19 @@ export const watchdogPlaces = 32;
 
 export interface WatchdogData {
   readonly shared: SharedArrayBuffer;
-  readonly hooks: readonly string[];
   readonly loopMaxMs: number;
   readonly beatMs: number;
   readonly exitCode: number;
   readonly cells: number;
   readonly places: number;
+}
+
+/** What the thread is told once it is known; each message takes the place of the one before. */
+export interface WatchdogNews {
+  /** Identities by the index that the mark is given. */
+  readonly hooks: readonly string[];
+  /** Of the module's code that runs outside of hooks, in words; null: none does. */
+  readonly code: string | null;
 }
 
 /**
@@ -24,7 +31,12 @@ export function watchdogProgram(): string {
 }
 
 function watchMainThread(require: NodeJS.Require, data: WatchdogData): void {
+  const { parentPort } = require("node:worker_threads") as typeof import("node:worker_threads");
   const cells = new Float64Array(data.shared);
+  let news: WatchdogNews = { hooks: [], code: null };
+  parentPort?.on("message", (told: WatchdogNews) => {
+    news = told;
+  });
   let seen = -1;
   let stalledMs = 0;
   let last = performance.now();
@@ -38,7 +50,7 @@ function watchMainThread(require: NodeJS.Require, data: WatchdogData): void {
     seen = beat;
     if (stalledMs < data.loopMaxMs) return;
     clearInterval(timer);
-    endProcess(require, data, nameCulprit(cells, data));
+    endProcess(require, data, nameCulprit(cells, data, news));
   }, data.beatMs);
 }
 
@@ -79,12 +91,13 @@ function endProcess(require: NodeJS.Require, data: WatchdogData, culprit: string
   session.post("Debugger.pause");
 }
 
-function nameCulprit(cells: Float64Array, data: WatchdogData): string {
-  if (cells[1] !== 0) return nameHook(cells, 1, data.hooks);
+function nameCulprit(cells: Float64Array, data: WatchdogData, { hooks, code }: WatchdogNews): string {
+  if (cells[1] !== 0) return nameHook(cells, 1, hooks);
+  if (code !== null) return code;
   const known: string[] = [];
   for (let place = 0; place < data.places; place++) {
     const at = data.cells + 3 * place;
-    if (cells[at] !== 0 && known.length < 4) known.push(nameHook(cells, at, data.hooks));
+    if (cells[at] !== 0 && known.length < 4) known.push(nameHook(cells, at, hooks));
   }
   if (known.length === 0) return "no hook was running";
   return `asynchronous runs in flight: ${known.join(", ")}`;

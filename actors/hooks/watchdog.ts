@@ -1,19 +1,21 @@
 import { Worker } from "node:worker_threads";
 import { atBeat, type Clock } from "../../proto/clock.ts";
 import type { HookMark } from "./hook-mark.ts";
-import { watchdogCells, watchdogPlaces, watchdogProgram } from "./watchdog-thread.ts";
+import { type WatchdogNews, watchdogCells, watchdogPlaces, watchdogProgram } from "./watchdog-thread.ts";
 
 /** A thread that ends the process when the event loop does not yield (R17). */
 export interface Watchdog {
   /** To be given to the hook runner. */
   readonly mark: HookMark;
+  /** Identities of the hooks by the index that {@link mark} is given, those of `allHooks`: before the first of them runs. */
+  know(hooks: readonly string[]): void;
+  /** Code of a module begins that is no hook: what to call it where it does not yield. Null: it has ended. */
+  onCode(code: string | null): void;
   /** Stops watching. */
   close(): Promise<void>;
 }
 
 export interface WatchdogOptions {
-  /** Identities of the hooks by the index that {@link mark} is given: those of `allHooks`. */
-  readonly hooks: readonly string[];
   /** How long the loop may go without yielding; default 10 s. */
   readonly loopMaxMs?: number;
   readonly clock: Clock;
@@ -29,10 +31,11 @@ const beatsPerLimit = 20;
  * Starts the thread. The main thread shows that it lives by counting, and which hook it is in by plain stores; when the
  * count stands still for `loopMaxMs` of the thread's own time, the thread writes one line to standard error, with module,
  * hook, shard, seq and the place in the source, and ends the process with {@link watchdogExitCode}. A process that was
- * frozen and goes on is not ended: the thread was frozen with it.
+ * frozen and goes on is not ended: the thread was frozen with it. What the thread is told reaches it also when the main
+ * thread never yields again.
  */
 export function startWatchdog(options: WatchdogOptions): Watchdog {
-  const { hooks, loopMaxMs = defaultLoopMaxMs, clock } = options;
+  const { loopMaxMs = defaultLoopMaxMs, clock } = options;
   const shared = new SharedArrayBuffer(8 * (watchdogCells + 3 * watchdogPlaces));
   const cells = new Float64Array(shared);
   const beatMs = Math.max(5, Math.floor(loopMaxMs / beatsPerLimit));
@@ -40,7 +43,6 @@ export function startWatchdog(options: WatchdogOptions): Watchdog {
     eval: true,
     workerData: {
       shared,
-      hooks,
       loopMaxMs,
       beatMs,
       exitCode: watchdogExitCode,
@@ -55,9 +57,16 @@ export function startWatchdog(options: WatchdogOptions): Watchdog {
     cancel = atBeat(clock, beatMs, beat);
   };
   beat();
+  let news: WatchdogNews = { hooks: [], code: null };
+  const tell = (next: Partial<WatchdogNews>): void => {
+    news = { ...news, ...next };
+    worker.postMessage(news);
+  };
   let closing: Promise<void> | null = null;
   return {
     mark: createMark(cells),
+    know: (hooks) => tell({ hooks }),
+    onCode: (code) => tell({ code }),
     close: () => {
       closing ??= worker.terminate().then(() => cancel());
       return closing;

@@ -17,16 +17,19 @@ import type { Part, PartListener } from "../lane/part.ts";
 import type { Traces } from "../traces.ts";
 import { OutgoingNews } from "./peer-news.ts";
 import { groupOffers, writeOffer } from "./peer-parts.ts";
+import { IncomingPieces, type MessageKind, OutgoingMessages } from "./peer-pieces.ts";
+import { bytesOfAnswer } from "./peer-record.ts";
 import { PeerSlots } from "./peer-slots.ts";
 
 /**
  * What this node has to do with another one over one connection: from `onUp` to `onDown` of the link. What comes up in
- * one turn of the event loop travels together, as one message of answers and one of questions.
+ * one turn of the event loop travels together, as one message of answers and one of questions, unless it is large.
  *
  *  C1  Offers leave in the order in which they were made. When the link does not take one, it and all behind it are
  *      refused: none overtakes another.
  *  C2  Questions (offers too) that the link does not take are refused at once, with a code that says "try again".
  *      Answers wait for the link: who asked cannot do without them. They are bounded by what the other node may ask.
+ *      What has begun to go in pieces goes on (`peer-pieces.ts`), and answers and news of later turns come behind it.
  *  C3  Everything that waits for the other node is told UNAVAILABLE when the connection ends. Both nodes number their
  *      connections, questions carry the number and answers repeat it: what belongs to a former one is ignored.
  */
@@ -41,10 +44,8 @@ export class PeerConnection {
   readonly #questions = new Map<number, OnAnswer>();
   #lastQuestion = 0;
   #outgoing = createOutgoing();
-  /** Answers that the link did not take. */
-  #unsent: Uint8Array | null = null;
-  /** Of the message that is coming in. */
-  #pieces: Uint8Array[] = [];
+  readonly #messages: OutgoingMessages;
+  readonly #pieces = new IncomingPieces();
   #status: "up" | "down" = "up";
   #turn: "none" | "asked" = "none";
   readonly #wakes = new Set<() => void>();
@@ -54,6 +55,12 @@ export class PeerConnection {
     this.number = number;
     this.#world = world;
     this.#slots = new PeerSlots(world.limits.peerMaxParts);
+    this.#messages = new OutgoingMessages({
+      clock: world.clock,
+      send: (body) => world.links.send(peer, body),
+      writePiece: (piece) => this.#write({ piece }),
+      onOverdue: () => this.#planTurn(),
+    });
   }
 
   get isUp(): boolean {
@@ -140,7 +147,7 @@ export class PeerConnection {
 
   /** Settles when the link takes answers, or the connection has ended. */
   async ready(): Promise<void> {
-    while (this.#unsent !== null && this.#status === "up") {
+    while (!this.#messages.isClear && this.#status === "up") {
       await new Promise<void>((resolve) => void this.#wakes.add(resolve));
     }
   }
@@ -171,7 +178,7 @@ export class PeerConnection {
     if (this.#status === "down") return;
     this.#status = "down";
     this.#outgoing = createOutgoing();
-    this.#unsent = null;
+    this.#messages.clear();
     this.#wake();
     this.#slots.refuseAll(error);
     const questions = [...this.#questions.values()];
@@ -191,55 +198,57 @@ export class PeerConnection {
     this.#turn = "asked";
     this.#world.clock.soon(() => {
       this.#turn = "none";
-      this.#sendAnswers();
+      if (this.#status === "down") return;
+      this.#messages.flush();
+      if (this.#messages.isClear) this.#wake();
+      while (this.#messages.isClear && this.#hasAnswers()) this.#sendAnswers();
       this.#sendQuestions();
     });
   }
 
-  #sendAnswers(): void {
-    if (this.#unsent !== null || this.#status === "down") return;
+  #hasAnswers(): boolean {
     const { news, answers, owners, sessions, flushedUpTo, tick } = this.#outgoing;
-    const few = answers.length + owners.size + sessions.size + tick === 0 && flushedUpTo === undefined;
-    if (news.isEmpty && few) return;
+    return !news.isEmpty || answers.length + owners.size + sessions.size + tick > 0 || flushedUpTo !== undefined;
+  }
+
+  /** One message with all there is; of the answers as many as fit. */
+  #sendAnswers(): void {
+    const { news, owners, sessions, flushedUpTo, tick } = this.#outgoing;
     const told = news.isEmpty ? {} : { news: news.take() };
     const nobody = [...owners.values()].map(({ shard, epoch, owner }) => ({ shard, epoch, owner: owner ?? undefined }));
     const message = {
       ...told,
-      answers,
+      answers: this.#takeAnswers(),
       owners: nobody,
       sessions: [...sessions].map(([session, opening]) => ({ session, opening })),
       ...{ flushedUpTo, tick },
     };
-    this.#outgoing.answers = [];
     this.#outgoing.flushedUpTo = undefined;
     this.#outgoing.tick = 0;
     owners.clear();
     sessions.clear();
-    this.#sendOrWait(this.#write(message));
+    this.#messages.sendOrKeep("answers", this.#write(message));
   }
 
-  #sendOrWait(body: Uint8Array): void {
-    if (this.#transmit(body)) {
-      if (this.#unsent === null) return;
-      this.#unsent = null;
-      this.#wake();
-      // What has come up meanwhile.
-      this.#planTurn();
-      return;
-    }
-    this.#unsent = body;
-    this.#world.clock.after(retryAfterMs, () => {
-      if (this.#status === "up") this.#sendOrWait(body);
+  /** The first answers, as many as fit into one message. */
+  #takeAnswers(): AnswerInit[] {
+    const { answers } = this.#outgoing;
+    let bytes = 0;
+    const end = answers.findIndex((answer, index) => {
+      bytes += bytesOfAnswer(answer);
+      return index > 0 && bytes > messageMaxBytes;
     });
+    if (end >= 0) return answers.splice(0, end);
+    this.#outgoing.answers = [];
+    return answers;
   }
 
   #sendQuestions(): void {
-    if (this.#status === "down") return;
     const { offers, questions } = this.#outgoing;
     const { traces } = this.#world;
     this.#outgoing.questions = [];
     this.#outgoing.offers = [];
-    if (questions.length > 0 && !this.#send({ questions })) {
+    if (questions.length > 0 && !this.#send("questions", { questions })) {
       for (const { id, kind } of questions) {
         // Of a follow that ended unheard the other node learns when its next rows are nobody's.
         if (kind?.case !== "end") this.#fail(id ?? 0);
@@ -247,7 +256,7 @@ export class PeerConnection {
     }
     let taken = true;
     for (const some of chunk(offers)) {
-      taken &&= this.#send({ offers: some.map(({ parts, slots }) => writeOffer(parts, slots, traces)) });
+      taken &&= this.#send("offers", { offers: some.map(({ parts, slots }) => writeOffer(parts, slots, traces)) });
       if (!taken) for (const { slots } of some) this.#slots.refuse(slots, busy("bytes"));
     }
   }
@@ -258,36 +267,18 @@ export class PeerConnection {
     onAnswer?.(busy("bytes"));
   }
 
-  #send(message: MessageInitShape<typeof PeerMessageSchema>): boolean {
+  #send(kind: MessageKind, message: MessageInitShape<typeof PeerMessageSchema>): boolean {
     if (this.#status === "down") return false;
-    const sent = this.#transmit(this.#write(message));
+    const sent = this.#messages.send(kind, this.#write(message));
     if (!sent) this.#world.counters.add("peer/link_full");
     return sent;
   }
 
-  /** Sends a message, in pieces if it is large: nothing comes between them, and a first piece begins anew. */
-  #transmit(body: Uint8Array): boolean {
-    const { links } = this.#world;
-    const count = Math.ceil(body.length / pieceMaxBytes);
-    if (count <= 1) return links.send(this.peer, body);
-    for (let index = 0; index < count; index++) {
-      const piece = { index, count, body: body.subarray(index * pieceMaxBytes, (index + 1) * pieceMaxBytes) };
-      if (!links.send(this.peer, this.#write({ piece }))) return false;
-    }
-    return true;
-  }
-
   /** The message that a message of the other node is, or that its pieces make; null: pieces are missing. */
   join(message: PeerMessage): PeerMessage | null {
-    const { piece } = message;
-    if (piece === undefined) return message;
-    if (piece.index === 0) this.#pieces = [];
-    if (piece.index !== this.#pieces.length) return null;
-    this.#pieces.push(piece.body);
-    if (this.#pieces.length < piece.count) return null;
-    const body = Buffer.concat(this.#pieces);
-    this.#pieces = [];
-    return fromBinary(PeerMessageSchema, new Uint8Array(body.buffer, body.byteOffset, body.length));
+    if (message.piece === undefined) return message;
+    const body = this.#pieces.add(message.piece);
+    return body === null ? null : fromBinary(PeerMessageSchema, body);
   }
 
   #write(message: MessageInitShape<typeof PeerMessageSchema>): Uint8Array {
@@ -337,10 +328,9 @@ interface Outgoing {
   tick: number;
 }
 
-const retryAfterMs = 5;
 /** Sessions that were opened since the link last took something. */
 const sessionsMax = 10_000;
-/** Size in memory of the parts of one message; a single part may be larger. */
+/** Size in memory of the parts, or the answers, of one message; a single one may be larger. */
 const messageMaxBytes = 1024 * 1024;
 
 function createOutgoing(): Outgoing {
@@ -356,9 +346,6 @@ function createOutgoing(): Outgoing {
     tick: 0,
   };
 }
-
-/** What a link takes at once. */
-const pieceMaxBytes = 4 * 1024 * 1024;
 
 /** Offers by message, each of one batch. */
 function chunk(offers: Outgoing["offers"]): Outgoing["offers"][] {

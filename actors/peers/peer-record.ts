@@ -4,6 +4,7 @@ import { readEid } from "../../modules/eid.ts";
 import type { RecordView } from "../../modules/hook.ts";
 import type { AttributeSpec, EntitySpec } from "../../modules/model.ts";
 import type {
+  AnswerSchema,
   MessageResultSchema,
   Place,
   RecordSchema,
@@ -13,6 +14,7 @@ import type {
   Row as WireRow,
 } from "../../proto/gen/peer_pb.ts";
 import { toEpoch, toSeq, toShardId } from "../../proto/ids.ts";
+import { StarlingError } from "../../proto/starling-error.ts";
 import type { LogPlace, OwnedRecord } from "../engine.ts";
 import { createEntity } from "../lane/entity.ts";
 import { restoreEntity } from "../lane/entity-state.ts";
@@ -21,7 +23,7 @@ import { errorOf, failureOf, type MessageResult } from "../lane/message-result.t
 import type { RawRow } from "../store/store.ts";
 import { readProblem, writeProblem } from "./peer-problem.ts";
 
-/** A record as it travels: the text in which it is stored, large values in their places. */
+/** A record as it travels: the text in which it is stored, large values in their places. Raises TOO_LARGE. */
 export function writeRecord(spec: EntitySpec, record: OwnedRecord): MessageInitShape<typeof RecordSchema> {
   const { view, createdAt, place, ttlTokens } = record;
   return { state: stateOf(spec, view), createdAt, place, ttlJson: JSON.stringify(ttlTokens) };
@@ -78,14 +80,42 @@ export function readRow(row: WireRow): RawRow {
   return { ...place, type, eid, attr, src: src ?? null, t1: t1 ?? null, t2: t2 ?? null, c, json };
 }
 
+/** Roughly the size of an answer on its way. */
+export function bytesOfAnswer({ kind }: MessageInitShape<typeof AnswerSchema>): number {
+  switch (kind?.case) {
+    case "record":
+      return answerBytes + (kind.value.state?.length ?? 0) + (kind.value.ttlJson?.length ?? 0);
+    case "rows":
+      return (kind.value.rows ?? []).reduce((sum, { json }) => sum + answerBytes + (json?.length ?? 0), answerBytes);
+    case "letter":
+    case "inspected":
+      return answerBytes + kind.value.length;
+    case "result":
+      return answerBytes + (kind.value.kind?.case === "reply" ? kind.value.kind.value.length : 0);
+    default:
+      return answerBytes;
+  }
+}
+
+/** Of an answer, or a row, beside its texts. */
+const answerBytes = 50;
+/** A client is sent no larger record either. */
+const recordMaxLength = 64 * 1024 * 1024;
+
 function stateOf(spec: EntitySpec, view: RecordView): string {
   const members: string[] = [];
+  let length = 0;
   for (const name of view.attributes()) {
     const latest = view.latest(name);
     const attribute = spec.attributes.get(name);
     if (latest === undefined || attribute === undefined) continue;
     const { t1, t2, c, count } = latest;
-    members.push(`"${name}":{"v":${jsonOf(attribute, latest.v)},"t1":${t1},"t2":${t2},"c":${c},"n":${count}}`);
+    const member = `"${name}":{"v":${jsonOf(attribute, latest.v)},"t1":${t1},"t2":${t2},"c":${c},"n":${count}}`;
+    length += member.length;
+    if (length > recordMaxLength) {
+      throw new StarlingError("TOO_LARGE", `a record of ${spec.id} of more than ${recordMaxLength} characters of JSON`);
+    }
+    members.push(member);
   }
   return `{${members.join(",")}}`;
 }

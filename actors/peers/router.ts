@@ -3,6 +3,7 @@ import type { Ownership, OwnerTable } from "../../cluster/owner-table.ts";
 import { allShards } from "../../cluster/shards.ts";
 import type { Model } from "../../modules/model.ts";
 import type { Clock } from "../../proto/clock.ts";
+import { withDeadline } from "../../proto/deadline.ts";
 import type { NodeId, ShardId } from "../../proto/ids.ts";
 import { shardOf } from "../../proto/shard-of.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
@@ -93,7 +94,8 @@ export function createRouter(options: RouterOptions): Router {
     if (spec === undefined) throw new StarlingError("UNKNOWN_TYPE", `no entity type ${type} in the model`);
     return reach(shardOfType(type, eid, { entityShards, systemShards }), {
       deadlineMs: limits.readDeadlineMs,
-      here: () => local.get(type, eid, atLeast),
+      here: (deadlineMs) =>
+        withDeadline(local.get(type, eid, atLeast), { clock, deadlineMs, text: "the record was not read" }),
       there: (connection, deadlineMs) => askRecord(connection, { spec, eid, atLeast }, { clock, deadlineMs }),
       again: (problem) => problem.code === "UNAVAILABLE",
     });

@@ -156,6 +156,7 @@ function createClusterTimer(
   const shard = shardOfType(type, singletonKey, engine);
   let last: number | null = null;
   let status: "away" | "here" = "away";
+  let stall: "none" | "said" = "none";
   const read = async (): Promise<number | null> => {
     const text = `the state of schedule ${name} was not read`;
     const work = engine.get(type, singletonKey, null);
@@ -167,6 +168,16 @@ function createClusterTimer(
     const call = { deadlineMs: readWithinMs, signal: stop, idempotencyKey: "" };
     await messenger.send({ singleton }, message, call);
     last = message.kind === "due" ? message.upTo : last;
+  };
+  /** What a clock that was ahead has settled is not due again: nothing runs until this one is there, too. */
+  const noteStall = (aheadMs: number): void => {
+    if (aheadMs <= graceMs) {
+      stall = "none";
+    } else if (stall === "none") {
+      stall = "said";
+      options.counters.add("schedule_stalls");
+      log(module).warn({ schedule: name, aheadMs }, "schedule waits: it is settled up to a time that is yet to come");
+    }
   };
   const look = async (): Promise<void> => {
     if (!owns(shard)) {
@@ -183,6 +194,7 @@ function createClusterTimer(
       if (owns(shard)) await tell({ kind: "begin", deadlines: [], upTo: now });
       return;
     }
+    noteStall(last - now);
     const due = planDue(next, last, now, catchUp);
     if (due === null || !owns(shard)) return;
     await tell({ kind: "due", ...due });

@@ -23,6 +23,18 @@ export function canAck(queue: AckQueue): boolean {
   return head !== undefined && isReached(queue.level, head);
 }
 
+/** Characters of rejections in one acknowledgement of several batches: gRPC clients take messages of 4 MiB unless told otherwise. */
+const rejectionsMaxLength = 500_000;
+
+function lengthOfRejections({ rejections }: OpenBatch): number {
+  let length = 0;
+  for (const { message } of rejections) length += rejectionLength + message.length;
+  return length;
+}
+
+/** Beside its message: index and code. */
+const rejectionLength = 30;
+
 /**
  * Takes the batches at the head that have reached the level, at most `limit`, and says so in ranges of growing numbers.
  * Tokens are joined per shard: the newest place stands for the range.
@@ -38,11 +50,15 @@ export function takeAcks(
   }
   const acks: AckInit[] = [];
   let range: OpenBatch[] = [];
+  let length = 0;
   for (const batch of taken) {
-    if (range.length > 0 && batch.number <= (range.at(-1)?.number ?? 0)) {
+    const told = lengthOfRejections(batch);
+    if (range.length > 0 && (batch.number <= (range.at(-1)?.number ?? 0) || length + told > rejectionsMaxLength)) {
       acks.push(ackOf(queue.level, range, options.withTokens));
       range = [];
+      length = 0;
     }
+    length += told;
     range.push(batch);
   }
   if (range.length > 0) acks.push(ackOf(queue.level, range, options.withTokens));

@@ -11,7 +11,10 @@ import type { Part, PartRejection, PartTask } from "../lane/part.ts";
 export const batchMaxItems = 10_000;
 export const batchMaxBytes = 4 * 1024 * 1024;
 
+/** Of why one datapoint is refused; and when all of a batch have said so much, so that an acknowledgement passes anywhere. */
 const messageMaxLength = 500;
+const messagesMaxLength = 500_000;
+const messageShortLength = 60;
 
 /** A batch before the check. `Item` is whatever `SplitOptions.read` understands. */
 export interface LooseBatch<Item> {
@@ -58,6 +61,7 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
   const items = batch.datapoints;
   const split = createSplit(batch, options);
   const rejections: PartRejection[] = [];
+  let told = 0;
   for (let index = 0; index < items.length; index++) {
     let entity: EntitySpec;
     let datapoint: CheckedDatapoint;
@@ -66,7 +70,9 @@ export function splitBatch<Item>(batch: LooseBatch<Item>, options: SplitOptions<
       entity = findEntity(model, loose.type);
       datapoint = checkDatapointOf(entity, checkEid(entity, loose.eid), loose);
     } catch (error) {
-      rejections.push(rejectionOf(index, error));
+      const rejection = rejectionOf(index, error, told < messagesMaxLength ? messageMaxLength : messageShortLength);
+      told += rejection.message.length;
+      rejections.push(rejection);
       continue;
     }
     addDatapoint(split, index, entity, datapoint);
@@ -240,13 +246,9 @@ function whole(code: "TOO_LARGE" | "INVALID_ARGUMENT", message: string): PartRej
   return { index: 0, code, message };
 }
 
-function rejectionOf(index: number, error: unknown): PartRejection {
+function rejectionOf(index: number, error: unknown, maxLength: number): PartRejection {
   const { code, message } = toStarlingError(error);
-  return {
-    index,
-    code,
-    message: message.length > messageMaxLength ? `${message.slice(0, messageMaxLength)}…` : message,
-  };
+  return { index, code, message: message.length > maxLength ? `${message.slice(0, maxLength)}…` : message };
 }
 
 function atomicRejections(batch: LooseBatch<unknown>, own: readonly PartRejection[]): PartRejection[] {

@@ -232,7 +232,12 @@ export class CallSession {
   #end(run: Run): void {
     for (const cancel of run.rests) cancel();
     run.rests.clear();
-    for (const batch of run.waiters.keys()) this.#meter.closed(batch);
+    // What is not answered yet is given up: who waits for it, if anybody, holds its bytes as long.
+    for (const [batch, { reject }] of run.waiters) {
+      this.#meter.closed(batch);
+      reject(new StarlingError("UNAVAILABLE", "the node gave the batch up before it was acknowledged"));
+    }
+    run.waiters.clear();
     this.#runs.delete(run);
   }
 }

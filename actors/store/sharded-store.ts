@@ -1,7 +1,9 @@
 import assert from "node:assert";
 import { type ShardId, toShardId } from "../../proto/ids.ts";
+import { StarlingError, toStarlingError } from "../../proto/starling-error.ts";
 import { parseLetterId } from "./dead-letter.ts";
 import type {
+  AcquiredShard,
   AppendRequest,
   AskedPart,
   DueLook,
@@ -19,11 +21,13 @@ import type { LinkAt, LinkEnd, LinksQuery, Obituaries } from "./stored-link.ts";
 /**
  * One store over several databases, each with its own shards; sessions live in the first. A flush is split per database:
  * each part commits on its own, which every part's fences and `applied < new` allow. An append is never split: its
- * caller groups by database (R2), and `storeOf` tells it how.
+ * caller groups by database (R2), and `storeOf` tells it how. `onNotAcquired` is told of each database that failed in an
+ * acquiring in which others gave their shards, and how many of its own were asked for.
  */
 export function createShardedStore<S extends Store & Queries>(
   stores: readonly [S, ...S[]],
   storeOf: (shard: ShardId) => S,
+  onNotAcquired: (problem: StarlingError, shards: number) => void = () => {},
 ): Store & Queries {
   const [first] = stores;
   const split = <T extends { shard: ShardId }>(rows: readonly T[]): Map<S, T[]> => {
@@ -44,16 +48,17 @@ export function createShardedStore<S extends Store & Queries>(
   let all: readonly ShardOwner[] = [];
   const letterStore = (id: string): S => storeOf(toShardId(parseLetterId(id)[0]));
   return {
-    acquire: (node, shards, terms) =>
-      each(
-        shards.map((shard) => ({ shard })),
-        (store, part) =>
-          store.acquire(
-            node,
-            part.map(({ shard }) => shard),
-            terms,
-          ),
-      ),
+    acquire: async (node, shards, terms) => {
+      const parts = [...split(shards.map((shard) => ({ shard })))];
+      const asked = parts.map(async ([store, part]): Promise<Acquiring> => {
+        const ids = part.map(({ shard }) => shard);
+        return await store.acquire(node, ids, terms).then(
+          (acquired) => ({ status: "taken", acquired }),
+          (problem: unknown) => ({ status: "failed", problem, shards: ids.length }),
+        );
+      });
+      return takenOf(await Promise.all(asked), onNotAcquired);
+    },
     readOwners: async () => {
       const readings = await Promise.all(stores.map((store) => store.readOwners()));
       const read = readings.map(({ owners }) => owners);
@@ -120,6 +125,28 @@ export function createShardedStore<S extends Store & Queries>(
     discardDeadLetter: (id) => letterStore(id).discardDeadLetter(id),
     ...mergedQueries(stores),
   };
+}
+
+/** What became of an acquiring in one database. */
+type Acquiring =
+  | { readonly status: "taken"; readonly acquired: readonly AcquiredShard[] }
+  | { readonly status: "failed"; readonly problem: unknown; readonly shards: number };
+
+/**
+ * What the databases that answered gave: its epochs have grown, so whoever asked has to have it. Shards of the others are missing,
+ * as are those that somebody else claims, and are asked for again. Raises what one of them raised where all of them failed, or where
+ * another try cannot help.
+ */
+function takenOf(
+  answers: readonly Acquiring[],
+  onNotAcquired: (problem: StarlingError, shards: number) => void,
+): AcquiredShard[] {
+  const failed = answers.filter((answer) => answer.status === "failed");
+  const final = failed.find(({ problem }) => !(problem instanceof StarlingError && problem.retryable));
+  const raised = final ?? (failed.length === answers.length ? failed[0] : undefined);
+  if (raised !== undefined) throw raised.problem;
+  for (const { problem, shards } of failed) onNotAcquired(toStarlingError(problem), shards);
+  return answers.flatMap((answer) => (answer.status === "taken" ? answer.acquired : []));
 }
 
 async function placesOf(stores: readonly Pick<Store, "places">[]) {

@@ -93,7 +93,7 @@ function tableOfShards({ shards }: ClusterStatus, paint: Output["paint"]): strin
     shard.pinnedTo === "" ? "-" : shard.pinnedTo,
     String(shard.epoch),
     formatCount(shard.lastSeq),
-    formatCount(shard.lastSeq - shard.watermark),
+    formatCount(shard.lag),
     formatCount(shard.obligations),
   ]);
   const [title = "", ...lines] = formatTable(header, rows);

@@ -48,7 +48,8 @@ function shardOr(text: string, complain: (message: string) => never): ShardId {
 }
 
 function printExplanation(output: Output, why: ShardExplanation): void {
-  const { shard, owner, address, epoch, state, reason, lastSeq, watermark, waits, waitsMore, silence, entity } = why;
+  const { shard, owner, address, epoch, state, reason, lastSeq, watermark, lag, waits, waitsMore, silence, entity } =
+    why;
   const at = owner === "" ? "" : ` at ${output.paint("bold", owner)} (${address})`;
   output.print(`${output.paint("bold", shardText(shard))}  ${state}${at}, epoch ${epoch}`);
   output.print(`why     ${reason}`);
@@ -56,7 +57,6 @@ function printExplanation(output: Output, why: ShardExplanation): void {
     output.print(`log     ${output.paint("red", `${owner} did not answer: ${shorten(silence, 200)}`)}`);
     return;
   }
-  const lag = lastSeq - watermark;
   const behind = lag > 0 ? ` (${formatCount(lag)} behind)` : "";
   output.print(`log     ${lastSeq === 0 ? "empty" : `up to seq ${lastSeq}, processed up to ${watermark}${behind}`}`);
   if ((why.deadLetters ?? 0) > 0)

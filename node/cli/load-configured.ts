@@ -2,6 +2,7 @@ import type { ModuleConfig } from "../../modules/base-module.ts";
 import type { ModuleLog } from "../../modules/hook.ts";
 import { systemClock } from "../../proto/clock.ts";
 import type { LoadedConfig } from "../config/load-config.ts";
+import { type LoopWatch, startLoopWatch } from "../loop-watch.ts";
 import { loadModules, type Modules } from "../module-loader.ts";
 
 interface LoadPlan {
@@ -11,8 +12,20 @@ interface LoadPlan {
   readonly cacheDir: string;
 }
 
-/** Loads modules of a configuration directory, without a node around them: they register, and nothing is started. Raises MODULE. */
-export function loadConfigured(config: LoadedConfig, plan: LoadPlan): Promise<Modules> {
+/**
+ * Loads modules of a configuration directory, without a node around them: they register, and nothing is started. One that never
+ * yields meanwhile is named and ends the process, as it would end a node. Raises MODULE.
+ */
+export async function loadConfigured(config: LoadedConfig, plan: LoadPlan): Promise<Modules> {
+  const watch = startLoopWatch({ clock: systemClock, log: silentLog });
+  try {
+    return await loadWatched(config, plan, watch);
+  } finally {
+    await watch.close();
+  }
+}
+
+function loadWatched(config: LoadedConfig, plan: LoadPlan, { onCode }: LoopWatch): Promise<Modules> {
   const { settings, model } = config;
   return loadModules({
     ...plan,
@@ -26,6 +39,7 @@ export function loadConfigured(config: LoadedConfig, plan: LoadPlan): Promise<Mo
     },
     log: () => silentLog,
     clock: systemClock,
+    onCode,
   });
 }
 

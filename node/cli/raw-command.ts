@@ -3,7 +3,7 @@ import type { RawEntry } from "../../proto/entities-client.ts";
 import { StarlingError } from "../../proto/starling-error.ts";
 import { type AddressOptions, withAddress } from "./address.ts";
 import { type CommandContext, examples, wholeNumber, withCalls } from "./command-context.ts";
-import { formatTime, shorten } from "./output.ts";
+import { formatCount, formatTime, shorten } from "./output.ts";
 import { rawJson, valueText } from "./record-text.ts";
 
 interface RawOptions extends AddressOptions {
@@ -25,7 +25,7 @@ export function addRawCommand(program: Command, context: CommandContext): void {
     .argument("[eid]", "may be left out with --follow");
   withAddress(command)
     .option("--attr <attr>", "of one attribute only")
-    .option("-n, --limit <datapoints>", "at most so many", wholeNumber(1, 1_000_000), 20)
+    .option("-n, --limit <datapoints>", "the newest, at most so many", wholeNumber(1, 1_000), 20)
     .option("-F, --follow", "wait for datapoints to come, until Ctrl-C")
     .option("--json", "JSON lines, which `starling send` reads")
     .addHelpText("after", examples("raw route ATL-SEA --attr delay", "raw route --follow", "raw route ATL-SEA --json"))
@@ -42,8 +42,12 @@ export function addRawCommand(program: Command, context: CommandContext): void {
 
 async function print(context: CommandContext, entries: AsyncIterable<RawEntry>, json: boolean): Promise<void> {
   const { output, signal } = context;
+  let count = 0;
+  let asOf: number | null = null;
   try {
     for await (const entry of entries) {
+      count++;
+      asOf = entry.asOf;
       if (json) output.json(rawJson(entry));
       else output.print(rawText(entry));
       await output.drained();
@@ -54,6 +58,7 @@ async function print(context: CommandContext, entries: AsyncIterable<RawEntry>, 
     if (signal.aborted && error instanceof StarlingError) return;
     throw error;
   }
+  if (asOf !== null) output.note(`${formatCount(count)} datapoints, as of ${formatTime(asOf)}`);
 }
 
 function rawText({ at, type, eid, attr, v, t1, t2, src }: RawEntry): string {

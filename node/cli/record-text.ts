@@ -67,7 +67,7 @@ export function recordJson(record: EntityRecord): object {
 
 /** A raw datapoint for programs, in the form that `send` reads. */
 export function rawJson(entry: RawEntry): object {
-  const { t1, t2, at, ...rest } = entry;
+  const { t1, t2, at, asOf: _, ...rest } = entry;
   return {
     ...rest,
     ...(t1 === null ? {} : { t1: timeFromMs(t1) }),

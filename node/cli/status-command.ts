@@ -44,7 +44,7 @@ function printStatus(context: CommandContext, status: NodeStatus, withShards: bo
     formatCount(shards.reduce((total, shard) => total + pick(shard), 0));
   output.print(`shards      ${formatCount(shards.length)}`);
   output.print(`resident    ${sum((shard) => shard.residentEntities)} entities`);
-  output.print(`unprocessed ${sum((shard) => shard.lastSeq - shard.watermark)} log entries`);
+  output.print(`unprocessed ${sum((shard) => shard.lag)} log entries`);
   output.print(`undelivered ${sum((shard) => shard.undelivered)} derived tasks`);
   const counters = Object.entries(status.counters).sort(([a], [b]) => a.localeCompare(b, "en"));
   if (counters.length > 0) {

@@ -95,7 +95,7 @@ function judgeStatus(report: Report, status: NodeStatus, version: string): void 
 }
 
 function judgeLag(report: Report, { shards }: NodeStatus, lagMaxEntries: number | null): void {
-  const lags = shards.map(({ lastSeq, watermark }) => lastSeq - watermark);
+  const lags = shards.map(({ lag }) => lag);
   const most = Math.max(0, ...lags);
   const sum = lags.reduce((total, lag) => total + lag, 0);
   const found = `${sum} log entries wait in ${shards.length} shards, at most ${most} in one`;

@@ -82,12 +82,13 @@ function statusOf(options: AdminOptions, uptimeS: number) {
 }
 
 function shardOnWire(status: EngineStatus["shards"][number]) {
-  const { epoch, lastSeq, watermark, undelivered } = status;
+  const { epoch, lastSeq, watermark, undelivered, lagEntries: lag } = status;
   const numbers = { epoch: BigInt(epoch), lastSeq: BigInt(lastSeq), watermark: BigInt(watermark) };
   return {
     shard: status.shard,
     residentEntities: status.residentEntities,
     undelivered: BigInt(undelivered),
+    lag,
     ...numbers,
   };
 }

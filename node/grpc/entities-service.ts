@@ -121,7 +121,7 @@ function storedRecordOf(row: StoredEntity) {
   return { type, eid, createdAt, attributesJson: longState(row.state), token, ttlJson: "{}" };
 }
 
-async function* rawDatapoints({ engine, model }: EntitiesOptions, request: RawRequest, signal: AbortSignal) {
+async function* rawDatapoints({ engine, model, now }: EntitiesOptions, request: RawRequest, signal: AbortSignal) {
   const entity = findEntity(model, request.type);
   if (request.attr !== "" && !entity.attributes.has(request.attr)) {
     throw new StarlingError("UNKNOWN_ATTRIBUTE", `entity type ${entity.id} has no attribute ${request.attr}`);
@@ -129,21 +129,26 @@ async function* rawDatapoints({ engine, model }: EntitiesOptions, request: RawRe
   const attr = request.attr === "" ? null : request.attr;
   if (request.follow) {
     const eid = request.eid === "" ? null : eidOf(entity, request.eid);
-    for await (const row of engine.follow({ type: entity.id, eid, attr }, signal)) yield rawOf(row);
+    for await (const row of engine.follow({ type: entity.id, eid, attr }, signal)) yield rawOf(row, 0);
     return;
+  }
+  // Of what comes in one piece less than was asked for would pass for all there is.
+  if (request.limit > limitMax) {
+    throw new StarlingError("INVALID_ARGUMENT", `the newest ${limitMax} at most, not ${request.limit}`);
   }
   const eid = eidOf(entity, request.eid);
   const shard = shardOf("entity", entity.id, eid, engine.entityShards);
+  const asOf = now();
   const rows = await engine.queries.raw({ shard, type: entity.id, eid, attr, limit: limitOf(request.limit) });
-  for (const row of rows) yield rawOf(row);
+  for (const row of rows) yield rawOf(row, asOf);
 }
 
-function rawOf(row: RawRow) {
+function rawOf(row: RawRow, asOf: number) {
   const times = { ...(row.t1 === null ? {} : { t1: row.t1 }), ...(row.t2 === null ? {} : { t2: row.t2 }) };
   const src = row.src === null ? {} : { src: row.src };
   const v = { kind: { case: "json" as const, value: row.json } };
   const datapoint = { type: row.type, eid: row.eid, attr: row.attr, v, ...times, c: row.c, ...src };
-  return { datapoint, shard: row.shard, seq: BigInt(row.seq), at: row.at };
+  return { datapoint, shard: row.shard, seq: BigInt(row.seq), at: row.at, asOf };
 }
 
 async function setAttribute({ engine, model, calls }: EntitiesOptions, request: SetRequest, context: CallContext) {

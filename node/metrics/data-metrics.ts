@@ -36,6 +36,11 @@ export const dataMetrics: readonly Metric[] = [
   counter("starling_schedule_runs_total", "runs of schedules", "schedule_runs"),
   counter("starling_schedule_failures_total", "runs of schedules that failed", "schedule_failures"),
   counter("starling_schedule_missed_total", "deadlines of schedules that passed unrun", "schedule_missed"),
+  counter(
+    "starling_schedule_stalls_total",
+    "waits of schedules that are ahead of their node's clock",
+    "schedule_stalls",
+  ),
   counter("starling_obituaries_total", "deleted entities that others may link to", "obituaries_written"),
   counter("starling_links_forgotten_total", "links to deleted entities that their sources gave up", "links_forgotten"),
   counter("starling_link_keeper_failures_total", "failed looks for links to deleted entities", "link_keeper_failures"),

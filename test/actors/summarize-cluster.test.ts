@@ -13,7 +13,7 @@ function record(name: string, more: Partial<NodeRecord> = {}): NodeRecord {
 
 function shardReport(shard: ShardId, more: Partial<ShardReport> = {}): ShardReport {
   return {
-    ...{ shard, epoch: toEpoch(2), lastSeq: toSeq(10), watermark: toSeq(7), residentEntities: 4, undelivered: 1 },
+    ...{ shard, epoch: toEpoch(2), lastSeq: toSeq(1010), watermark: toSeq(7), residentEntities: 4, undelivered: 1 },
     ...{ lagEntries: 3, lagBytes: 0, outboxBytes: 0, residentBytes: 0, dirtyEntities: 0, obligations: 1 },
     ...{ handOff: null, ...more },
   };
@@ -63,6 +63,7 @@ describe("a cluster's status", () => {
       weights: { entity: 1, system: 1 },
     });
     expect(nodes[1]).toMatchObject({ shards: { system: 1 }, handOffs: 1 });
+    expect(status.shards.map(({ lag }) => lag)).toEqual([3, 3, 3]);
     expect(status.shards.map(({ state }) => state)).toEqual(["owned", "owned", "handing off"]);
   });
 

@@ -201,8 +201,8 @@ async function moveOne({ client, pulse, things, pins, signal }: Stage, move: num
   await client.send(entities.slice(0, dirtyEntities).map((entity) => things.next(entity, "o_level")));
   await client.send([things.next(entities[0] ?? 0, "p_flag")]);
   await delay(processedMs);
-  const { lastSeq, watermark, waits } = await client.admin.why(toShardId(shard));
-  const inHand = { unwritten: lastSeq - watermark, hooks: waits.filter(({ kind }) => kind === "hook").length };
+  const { lag, waits } = await client.admin.why(toShardId(shard));
+  const inHand = { unwritten: lag, hooks: waits.filter(({ kind }) => kind === "hook").length };
   const pinnedMs = performance.now();
   const at = (names as readonly string[]).indexOf(pins.nameOf(shard));
   await pins.move(shard, names[(at + 1 + (move % 2)) % names.length] ?? "");

@@ -207,6 +207,7 @@ const limits: readonly Case[] = [
     "TOO_LARGE",
     "eid of probe: an eid takes at most 1024 bytes, found 1026",
   ],
+  ["an empty eid", { ...of("int", 1), eid: "" }, "INVALID_EID", "eid of probe: an eid has at least one character"],
   [
     "U+0000 in an eid",
     { ...of("int", 1), eid: "a\u0000b" },

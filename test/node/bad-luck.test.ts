@@ -8,6 +8,7 @@ import { createLog } from "../../node/log.ts";
 import { type Node, startNode } from "../../node/node.ts";
 import { type Client, connect } from "../../proto/client.ts";
 import { freePort } from "../support/cluster/free-port.ts";
+import { dumpDatabase } from "../support/database-dump.ts";
 import { watchHealth } from "../support/health-watch.ts";
 import { testDatabase } from "../support/postgres.ts";
 import type { TestDatabase } from "../support/postgres-server.ts";
@@ -214,16 +215,23 @@ test("a full disk at a flush loses nothing: what was acknowledged is written whe
   }
 }, 60_000);
 
-test("a port that is taken is an error that names it", async () => {
+test("a node whose port is taken says which and what helps, ends, and changes nothing", async () => {
+  // The tables are there, and nobody writes.
+  await (await start()).close();
+  const admin = openAdmin();
+  const before = await dumpDatabase(admin, []);
+  expect(before).toMatch(/^shard: 272$/m);
   const taken = createServer().listen(0, "127.0.0.1");
   await new Promise((resolve) => taken.once("listening", resolve));
   opened.push({ close: () => new Promise((resolve) => taken.close(() => resolve())) });
   const address = taken.address();
   const port = typeof address === "object" && address !== null ? address.port : 0;
-  await expect(start({ listen: `127.0.0.1:${port}` })).rejects.toMatchObject({
-    code: "ADDRESS_IN_USE",
-    message: expect.stringContaining(String(port)),
-  });
+  const words = ["node", configDir, "--data-dir", dataDir, "--database-url", database.url];
+  const ended = await run([...words, "--listen", `127.0.0.1:${port}`], quiet);
+  expect(ended).toMatchObject({ code: 1, out: "" });
+  expect(ended.err).toMatch(new RegExp(`^starling: ADDRESS_IN_USE: gRPC port ${port} on 127\\.0\\.0\\.1 is taken: `));
+  expect(ended.err).toMatch(/\n {2}→ give the node another --listen address, or end the program that uses this one\n$/);
+  expect(await dumpDatabase(admin, [])).toBe(before);
   // Everything that had been opened is closed: the database is free again.
   await start();
 });

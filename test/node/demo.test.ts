@@ -35,11 +35,12 @@ const program = [process.execPath, join(repository, "dist/node/cli/main.js"), "d
 /** What it builds first is built already, and in use. */
 const npmStart = ["npm", "start", "--ignore-scripts", "--"];
 
-/** Runs the example; Ctrl-C comes when the condition holds. */
+/** Runs the example; Ctrl-C, or what else is to end it, comes when the condition holds. */
 async function demo(
   isTime: (address: string, out: string) => Promise<boolean>,
   [command = "", ...rest]: readonly string[] = program,
   settings: readonly string[] = ["--database-url", database.url],
+  ending: NodeJS.Signals = "SIGINT",
 ): Promise<Ended> {
   const address = `127.0.0.1:${await freePort()}`;
   const args = ["--listen", address, "--data-dir", folder, ...settings];
@@ -62,7 +63,7 @@ async function demo(
   const closed = once(child, "close");
   try {
     await expect.poll(() => child.exitCode !== null || isTime(address, out), within).toBe(true);
-    signal("SIGINT");
+    signal(ending);
     const [code] = (await closed) as [number | null];
     return { code, out };
   } finally {
@@ -114,6 +115,26 @@ it("shows within a minute what it has fed, with nothing there before and a Postg
   expect(out).toMatch(/stopped; the data stay in .*\n$/);
   expect(summaryMs).toBeLessThan(60_000);
 }, 120_000);
+
+it("killed while it feeds, with a PostgreSQL of its own, it goes on where it was and loses nothing", async () => {
+  const killed = await demo(async (address) => (await loggedAt(address)) > 12_000, npmStart, [], "SIGKILL");
+  expect(killed.out).not.toContain("What went in");
+  let counted = "";
+  const { code, out } = await demo(
+    async (address, said) => {
+      if (!said.includes("serving until Ctrl-C")) return false;
+      counted = (await run(["entity", "count", "--json", "--address", address])).out;
+      return counted.includes('"airport":3376') && counted.includes('"route":2977');
+    },
+    program,
+    [],
+  ).catch((error: unknown) => {
+    throw new Error(`the entities are ${counted}`, { cause: error });
+  });
+  expect(code).toBe(0);
+  expect(out).toMatch(/What went in\n56,112 datapoints in /);
+  expect(out).toContain("56,112 accepted and durable, 0 rejected");
+}, 180_000);
 
 it("Ctrl-C while it starts ends it in order", async () => {
   const { code, out } = await demo(async (_, said) => said.includes("starting a node"));

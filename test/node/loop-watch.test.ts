@@ -35,13 +35,15 @@ function startWatch(first: DebuggerSigns) {
   const { clock, advance, hold } = createHeldClock();
   const log = { warn: vi.fn() };
   const close = vi.fn(async () => {});
-  const start = vi.fn(() => ({ mark: noMark, close }));
+  const told: unknown[] = [];
+  const tell = (one: unknown) => void told.push(one);
+  const start = vi.fn(() => ({ mark: noMark, know: tell, onCode: tell, close }));
   let signs = first;
-  const watch = startLoopWatch({ hooks: [], clock, log, signs: () => signs, start });
+  const watch = startLoopWatch({ clock, log, signs: () => signs, start });
   const attach = (): void => {
     signs = open;
   };
-  return { watch, advance, hold, log, close, start, attach };
+  return { watch, advance, hold, log, close, start, attach, told };
 }
 
 describe("the loop's watch", () => {
@@ -64,6 +66,19 @@ describe("the loop's watch", () => {
     await advance(500);
     expect(log.warn.mock.calls).toEqual([
       [{ heldMs: 15_000 }, "the event loop did not yield; the process goes on, for a debugger"],
+    ]);
+    await watch.close();
+  });
+
+  it("tells the watchdog whose code runs outside of hooks, and where", async () => {
+    const { watch, told } = startWatch(none);
+    watch.onCode({ module: "flights", file: "/etc/starling/flights.ts", where: "load" });
+    watch.onCode(null);
+    watch.know(["flights/on_new_attr/route.delay/spin"]);
+    expect(told).toEqual([
+      "module flights, file /etc/starling/flights.ts, where: load",
+      null,
+      ["flights/on_new_attr/route.delay/spin"],
     ]);
     await watch.close();
   });

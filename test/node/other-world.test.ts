@@ -104,6 +104,14 @@ test("only the shards that another world owned last jump", async () => {
   ]);
 }, 60_000);
 
+/** A folder for a server, which runs under another account; it goes with the test. */
+async function postgresFolder(): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), "starling-world-pg-"));
+  opened.push({ close: async () => rmSync(folder, { recursive: true, force: true }) });
+  await chmod(folder, 0o755);
+  return folder;
+}
+
 /** PostgreSQL starts on its own data as after a restore: it ends its recovery on a timeline of its own. */
 async function promote(server: EmbeddedPostgres, folder: string): Promise<EmbeddedPostgres> {
   await server.close();
@@ -128,9 +136,7 @@ async function startPostgres(folder: string, settings: Record<string, string> = 
 test.each([["while it is idle"], ["while datapoints come"]])(
   "a node whose PostgreSQL comes back on another timeline %s writes nothing more and says why it ends",
   async (when) => {
-    const folder = mkdtempSync(join(tmpdir(), "starling-world-pg-"));
-    opened.push({ close: async () => rmSync(folder, { recursive: true, force: true }) });
-    await chmod(folder, 0o755); // its server runs under another account
+    const folder = await postgresFolder();
     const server = await startPostgres(folder);
     const node = await start(server.url);
     const client = await open(node);
@@ -159,12 +165,8 @@ test.each([["while it is idle"], ["while datapoints come"]])(
 );
 
 test("a store whose new connections lead to a promoted copy finds that while the old ones stay, and writes nothing more", async () => {
-  const [folder, copy] = ["a", "b"].map((name) => mkdtempSync(join(tmpdir(), `starling-world-${name}-`)));
-  if (folder === undefined || copy === undefined) throw new Error("there are two folders");
-  for (const each of [folder, copy]) {
-    opened.push({ close: async () => rmSync(each, { recursive: true, force: true }) });
-    await chmod(each, 0o755);
-  }
+  const folder = await postgresFolder();
+  const copy = await postgresFolder();
   const first = await startPostgres(folder);
   await first.close();
   await runProgram(["cp", "-a", join(folder, "postgres"), join(copy, "postgres")], { deadlineMs: 60_000 });
@@ -213,9 +215,7 @@ async function slowConfig(): Promise<string> {
 }
 
 test("a node that finds itself there before it has read what it owns does not start", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "starling-world-pg-"));
-  opened.push({ close: async () => rmSync(folder, { recursive: true, force: true }) });
-  await chmod(folder, 0o755);
+  const folder = await postgresFolder();
   const server = await startPostgres(folder);
   const configDir = await slowConfig();
   const ended = expect(start(server.url, configDir)).rejects.toMatchObject({ code: "FENCED" });
@@ -223,7 +223,7 @@ test("a node that finds itself there before it has read what it owns does not st
   await promote(server, folder);
   await writeFile(join(configDir, "ready"), "");
   await ended;
-}, 120_000);
+}, 60_000);
 
 /** Sends one value after the other, whatever becomes of them. */
 function sendOn(client: Client) {

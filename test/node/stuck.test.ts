@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, test } from "vitest";
@@ -8,7 +9,8 @@ import { type NodeProcess, startNodeProcess } from "../support/node-process.ts";
 import { testDatabases, testPostgres } from "../support/postgres.ts";
 import { repository } from "../support/repository.ts";
 
-/** Hooks that never yield: the node ends, and the next one goes on without them (R17). */
+/** Hooks that never yield: the node ends, and the next one goes on without them (R17). Modules that do not: it ends, too. */
+const stuckConfig = join(repository, "test/support/stuck-config");
 const nodes: NodeProcess[] = [];
 let folder: string;
 
@@ -23,12 +25,12 @@ afterAll(async () => {
 });
 
 /** Databases, and how nodes start on it one after another. */
-async function openPlace(name: string) {
+async function openPlace(name: string, configDir = stuckConfig) {
   const { settings } = await testDatabases();
   const address = `127.0.0.1:${await freePort()}`;
   const start = async (env: Readonly<Record<string, string>> = {}): Promise<NodeProcess> => {
     const node = await startNodeProcess({
-      configDir: join(repository, "test/support/stuck-config"),
+      configDir,
       ...settings,
       dataDir: join(folder, name),
       flags: ["--entity-shards", "4", "--system-shards", "1", "--listen", address],
@@ -107,4 +109,55 @@ describe.concurrent("a hook that never yields ends its node", () => {
       },
     ]);
   }, 180_000);
+});
+
+const loops = "for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);"; // for ever, and without heat
+const inClass = (method: string) =>
+  `import { BaseModule } from "starling/modules"; export class Loops extends BaseModule { ${method} }`;
+const codes = [
+  ["the top level of its file", "load", loops],
+  ["its constructor", "load", inClass(`constructor(...args) { super(...args); ${loops} }`)],
+  ["loadConfig", "load", inClass(`loadConfig() { ${loops} }`)],
+  ["start", "start", inClass(`start() { ${loops} }`)],
+] as const;
+
+/** A configuration with that module. */
+async function writeModule(name: string, code: string): Promise<{ readonly configDir: string; readonly file: string }> {
+  const configDir = join(folder, `config of ${name}`);
+  await cp(join(stuckConfig, "db_entities"), join(configDir, "db_entities"), { recursive: true });
+  await writeFile(join(configDir, "processing_core.yml"), "modules_dir: .\nenabled_modules: [loops]\n");
+  const file = join(configDir, "loops.ts");
+  await writeFile(file, code);
+  return { configDir, file };
+}
+
+const saying = (file: string, where: string) =>
+  `starling: the event loop did not yield for 10000 ms: the process ends with code 70; ` +
+  `module loops, file ${file}, where: ${where}; at `;
+
+describe.concurrent("a module whose own code never yields is named with its file, and ends", () => {
+  test.for(codes)("its node: %s", { timeout: 120_000 }, async ([name, where, code], { expect }) => {
+    const { configDir, file } = await writeModule(name, code);
+    const { start } = await openPlace(name, configDir);
+    const problem = await start().then(
+      () => "serves",
+      (error: Error) => error.message,
+    );
+    expect(problem).toContain("the node ended with 70 before it served:");
+    expect(problem).toContain(saying(file, where));
+  });
+
+  test.for(["check", "hooks"])("starling %s", { timeout: 120_000 }, async (command, { expect }) => {
+    const { configDir, file } = await writeModule(command, loops);
+    const main = join(repository, "dist/node/cli/main.js");
+    const ended = await new Promise<object>((resolve) => {
+      // What it leaves behind goes with the folder.
+      const env = { ...process.env, TMPDIR: folder };
+      const options = { env, timeout: 60_000, killSignal: "SIGKILL" } as const;
+      execFile(process.execPath, [main, command, configDir], options, (error, out, err) => {
+        resolve({ code: error?.code ?? error?.signal ?? 0, out, err });
+      });
+    });
+    expect(ended).toEqual({ code: 70, out: "", err: expect.stringContaining(saying(file, "load")) });
+  });
 });

@@ -27,7 +27,8 @@ afterAll(() => rm(folder, { recursive: true }));
 /** Runs a script with a watchdog of 300 ms and gives its end. */
 async function runWatched(name: string, script: string, atStart: (pid: number) => void = () => {}) {
   const file = join(folder, `${name}.mjs`);
-  const start = `const { mark, close } = startWatchdog({ hooks: ["flights/on_new_attr/route.delay/spin"], loopMaxMs: 300, clock: systemClock });`;
+  const known = 'know(["flights/on_new_attr/route.delay/spin"]);';
+  const start = `const { mark, know, onCode, close } = startWatchdog({ loopMaxMs: 300, clock: systemClock }); ${known}`;
   await writeFile(file, `import { startWatchdog, systemClock } from "./watchdog.mjs";\n${start}\n${script}`);
   const child = spawn(process.execPath, [file], { stdio: ["ignore", "pipe", "pipe"] });
   const text = { stdout: "", stderr: "" };
@@ -62,6 +63,17 @@ describe("watchdog", () => {
       "asynchronous runs in flight: module flights, hook flights/on_new_attr/route.delay/spin, shard 7, seq 42;",
     );
     expect(stderr).not.toContain("seq 1,");
+  });
+
+  it("names code that is no hook, told in the same turn that never ends, and no longer once it has ended", async () => {
+    const start = "onCode('module flights, file flights.ts, where: load');";
+    const { code, stderr } = await runWatched("load", `${start} for (;;) {}`);
+    expect([code, stderr]).toEqual([
+      70,
+      expect.stringContaining("; module flights, file flights.ts, where: load; at "),
+    ]);
+    const after = await runWatched("loaded", `${start} onCode(null); for (;;) {}`);
+    expect([after.code, after.stderr]).toEqual([70, expect.stringContaining("; no hook was running; at ")]);
   });
 
   it("lets a process be that works in turns, and holds none open", async () => {

@@ -73,6 +73,8 @@ describe("a read", () => {
     one.owners.learn([{ shard: s(1), epoch: toEpoch(10), owner: b }]);
     two.local.getProblem = "silence";
     await expect(world.within(one.router.get("host", eid, null))).rejects.toMatchObject({ code: "DEADLINE" });
+    // At the owner's own node as well.
+    await expect(world.within(two.router.get("host", eid, null))).rejects.toMatchObject({ code: "DEADLINE" });
   });
 
   it("of an unknown type is refused at once", async () => {

@@ -260,18 +260,21 @@ export function createNet(time: ManualClock) {
   const listeners = new Map<NodeId, LinkListener>();
   const runs = new Map<string, number>();
   const held: (() => void)[] = [];
+  const onTheWay = new Map<string, number>();
   const key = (one: NodeId, other: NodeId): string => [one, other].sort().join();
   const net = {
     sent: [] as { from: NodeId; to: NodeId; bytes: number }[],
     /** Messages that may be sent. */
     credits: Number.POSITIVE_INFINITY,
+    /** Bytes that may be on their way from one node to another; one message always, as on a link. */
+    creditBytes: Number.POSITIVE_INFINITY,
     /** Whether the next messages are refused, one after another. */
     refusals: [] as boolean[],
     /** Messages are kept until `releaseHeld`, also over the end of their link. */
     holdBack: false,
     deliver: (from: NodeId, to: NodeId, body: Uint8Array) => listeners.get(to)?.onMessage(from, body),
-    releaseHeld: () => {
-      for (const run of held.splice(0)) run();
+    releaseHeld: (count = held.length) => {
+      for (const run of held.splice(0, count)) run();
     },
     up: (one: NodeId, other: NodeId) => {
       runs.set(key(one, other), (runs.get(key(one, other)) ?? 0) + 1 + ((runs.get(key(one, other)) ?? 0) % 2));
@@ -291,14 +294,22 @@ export function createNet(time: ManualClock) {
         isUp,
         hasLeft: () => false,
         send: (to, body) => {
-          if (!isUp(to) || net.credits <= 0 || net.refusals.shift() === true) return false;
+          const run = runs.get(key(self, to));
+          const way = `${self} to ${to}, ${run}`;
+          const bytes = onTheWay.get(way) ?? 0;
+          if (!isUp(to) || (bytes > 0 && bytes + body.length > net.creditBytes)) return false;
+          if (net.credits <= 0 || net.refusals.shift() === true) return false;
           net.credits--;
           net.sent.push({ from: self, to, bytes: body.length });
-          const run = runs.get(key(self, to));
-          if (net.holdBack) held.push(() => net.deliver(self, to, body));
+          onTheWay.set(way, bytes + body.length);
+          const arrive = (): void => {
+            onTheWay.set(way, (onTheWay.get(way) ?? 0) - body.length);
+            net.deliver(self, to, body);
+          };
+          if (net.holdBack) held.push(arrive);
           else
             time.soon(() => {
-              if (runs.get(key(self, to)) === run) net.deliver(self, to, body);
+              if (runs.get(key(self, to)) === run) arrive();
             });
           return true;
         },

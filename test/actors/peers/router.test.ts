@@ -227,19 +227,23 @@ describe("an offer", () => {
     ]);
   });
 
-  it("that is larger than what a link takes at once comes in pieces, and begins anew when one was not taken", async () => {
+  it("that is larger than what a link takes at once comes in pieces, goes on where it stopped, and is not overtaken", async () => {
     const [one, two] = world.trio();
     await world.settle();
     const told: PartEvent[] = [];
     const texts = Array.from({ length: 5 }, (_, index) => String(index).repeat(1_000_000));
     const datapoints = texts.map((v) => ({ attr: "note", v }));
     const tasks = [taskFrom(checkTask(model, { type: "host", eid: "h", datapoints }), null)];
-    world.net.refusals = [false, true];
+    world.net.refusals = [false, true, true];
     one.router.offer([part(1, 1, { tasks })], (news) => told.push(...news));
     await world.settle();
-    expect(codes(told)).toEqual([[0, "BUSY"]]);
-    one.router.offer([part(1, 1, { tasks })], () => {});
+    one.router.offer([part(1, 2, { position: 1 })], (news) => told.push(...news));
     await world.settle();
+    expect(codes(told)).toEqual([[1, "BUSY"]]);
+    expect(two.local.offers).toEqual([]);
+    await world.clock.advance(5);
+    await world.settle();
+    expect(two.local.offers.flat().map(({ number }) => number)).toEqual([1]);
     expect(two.local.offers.flat()[0]?.tasks[0]?.datapoints.map(({ v }) => v)).toEqual(texts);
     expect(Math.max(...world.net.sent.map(({ bytes }) => bytes))).toBeLessThan(4_200_000);
   });

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createCounters } from "../../../actors/counters.ts";
+import { type Counters, createCounters } from "../../../actors/counters.ts";
 import type { Engine } from "../../../actors/engine.ts";
 import { createHookRunner, hookRunnerLimits } from "../../../actors/hooks/hook-runner.ts";
 import type { Part } from "../../../actors/lane/part.ts";
@@ -29,11 +29,14 @@ const plain = testModel({ log: { ran: { kind: "observations", type: "int64" } } 
 let clock: ManualClock;
 let store: MemoryStore;
 let sessions = 0;
+/** By how much the wall clock is wrong. */
+let wrongMs = 0;
 const nodes: TestNode[] = [];
 
 beforeEach(() => {
   clock = createManualClock();
   store = createMemoryStore();
+  wrongMs = 0;
 });
 
 afterEach(async () => {
@@ -44,6 +47,9 @@ afterEach(async () => {
 interface TestNode {
   readonly local: LocalEngine;
   readonly ran: number[];
+  readonly counters: Counters;
+  /** What its driver warned of. */
+  readonly warned: Readonly<Record<string, unknown>>[];
   readonly driver: ScheduleDriver;
   /** Whether it has lately read what it owns. */
   fresh: boolean;
@@ -63,7 +69,7 @@ async function settle<T>(work: Promise<T>): Promise<T> {
   return done;
 }
 
-const wall = (): number => epoch + clock.now();
+const wall = (): number => epoch + clock.now() + wrongMs;
 
 async function start(
   options: ScheduleOptions,
@@ -71,6 +77,7 @@ async function start(
   onRun: (run: ScheduleRun) => void = () => {},
 ): Promise<TestNode> {
   const ran: number[] = [];
+  const warned: Readonly<Record<string, unknown>>[] = [];
   const registrar = createRegistrar(plain, { concurrency: 4, timeoutMs: 10_000, retries: 0 });
   registrar
     .forModule("test", log, () => ({}))
@@ -103,7 +110,7 @@ async function start(
   const calls = new CallSession({ engine: engine as unknown as Engine, clock, ...defaultCallLimits });
   const messenger = createMessenger({ engine, calls, model, clock });
   const node: TestNode = {
-    ...{ local, ran, fresh: true },
+    ...{ local, ran, counters, warned, fresh: true },
     own: async (shards) => settle(local.own(await store.acquire(identity.id, shards))),
     get driver() {
       return driver;
@@ -119,7 +126,8 @@ async function start(
   nodes.push(node);
   await node.own(owns);
   const driver = startScheduleDriver({
-    ...{ scheduled: registrar.scheduled, engine, messenger, clock, wall, counters, log: () => log },
+    ...{ scheduled: registrar.scheduled, engine, messenger, clock, wall, counters },
+    log: () => ({ ...log, warn: (fields) => void warned.push({ ...fields }) }),
     owns: (shard) => node.fresh && local.owns(shard),
   });
   return node;
@@ -219,6 +227,40 @@ describe("a schedule of the cluster", () => {
     node.fresh = true;
     await pass(60_000);
     expect(node.ran).toEqual(minutes(2));
+  });
+
+  test("that is settled ahead of the clock says so once at each owner, and goes on when the clock is there", async () => {
+    const one = await start(cluster("skip"), all);
+    const two = await start(cluster("skip"), []);
+    // A little ahead, as the clocks of two nodes may be.
+    wrongMs = 5_000;
+    await pass(56_000);
+    wrongMs = 0;
+    await pass(15_000);
+    expect(one.ran).toEqual(minutes(1));
+    expect(one.warned).toEqual([]);
+    wrongMs = 3_600_000;
+    await pass(5_000);
+    wrongMs = 0;
+    await pass(90_000);
+    const fences = await settle(one.local.giveUp([system], 50));
+    await store.release(fences, toNodeId("node-0"));
+    await two.own([system]);
+    await pass(30_000);
+    for (const { warned, counters } of [one, two]) {
+      expect(warned).toEqual([{ schedule: "minutely", aheadMs: expect.any(Number) }]);
+      expect(counters.read()).toMatchObject({ schedule_stalls: 1 });
+    }
+    const aheadMs = one.warned[0]?.aheadMs;
+    expect(aheadMs).toBeGreaterThan(3_590_000);
+    expect(aheadMs).toBeLessThanOrEqual(3_600_000);
+    expect([...one.ran, ...two.ran]).toEqual(minutes(1));
+    wrongMs = 3_600_000;
+    await pass(60_000);
+    expect(two.ran).toEqual(minutes(64));
+    wrongMs = 0;
+    await pass(2_000);
+    expect(two.counters.read()).toMatchObject({ schedule_stalls: 2 });
   });
 
   test("leaves a dead letter of a run that fails, and goes on", async () => {

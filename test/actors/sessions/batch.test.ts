@@ -4,7 +4,7 @@ import { type LooseBatch, type SplitOptions, splitBatch } from "../../../actors/
 import { bytesOfField, hashFields } from "../../../actors/sessions/batch-hash.ts";
 import { looseOf, type WireDatapoint } from "../../../actors/sessions/wire-datapoint.ts";
 import { encodeBatches, encodeBatchMessage, toWireValue } from "../../../proto/client-batch.ts";
-import { BatchSchema } from "../../../proto/gen/starling_pb.ts";
+import { AckSchema, BatchSchema } from "../../../proto/gen/starling_pb.ts";
 import { hashOf, shardOf } from "../../../proto/shard-of.ts";
 import { testModel } from "../../support/test-model.ts";
 
@@ -37,6 +37,23 @@ describe("splitBatch", () => {
     expect(own).toEqual(["x", 7, "y"]);
     expect(split.accepted).toBe(4);
     expect(split.rejections).toEqual([]);
+  });
+
+  test("says less of each refused datapoint when there are many, so that any client can take what it is told", () => {
+    const odd = "€".repeat(400);
+    const { rejections } = splitBatch(
+      batch(Array.from({ length: 10_000 }, () => point("a", "name", "x", odd))),
+      options,
+    );
+    expect(rejections).toHaveLength(10_000);
+    expect(rejections[0]?.message).toContain(odd.slice(0, 79));
+    expect(rejections[9_999]).toMatchObject({
+      index: 9_999,
+      code: rejections[0]?.code,
+      message: expect.stringMatching(/^.{60}…$/),
+    });
+    const ack = create(AckSchema, { rejections: [{ number: 3n, rejections: [...rejections] }] });
+    expect(toBinary(AckSchema, ack).length).toBeLessThan(4 * 1024 * 1024 - 100_000);
   });
 
   test("puts every task into the part of its entity's shard, in order of first appearance", () => {

@@ -15,9 +15,9 @@ import { testModel } from "../../support/test-model.ts";
 const model = testModel({ thing: { name: { kind: "plain", type: "string" } } });
 const limits = { maxCalls: 2, maxBytes: 1_000_000 };
 
-function open(engine: FakeEngine) {
+function open(engine: FakeEngine, more: Partial<typeof limits> = {}) {
   const clock = createManualClock();
-  const calls = new CallSession({ engine, clock, ...limits });
+  const calls = new CallSession({ engine, clock, ...limits, ...more });
   const send = (eid: string, call: Partial<CallOptions> = {}) => {
     const split = ({ channel, number, homeShard }: CallChannel) => {
       const datapoints = [{ type: "thing", eid, attr: "name", v: toWireValue("x") }];
@@ -127,4 +127,16 @@ test("a key that comes with other content is refused wherever that would go, and
   await send("b");
   await send("a", { idempotencyKey: "k" });
   expect(engine.world.applied.map(({ eid }) => eid)).toEqual(["a", "b", "b"]);
+});
+
+test("who gives up while a part rests holds no bytes any longer", async () => {
+  const engine = createFakeEngine();
+  engine.refuse = (part) => (part.channel.startsWith("c:key:") ? new StarlingError("BUSY", "later") : null);
+  const { clock, send } = open(engine, { maxBytes: 150 });
+  const late = send("a", { idempotencyKey: "k" }).catch((error: unknown) => error);
+  await expect.poll(() => clock.timers, { interval: 1 }).toBeGreaterThan(1);
+  await clock.advance(1000);
+  expect(await late).toMatchObject({ code: "DEADLINE" });
+  await send("b");
+  expect(engine.world.applied.map(({ eid }) => eid)).toEqual(["b"]);
 });

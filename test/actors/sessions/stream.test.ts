@@ -165,6 +165,28 @@ describe("credits and acknowledgements", () => {
     expect(stream.state).toMatchObject({ usedBatches: 0, usedBytes: 0 });
   });
 
+  test("T3: batches of which much was refused are not told of in one message", () => {
+    const stream = start();
+    stream.open();
+    for (const number of [1, 2, 3]) {
+      const many = Array.from({ length: 5_000 }, () => ({ type: "thing", eid: "a", attr: "n", v: toWireValue("x") }));
+      const batch = { number, predecessor: number - 1, atomic: false, hash: "00", bytes: 10, datapoints: many };
+      stream.step({ kind: "batch", batch });
+    }
+    const rejections = Array.from({ length: 5_000 }, (_, index) => ({ index, code: "C", message: "x".repeat(20) }));
+    for (const offer of stream.offers()) stream.answer(offer, { ...durable, rejections });
+    stream.step({ kind: "turn" });
+    const acks = stream.take();
+    expect(acksOf(acks)).toEqual([
+      [AckLevel.DURABLE, 1, 2],
+      [AckLevel.DURABLE, 3, 3],
+    ]);
+    const counts = sent(acks).map((one) =>
+      one?.case === "ack" ? one.value.rejections?.map((of) => of.rejections?.length) : [],
+    );
+    expect(counts).toEqual([[5_000, 5_000], [5_000]]);
+  });
+
   test("processed follows durable, each in order", () => {
     const stream = start(AckLevel.PROCESSED);
     stream.open();

@@ -4,35 +4,51 @@ import { createMemoryDurable } from "../../support/memory-durable.ts";
 import { createMemoryRuns } from "../../support/memory-runs.ts";
 import { createMemoryStore, type MemoryStoreWorld } from "../../support/memory-store.ts";
 import { describeStore } from "./contract.ts";
-import type { HeldAppend } from "./contract-locks.ts";
+import type { HeldAppend, HoldPlace } from "./contract-locks.ts";
 import { fencesOf, nodeA, nodeB, noon, segmentOf, shard1 } from "./samples.ts";
+
+interface Hold {
+  readonly place: HoldPlace;
+  readonly begun: () => void;
+  readonly end: Promise<"commit" | "kill">;
+}
 
 /** A store of which an append can be held, on a clock of its own. */
 function openStore() {
   const clock = createManualClock();
-  let held: { begun: () => void; readonly end: Promise<"commit"> } | null = null;
+  let next: Hold | null = null;
+  /** Rows of one that has not committed let a repeat of them wait. */
+  let written: Promise<unknown> = Promise.resolve();
   const hold: MemoryStoreWorld["hold"] = async (call) => {
-    if (call !== "append" || held === null) return "commit";
-    const { begun, end } = held;
-    held = null;
+    if (call !== "append") return "commit";
+    if (next === null) {
+      await written;
+      return "commit";
+    }
+    const { place, begun, end } = next;
+    next = null;
+    if (place === "before its commit") written = end;
     begun();
     return await end;
   };
   const store = createMemoryStore(createMemoryDurable(), { clock, hold, onCommit: () => {} });
-  const holdAppend = async (): Promise<HeldAppend> => {
-    let [begun, letGo] = [() => {}, () => {}];
+  const holdAppend = async (place: HoldPlace = "before its rows"): Promise<HeldAppend> => {
+    let begun = () => {};
+    let finish: (end: "commit" | "kill") => void = () => {};
     const beginning = new Promise<void>((resolve) => {
       begun = resolve;
     });
-    const end = new Promise<"commit">((resolve) => {
-      letGo = () => resolve("commit");
+    const end = new Promise<"commit" | "kill">((resolve) => {
+      finish = resolve;
     });
-    held = { begun, end };
+    next = { place, begun, end };
     return {
       begun: () => beginning,
       awaited: () => clock.advance(500),
+      repeated: () => clock.advance(0),
       patience: () => clock.advance(1_100),
-      letGo: async () => letGo(),
+      letGo: async () => finish("commit"),
+      kill: async () => finish("kill"),
     };
   };
   return { store, clock, holdAppend };

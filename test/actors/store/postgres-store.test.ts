@@ -7,7 +7,7 @@ import { StarlingError } from "../../../proto/starling-error.ts";
 import { testDatabase } from "../../support/postgres.ts";
 import { startTestPostgres, type TestDatabase } from "../../support/postgres-server.ts";
 import { describeStore } from "./contract.ts";
-import type { HeldAppend } from "./contract-locks.ts";
+import type { HeldAppend, HoldPlace } from "./contract-locks.ts";
 import {
   entityOf,
   fencesOf,
@@ -43,29 +43,49 @@ async function pidOf(connection: Connection): Promise<number> {
   return row?.pid ?? 0;
 }
 
-/** Before its rows an append takes a lock, which is free as long as no test has it. */
+/** Before its rows an append takes a lock, and another one behind them, which are free as long as no test has them. */
 const gateLock = 77;
-const appendGate = `
+const appendGates = `
   create function starling.gate_of_test() returns trigger language plpgsql as $$
   begin
-    perform pg_advisory_xact_lock_shared(${gateLock}, 0);
+    perform pg_advisory_xact_lock_shared(${gateLock}, case tg_when when 'BEFORE' then 0 else 1 end);
     return null;
   end
   $$;
-  create trigger gate_of_test before insert on starling.log for each statement execute function starling.gate_of_test()`;
+  create trigger gate_of_test before insert on starling.log for each statement execute function starling.gate_of_test();
+  create trigger late_gate_of_test after insert on starling.log for each statement execute function starling.gate_of_test()`;
 
-async function holdAppend(admin: Connection): Promise<HeldAppend> {
-  await admin.query("select pg_advisory_unlock_all(), pg_advisory_lock($1, 0)", [gateLock]);
+async function holdAppend(admin: Connection, place: HoldPlace = "before its rows"): Promise<HeldAppend> {
+  const gate = place === "before its rows" ? 0 : 1;
+  await admin.query("select pg_advisory_unlock_all(), pg_advisory_lock($1, $2)", [gateLock, gate]);
   const waits = async (lockClass: number) => {
-    const text = "select 1 from pg_locks where locktype = 'advisory' and classid = $1 and not granted";
-    while ((await admin.query(text, [lockClass])).length === 0) await admin.query("select pg_sleep(0.01)");
+    const text = "select pid from pg_locks where locktype = 'advisory' and classid = $1 and not granted";
+    for (;;) {
+      const [waiting] = await admin.query<{ pid: number }>(text, [lockClass]);
+      if (waiting !== undefined) return waiting.pid;
+      await admin.query("select pg_sleep(0.01)");
+    }
+  };
+  let held = 0;
+  const letGo = async () => {
+    await admin.query("select pg_advisory_unlock($1, $2)", [gateLock, gate]);
   };
   return {
-    begun: () => waits(gateLock),
-    awaited: () => waits(fenceLockClass),
+    begun: async () => {
+      held = await waits(gateLock);
+    },
+    awaited: async () => void (await waits(fenceLockClass)),
+    // At the gate, too, or for the rows of the one that is held.
+    repeated: async () => {
+      const text = `select 1 from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and pid <> $1`;
+      while ((await admin.query(text, [held])).length === 0) await admin.query("select pg_sleep(0.01)");
+    },
     patience: async () => {},
-    letGo: async () => {
-      await admin.query("select pg_advisory_unlock($1, 0)", [gateLock]);
+    letGo,
+    kill: async () => {
+      await admin.query("select pg_terminate_backend($1, 5000)", [held]);
+      await letGo();
     },
   };
 }
@@ -78,7 +98,7 @@ describe("the store in PostgreSQL", () => {
     admin = connectTo(database);
     const opened = await openPostgresStore({ url: database.url, lanes: 1, shards });
     await opened.close();
-    await admin.script(appendGate);
+    await admin.script(appendGates);
   });
   afterAll(async () => {
     await admin.close();
@@ -89,7 +109,7 @@ describe("the store in PostgreSQL", () => {
     const store = await openPostgresStore({ url: database.url, lanes: 2, shards });
     await admin.script(`truncate ${tableNames.map((name) => `starling.${name}`).join(", ")}`);
     return {
-      ...{ store, runs: store.snapshots, holdAppend: () => holdAppend(admin) },
+      ...{ store, runs: store.snapshots, holdAppend: (place) => holdAppend(admin, place) },
       claim: async (ids, node) => {
         await admin.query("select starling.claim_1($1, $2)", [node, `{${ids.join(",")}}`]);
       },

@@ -16,9 +16,9 @@ const status: ClusterStatus = {
   ...{ clusterId: "c1", asked: "ada", nodes: [node], unowned: [], epochMin: 1, epochMax: 4, versions: { 1: 1 } },
   ...{ models: { m: 1 }, etcd: answers, database: answers, deadLetters: 0, problems: [] },
   shards: [
-    { shard: 0, group: "entity", owner: "ada", epoch: 4, state: "owned", pinnedTo: "ada", lastSeq: 9, watermark: 7 },
+    { shard: 0, group: "entity", owner: "ada", epoch: 4, state: "owned", pinnedTo: "ada", lastSeq: 9, watermark: 1 },
     { shard: 4096, group: "system", owner: "", epoch: 1, state: "unowned", pinnedTo: "", lastSeq: 0, watermark: 0 },
-  ].map((shard) => ({ ...shard, obligations: 0, undelivered: 0 })),
+  ].map((shard, at) => ({ ...shard, lag: at === 0 ? 2 : 0, obligations: 0, undelivered: 0 })),
 };
 const plain = (_: unknown, text: string): string => text;
 

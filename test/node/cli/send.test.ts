@@ -197,7 +197,9 @@ describe("reading commands", () => {
     expect(record).toMatchObject({ type: "thing", eid: "a", createdAt: expect.stringMatching(/Z$/) });
     expect(JSON.parse((await starling(["entity", "count", "--json"])).out)).toMatchObject({ counts: { thing: 2 } });
     expect((await starling(["entity", "count"])).out).toMatch(/thing\s+2/);
-    const raw = (await starling(["raw", "thing", "a", "--json"])).out.trim().split("\n");
+    const listed = await starling(["raw", "thing", "a", "--json"]);
+    expect(listed.err).toMatch(/^2 datapoints, as of \d{4}-/);
+    const raw = listed.out.trim().split("\n");
     expect(raw.map((line) => (JSON.parse(line) as { v: unknown }).v)).toEqual(["y", "x"]);
     expect(JSON.parse((await starling(["status", "--json"])).out)).toMatchObject({ node: "n1", state: "serving" });
     expect((await starling(["status"])).out).toMatch(/^n1 {2}serving/);

@@ -300,7 +300,7 @@ describe("a node", () => {
   });
 
   it("that lags is told of before its senders have to wait", () => {
-    const shard = { shard: 1, epoch: 1, lastSeq: 80, watermark: 10, residentEntities: 0, undelivered: 0 };
+    const shard = { shard: 1, epoch: 1, lastSeq: 900, watermark: 10, residentEntities: 0, undelivered: 0, lag: 70 };
     const lagging = { ...status, shards: [shard] };
     expect(of({ kind: "answered", status: lagging, deadLetters: 0 })).toEqual([
       expect.stringMatching(/^warning lag: 70 log entries wait in 1 shards, at most 70 in one/),

@@ -200,12 +200,23 @@ describe("Entities", () => {
     await one.send([{ type: "thing", eid: "a", attr: "name", v: "1" }]);
     await one.send([{ type: "thing", eid: "a", attr: "name", v: "2" }]);
     const listed: unknown[] = [];
-    for await (const raw of one.entities.raw({ type: "thing", eid: "a" })) listed.push(raw.v);
+    const askedAt = Date.now();
+    for await (const raw of one.entities.raw({ type: "thing", eid: "a" })) {
+      listed.push(raw.v);
+      expect(raw.asOf).toBeGreaterThanOrEqual(askedAt);
+      expect(raw.asOf).toBeLessThanOrEqual(Date.now());
+    }
     expect(listed).toEqual(["2", "1"]);
+    const tooMany = one.entities.raw({ type: "thing", eid: "a", limit: 1_001 })[Symbol.asyncIterator]().next();
+    await expect(tooMany).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: "the newest 1000 at most, not 1001",
+    });
     const stop = new AbortController();
     const followed: unknown[] = [];
     for await (const raw of one.entities.raw({ type: "thing", follow: true, signal: stop.signal })) {
       followed.push(raw.v);
+      expect(raw.asOf).toBeNull();
       if (followed.length === 2) void one.write([{ type: "thing", eid: "b", attr: "name", v: "3" }]);
       if (followed.length === 3) stop.abort();
     }
