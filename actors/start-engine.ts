@@ -1,5 +1,4 @@
 import { createAilment } from "../cluster/ailment.ts";
-import { hearFarewells, type Members } from "../cluster/farewells.ts";
 import type { Links } from "../cluster/links/links.ts";
 import type { Membership, MembershipView } from "../cluster/membership/membership.ts";
 import { createOwnerTable, type OwnerTable } from "../cluster/owner-table.ts";
@@ -7,8 +6,7 @@ import { OwnershipKeeper, type OwnershipLimits } from "../cluster/ownership.ts";
 import { allShards } from "../cluster/shards.ts";
 import type { Clock } from "../proto/clock.ts";
 import { type Epoch, groupOf, type NodeId, type ShardId } from "../proto/ids.ts";
-import { StarlingError } from "../proto/starling-error.ts";
-import { announceLeaving, announceServing } from "./announce-state.ts";
+import { StarlingError, toStarlingError } from "../proto/starling-error.ts";
 import { type ClusterControl, type ControlOptions, createClusterControl, inspectSelf } from "./cluster-control.ts";
 import { createEnding, type Ending, endWithinMs } from "./ending.ts";
 import type { Engine, SessionTaker } from "./engine.ts";
@@ -37,10 +35,7 @@ export interface EngineOptions extends Omit<LocalEngineOptions, "identity" | "of
 export interface ClusterEngine extends Engine {
   /** Takes its part of the shards; resolves when it serves what it could take. `alone`: there never are other nodes. */
   join(membership: Membership, options: { readonly alone: boolean }): Promise<void>;
-  /**
-   * Hands all shards over to whoever is there to have them, for `withinMs` at most; serves on meanwhile. It begins when the others
-   * can hear of it: without etcd that is waited for.
-   */
+  /** Hands all shards over to whoever is there to have them, for `withinMs` at most; serves on meanwhile. */
   handOver(withinMs: number): Promise<void>;
   /** This node's id of now: one that was given up by the others comes back under another. */
   readonly self: NodeId;
@@ -114,9 +109,8 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       },
     };
     const health = watchStore(options, local, membership);
-    const members = hearFarewells(membership, options.links);
     const ownership = new OwnershipKeeper<AcquiredShard>({
-      ...{ membership: members, owners, keeper, alone, clock, log },
+      ...{ membership, owners, keeper, alone, clock, log },
       store: { ...store, readOwners: async () => readOwners(store, local) },
       shards: allShards({ entity: options.entityShards, system: options.systemShards }),
       announce: (news) => router.announce(news),
@@ -126,8 +120,8 @@ export function startEngine(options: EngineOptions): ClusterEngine {
       },
       ...(options.ownership && { limits: options.ownership }),
     });
-    const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone), members.close];
-    joined = { membership, members, ownership, endings, health, alone, atMs: clock.now() };
+    const endings = [...watchOthers(options, membership, local), local.onLost(endIfAlone)];
+    joined = { membership, ownership, endings, health, alone, atMs: clock.now() };
     await announceServing(membership, log);
     await ownership.ready();
     trouble.report(null);
@@ -142,14 +136,13 @@ export function startEngine(options: EngineOptions): ClusterEngine {
     join,
     handOver: async (withinMs) => {
       if (joined === null) return;
-      const { membership, members, ownership } = joined;
+      const { membership, ownership } = joined;
       ending.begin();
       const begunMs = clock.now();
       const count = (): number => local.report().shards.length;
       const before = count();
       const text = "the shards were not handed over";
-      const isNeeded = (): boolean => count() > 0 && hasHeirs(members);
-      const over = announceLeaving(membership, isNeeded, log).then(() => ownership.handedOver());
+      const over = membership.announce("leaving").then(() => ownership.handedOver());
       await ending.wait(over, { text, withinMs }).catch((error: unknown) => {
         log.warn({ problem: String(error) }, "stopped before all shards were handed over");
       });
@@ -193,11 +186,6 @@ function findAddresses(owners: OwnerTable, { nodes }: MembershipView): ShardAddr
   });
 }
 
-/** Whether anybody else is there to have shards. */
-function hasHeirs({ self, view }: Members): boolean {
-  return view.nodes.some(({ id, state }) => id !== self.id && state === "serving");
-}
-
 /** Along with the owners comes the tick that runs: within a second every shard has its mark. */
 async function readOwners(store: Store, { ticks }: LocalEngine) {
   const { owners, tick, endedTick } = await store.readOwners();
@@ -206,10 +194,24 @@ async function readOwners(store: Store, { ticks }: LocalEngine) {
   return owners;
 }
 
+/** The coordinator may be away just now; what is announced stays wanted meanwhile. */
+async function announceServing(membership: Membership, log: EngineOptions["log"]): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await membership.announce("serving");
+    } catch (error) {
+      const { retryable, message } = toStarlingError(error);
+      if (!retryable || attempt >= announceTries) throw error;
+      log.warn({ problem: message }, "waiting for the coordinator");
+    }
+  }
+}
+
+/** Each takes some seconds when the coordinator is away. */
+const announceTries = 12;
+
 interface Joined {
   readonly membership: Membership;
-  /** Those that said farewell count as leaving. */
-  readonly members: Members;
   readonly alone: boolean;
   /** When it did (monotonic ms). */
   readonly atMs: number;

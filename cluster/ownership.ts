@@ -2,7 +2,7 @@ import { type Clock, untilBeat } from "../proto/clock.ts";
 import { withDeadline } from "../proto/deadline.ts";
 import { type Epoch, type NodeId, type ShardId, toEpoch } from "../proto/ids.ts";
 import { toStarlingError } from "../proto/starling-error.ts";
-import type { Members } from "./farewells.ts";
+import type { Membership } from "./membership/membership.ts";
 import type { Ownership, OwnerTable } from "./owner-table.ts";
 import { type OwnershipPlan, planOwnership } from "./plan-ownership.ts";
 
@@ -36,7 +36,7 @@ export interface ShardKeeper<Acquired extends Held> {
 
 export interface OwnershipOptions<Acquired extends Held> {
   readonly shards: readonly ShardId[];
-  readonly membership: Members;
+  readonly membership: Membership;
   readonly owners: OwnerTable;
   readonly store: OwnershipStore<Acquired>;
   readonly keeper: ShardKeeper<Acquired>;

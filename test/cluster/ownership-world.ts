@@ -1,5 +1,3 @@
-import { hearFarewells } from "../../cluster/farewells.ts";
-import type { LinkListener } from "../../cluster/links/links.ts";
 import type { Membership, MembershipView, NodeRecord, NodeState } from "../../cluster/membership/membership.ts";
 import { createOwnerTable, type Ownership, type OwnerTable } from "../../cluster/owner-table.ts";
 import { type Held, OwnershipKeeper } from "../../cluster/ownership.ts";
@@ -21,8 +19,6 @@ export interface OwnershipWorld {
   start(name: string): WorldNode;
   /** Its process ends: the others hear of it. */
   kill(name: string): void;
-  /** Releases what it owns, says farewell and ends, while the coordinator is away: the view stands still. */
-  leave(name: string): void;
   setState(name: string, state: NodeState): void;
 }
 
@@ -43,16 +39,6 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
   const records = new Map<string, NodeRecord>();
   const moves: OwnershipWorld["moves"] = [];
   const listeners = new Map<string, Set<(view: MembershipView) => void>>();
-  const left = new Set<NodeId>();
-  const linkListeners = new Set<LinkListener>();
-  const links = {
-    isUp: (peer: NodeId) => !left.has(peer),
-    hasLeft: (peer: NodeId) => left.has(peer),
-    on: (listener: LinkListener) => {
-      linkListeners.add(listener);
-      return () => void linkListeners.delete(listener);
-    },
-  };
   let revision = 1;
   let started = 0;
 
@@ -133,7 +119,7 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
         };
         return new OwnershipKeeper<Held>({
           shards,
-          membership: hearFarewells(membership, links),
+          membership,
           alone: false,
           owners,
           clock,
@@ -198,16 +184,6 @@ export function createOwnershipWorld(count: number, random: Random): OwnershipWo
       listeners.delete(name);
       void node.keeper.close();
       tellViews();
-    },
-    leave: (name) => {
-      const node = nodes.get(name);
-      if (node === undefined) return;
-      for (const { shard, epoch } of node.owned.values()) move({ shard, epoch, owner: null });
-      node.status = "dead";
-      nodes.delete(name);
-      void node.keeper.close();
-      left.add(node.record.id);
-      for (const { onDown } of linkListeners) onDown(node.record.id, new StarlingError("UNAVAILABLE", "it left"));
     },
     setState: (name, state) => {
       const record = records.get(name);
